@@ -1,0 +1,52 @@
+//! Why the broker refused or failed.
+
+use crate::audit::AuditError;
+use crate::crypto::CryptoError;
+use crate::model::{NameError, SecretName, Version};
+use crate::policy::PolicyError;
+use crate::store::StoreError;
+
+/// One variant per thing a caller can do about it. Messages may name a secret, never quote it.
+#[derive(Debug, thiserror::Error)]
+pub enum BrokerError {
+    #[error("refused: the request could not be recorded")]
+    Audit(#[from] AuditError),
+    #[error("the value is damaged or was moved")]
+    Damaged(#[source] CryptoError),
+    #[error("access denied")]
+    Denied,
+    #[error("{0} already exists")]
+    Exists(SecretName),
+    #[error("{0} is past its expiry")]
+    Expired(SecretName),
+    #[error("version {expected} was expected to be the current one")]
+    ExpectationFailed { expected: Version },
+    #[error("{0}")]
+    Invalid(String),
+    #[error("{0} is a directory")]
+    IsDirectory(SecretName),
+    #[error(transparent)]
+    Key(CryptoError),
+    #[error(transparent)]
+    Name(#[from] NameError),
+    #[error("directory {0} is not empty")]
+    NotEmpty(SecretName),
+    #[error("{0} is not a directory")]
+    NotDirectory(SecretName),
+    #[error("{0} does not exist")]
+    NotFound(SecretName),
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    #[error("{0} was revoked")]
+    Revoked(SecretName),
+    #[error("sealed: the store's key is not in memory")]
+    Sealed,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the value is {bytes} bytes, more than the limit of {limit}")]
+    TooBig { bytes: u64, limit: u64 },
+    /// The record set has not been verified yet, so "not found" cannot be said. See
+    /// [`Broker::wait_verified`](super::Broker::wait_verified).
+    #[error("the store is still being verified")]
+    Verifying,
+}

@@ -1,0 +1,2 @@
+//! Programs for people.
+#![forbid(unsafe_code)]

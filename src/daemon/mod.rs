@@ -1,0 +1,2 @@
+//! The composition root: joins the parts and runs them.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! The mounted tree.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Who is calling.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Where the root key comes from.
+#![forbid(unsafe_code)]

@@ -1,0 +1,62 @@
+//! Who asks. What the kernel vouches for, apart from what a process merely says.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::{Gid, Timestamp, Uid};
+
+/// The caller of one request.
+///
+/// `uid` and `gid` are authentic. Whatever could not be known is `None`, and a rule that binds it
+/// does not match.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Caller {
+    pub uid: Uid,
+    pub gid: Gid,
+    /// Supplementary groups; read only when a rule binds groups.
+    pub groups: Option<Arc<[Gid]>>,
+    /// The thread that asks; `None` for a caller outside our pid namespace.
+    pub tid: Option<u32>,
+    /// Its process as of the first request seen from it.
+    pub process: Option<Arc<Process>>,
+    /// The program it runs right now; read only when a rule binds it.
+    pub exe_now: Option<Arc<Exe>>,
+}
+
+impl Caller {
+    /// Returns a caller of whom nothing but the ids is known.
+    pub fn with_ids(uid: Uid, gid: Gid) -> Self {
+        Self { uid, gid, groups: None, tid: None, process: None, exe_now: None }
+    }
+}
+
+/// A process, held by a pidfd while it is in the table of processes, so that its pid is its own.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Process {
+    /// Thread group id: what `ps` calls the pid.
+    pub pid: u32,
+    pub started: Timestamp,
+    /// `comm` as the process chose it: any bytes but NUL and, to be escaped wherever it is shown.
+    pub comm: Vec<u8>,
+    pub exe: Option<Exe>,
+    /// The systemd unit's full cgroup path below its slice root, as in `system.slice/nginx.service`.
+    pub unit: Option<Box<str>>,
+    pub container: Option<Container>,
+}
+
+/// An executable file.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Exe {
+    pub path: PathBuf,
+    /// SHA-256 of its bytes; computed only when a rule asks for it.
+    pub sha256: Option<[u8; 32]>,
+}
+
+/// A container, told from the cgroup that its runtime made.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Container {
+    /// The runtime: `docker`, `podman`, `containerd`, `crio`, `nspawn` or `lxc`.
+    pub runtime: Box<str>,
+    /// The full id, or the name where the runtime puts the name into the cgroup.
+    pub id: Box<str>,
+}

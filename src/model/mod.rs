@@ -1,0 +1,23 @@
+//! The words of the domain: plain values that every other layer speaks.
+//!
+//! Nothing here does I/O, and every type is checked when it is made: code that holds one need not
+//! ask again whether it is well formed.
+#![forbid(unsafe_code)]
+
+mod caller;
+mod clock;
+mod id;
+mod level;
+mod metadata;
+mod name;
+mod pattern;
+mod secret_type;
+
+pub use caller::{Caller, Container, Exe, Process};
+pub use clock::{Clock, ManualClock, Timestamp};
+pub use id::{Epoch, Generation, Gid, Inode, SecretId, Seq, StoreId, Uid, Version};
+pub use level::{Level, Levels};
+pub use metadata::{Attributes, Metadata, Status};
+pub use name::{NameError, SecretName};
+pub use pattern::{Pattern, PatternError};
+pub use secret_type::SecretType;

@@ -1,0 +1,5 @@
+//! The operating system: the only module with `unsafe`.
+
+mod memory;
+
+pub use memory::SecretBytes;
