@@ -7,13 +7,16 @@
     reason = "skeleton"
 )]
 
+use std::io::{Read, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::crypto::{RootKey, Slot};
 use crate::model::{
-    Caller, Inode, Level, Levels, Metadata, SecretId, SecretName, SecretType, Status, Timestamp,
-    Version,
+    Caller, Epoch, Generation, Inode, Level, Levels, Metadata, Needs, SecretId, SecretName,
+    SecretType, Seq, Status, StoreId, Timestamp, Version,
 };
+use crate::policy::Policy;
 use crate::system::SecretBytes;
 
 mod error;
@@ -330,5 +333,183 @@ impl Broker {
     /// Destroys a secret in the trash for good.
     pub fn destroy(&self, caller: &Caller, id: SecretId) -> Result<()> {
         unimplemented!()
+    }
+
+    // -- The store as a whole; for admins of everything, each recorded as `control`. --------------
+
+    /// Fails with `Denied` unless the caller is an admin of the store. Recorded either way as a
+    /// control command named `command`.
+    pub fn admit_control(&self, caller: &Caller, command: &str) -> Result<()> {
+        unimplemented!()
+    }
+
+    /// Forgets the keys and the index, and with them every value in memory: see
+    /// [`on_seal`](Self::on_seal).
+    pub fn seal(&self, caller: &Caller) -> Result<()> {
+        unimplemented!()
+    }
+
+    /// Takes the root key and loads the index again. `Key(WrongKey)` when it does not fit.
+    pub fn unseal(&self, caller: &Caller, root: &RootKey) -> Result<()> {
+        unimplemented!()
+    }
+
+    /// Registers what is run when the store is sealed.
+    pub fn on_seal(&self, run: Box<dyn Fn() + Send + Sync>) {
+        unimplemented!()
+    }
+
+    /// Replaces the policy by a parsed one.
+    pub fn replace_policy(&self, caller: Option<&Caller>, policy: Policy) -> Result<()> {
+        unimplemented!()
+    }
+
+    /// Checks every record, every value and the record set, the current ones, not a cached verdict.
+    pub fn verify(&self, caller: &Caller) -> Result<Verification> {
+        unimplemented!()
+    }
+
+    /// Verifies the whole audit log: where it ends, or where it breaks.
+    pub fn verify_audit(&self, caller: &Caller) -> Result<serde_json::Value> {
+        unimplemented!()
+    }
+
+    /// Returns the key sources, the epochs with their ages and how much is under each.
+    pub fn key_status(&self, caller: &Caller) -> Result<serde_json::Value> {
+        unimplemented!()
+    }
+
+    /// Starts a new epoch and re-wraps everything under it in the background.
+    pub fn rotate_epoch(&self, caller: &Caller) -> Result<Epoch> {
+        unimplemented!()
+    }
+
+    /// Makes a new root key, sealed for the key source by `slot`; rewrites the keyring and the
+    /// header in one commit. Also changes the key source.
+    pub fn rotate_root(
+        &self,
+        caller: &Caller,
+        slot: &mut dyn FnMut(StoreId, &RootKey) -> std::result::Result<Slot, String>,
+    ) -> Result<()> {
+        unimplemented!()
+    }
+
+    /// Writes an encrypted, consistent copy of the store.
+    pub fn backup(&self, caller: &Caller, out: &mut dyn Write) -> Result<()> {
+        unimplemented!()
+    }
+
+    /// Replaces everything in the store by a backup of the same store, after it was verified.
+    pub fn restore_backup(&self, caller: &Caller, from: &mut dyn Read) -> Result<()> {
+        unimplemented!()
+    }
+
+    /// Counts and sizes for status and metrics.
+    pub fn statistics(&self) -> Statistics {
+        unimplemented!()
+    }
+
+    /// The size in bytes of the audit log as one file; needs admin.
+    pub fn audit_log_size(&self, caller: &Caller) -> Result<u64> {
+        unimplemented!()
+    }
+
+    /// Reads from the audit log as one file; needs admin.
+    pub fn audit_log_read(&self, caller: &Caller, offset: u64, len: usize) -> Result<Vec<u8>> {
+        unimplemented!()
+    }
+
+    /// Records that the audit log is opened for reading, by an admin.
+    pub fn audit_log_open(&self, caller: &Caller) -> Result<()> {
+        unimplemented!()
+    }
+
+    /// The head of the audit chain: `seq` and `mac`.
+    pub fn audit_head(&self) -> serde_json::Value {
+        unimplemented!()
+    }
+
+    /// Calls `notify` with each audit line as it is written. It must not block.
+    pub fn subscribe(&self, notify: Box<dyn Fn(&Notice<'_>) + Send + Sync>) {
+        unimplemented!()
+    }
+
+    /// Tells whether the caller may know of a name: has any level on it. Not recorded.
+    pub fn may_know(&self, caller: &Caller, name: &SecretName) -> bool {
+        unimplemented!()
+    }
+
+    /// Tells whether the caller is an admin of the store. Not recorded.
+    pub fn is_admin(&self, caller: &Caller) -> bool {
+        unimplemented!()
+    }
+
+    /// Returns which facts about callers the policy asks for.
+    pub fn needs(&self) -> Needs {
+        unimplemented!()
+    }
+
+    /// Limits that front ends keep too.
+    pub fn limits(&self) -> &Limits {
+        unimplemented!()
+    }
+}
+
+/// An audit line as it happens.
+#[derive(Debug)]
+pub struct Notice<'a> {
+    pub seq: Seq,
+    pub secret: Option<&'a SecretName>,
+    /// The JSON line without its newline.
+    pub line: &'a str,
+}
+
+/// What [`Broker::verify`] found.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Verification {
+    pub secrets: u64,
+    pub versions: u64,
+    pub generation: Generation,
+    /// One line a fault; empty when all is well.
+    pub faults: Vec<String>,
+}
+
+/// Counts and sizes.
+#[derive(Clone, Debug, Default)]
+pub struct Statistics {
+    pub sealed: bool,
+    /// `verifying`, `verified` or what is wrong.
+    pub integrity: String,
+    pub secrets: u64,
+    pub in_trash: u64,
+    pub generation: u64,
+    pub audit_seq: u64,
+    pub reads_allowed: u64,
+    pub reads_denied: u64,
+    pub writes: u64,
+    pub failures: u64,
+}
+
+/// Limits and periods from the configuration.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Largest value in bytes; 1 MiB, at most 16 MiB.
+    pub max_value_bytes: u64,
+    /// How long deleted secrets stay in the trash.
+    pub trash_retention: Duration,
+    /// How many earlier versions are kept a secret; `None` keeps all.
+    pub keep_versions: Option<u32>,
+    /// Whether a secret past `expires` is refused (EKEYEXPIRED) or served.
+    pub refuse_expired: bool,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_value_bytes: 1 << 20,
+            trash_retention: Duration::from_secs(30 * 24 * 3600),
+            keep_versions: None,
+            refuse_expired: true,
+        }
     }
 }

@@ -15,3 +15,10 @@ pub enum CryptoError {
     #[error("the key is wrong")]
     WrongKey,
 }
+
+/// Skeleton.
+#[derive(Debug)]
+pub struct RootKey;
+/// Skeleton.
+#[derive(Debug)]
+pub struct Slot;

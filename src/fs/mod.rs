@@ -1,2 +1,4 @@
 //! The mounted tree.
 #![forbid(unsafe_code)]
+
+pub mod control;

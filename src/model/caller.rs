@@ -60,3 +60,11 @@ pub struct Container {
     /// The full id, or the name where the runtime puts the name into the cgroup.
     pub id: Box<str>,
 }
+
+/// Which facts about callers some rule asks for, so that the others need not be read.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Needs {
+    pub groups: bool,
+    pub exe: bool,
+    pub exe_sha256: bool,
+}

@@ -11,3 +11,7 @@ pub struct PolicyError {
     pub column: usize,
     pub message: String,
 }
+
+/// Skeleton.
+#[derive(Debug)]
+pub struct Policy;

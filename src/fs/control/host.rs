@@ -1,0 +1,54 @@
+//! What the control files need from the program around them; the daemon implements it.
+
+use serde_json::Value;
+
+use crate::broker::BrokerError;
+use crate::model::Caller;
+use crate::system::SecretBytes;
+
+/// The daemon, as the control files see it. Every command is authorised and recorded by the broker
+/// behind it: to have opened a control file grants nothing.
+pub trait Host: Send + Sync {
+    /// Pairs for `.control/status`, in the order in which they are shown.
+    fn status(&self) -> Vec<(String, String)>;
+    /// For `.control/health`.
+    fn health(&self) -> Health;
+    /// Prometheus text for `.control/metrics`.
+    fn metrics(&self) -> String;
+    /// `.control/reload`: policy and configuration; a bad file changes nothing.
+    fn reload(&self, caller: &Caller) -> Result<Value, BrokerError>;
+    /// `.control/seal`.
+    fn seal(&self, caller: &Caller) -> Result<Value, BrokerError>;
+    /// `.control/unseal`; without a passphrase the configured key source is asked again.
+    fn unseal(
+        &self,
+        caller: &Caller,
+        passphrase: Option<SecretBytes>,
+    ) -> Result<Value, BrokerError>;
+    /// `.control/admin`: a JSON object whose `do` names the command.
+    fn admin(&self, caller: &Caller, command: &Value) -> Result<Value, BrokerError>;
+    /// `.control/backup`: the whole encrypted backup.
+    fn backup(&self, caller: &Caller) -> Result<Vec<u8>, BrokerError>;
+    /// `.control/restore`: takes a whole backup.
+    fn restore(&self, caller: &Caller, backup: &[u8]) -> Result<Value, BrokerError>;
+}
+
+/// One word for probes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Health {
+    /// Serving, but something needs a person: `status` says what.
+    Degraded,
+    Ok,
+    Sealed,
+}
+
+impl Health {
+    /// Returns the word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Degraded => "degraded",
+            Self::Ok => "ok",
+            Self::Sealed => "sealed",
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! Files under `.control`.
+
+mod host;
+
+pub use host::{Health, Host};
