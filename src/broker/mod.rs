@@ -175,6 +175,11 @@ impl Broker {
         unimplemented!()
     }
 
+    /// Returns the root directory as the caller sees it. Errors: `Sealed`.
+    pub fn look_root(&self, caller: &Caller) -> Result<Directory> {
+        unimplemented!()
+    }
+
     /// Returns up to `max` entries of a directory (`None` is the root) that the caller may know
     /// of, in name order, after the segment `after`.
     pub fn list(
