@@ -35,10 +35,11 @@ impl Broker {
         let inner = &*self.inner;
         let grant = inner.gate.admit_control(caller, "backup")?;
         write_backup(&*inner.store, out)?;
-        let mut event = Event::new(Action::Backup, Outcome::Allowed).by(caller);
-        event.rule = Some(&grant.rule);
-        event.generation = Some(inner.unlocked()?.root.lock().generation);
-        inner.gate.record(&event)
+        inner.gate.record(&Event {
+            caller: Some(caller),
+            rule: Some(&grant.rule),
+            ..Event::new(Action::Backup, Outcome::Allowed)
+        })
     }
 
     /// Replaces everything in the store by a backup of the same store, after it was verified. The

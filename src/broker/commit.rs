@@ -6,6 +6,7 @@
 //! the commit: a reader never sees what a crash could take back.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
@@ -18,7 +19,7 @@ use super::record::{Record, SecretRecord};
 use super::root::Root;
 use super::{BrokerError, Inner, Kind, Unlocked};
 use crate::audit::{Action, Event, Outcome};
-use crate::crypto::Keyring;
+use crate::crypto::{Keyring, RootKey};
 use crate::model::{Caller, Generation, SecretId, SecretName, Timestamp, Version};
 use crate::store::{StoreError, Table, Txn};
 
@@ -196,6 +197,7 @@ pub(super) enum Effect {
     RemoveSecret(SecretName),
     RemoveTrashed(SecretId),
     ReplaceKeyring(Arc<Keyring>),
+    ReplaceRootKey(RootKey),
     SetMade(SecretName, Option<SecretId>),
     SetUses(BTreeMap<Box<str>, u32>),
 }
@@ -212,13 +214,14 @@ pub(super) struct Line {
 
 impl Line {
     fn event(&self, outcome: Outcome) -> Event<'_> {
-        let mut event = Event::new(self.action, outcome);
-        event.caller = self.caller.as_ref();
-        event.secret = self.name.as_ref();
-        event.version = self.version;
-        event.rule = self.rule.as_deref();
-        event.reason = self.reason.as_deref();
-        event
+        Event {
+            caller: self.caller.as_ref(),
+            secret: self.name.as_ref(),
+            version: self.version,
+            rule: self.rule.as_deref(),
+            reason: self.reason.as_deref(),
+            ..Event::new(self.action, outcome)
+        }
     }
 }
 
@@ -421,6 +424,7 @@ impl Inner {
             drop(self.append(&lines, Outcome::Failed));
             return Err(err);
         }
+        self.counts.writes.fetch_add(lines.len() as u64, Ordering::Relaxed);
         self.anchor(root.generation)?;
         *unlocked.root.lock() = root;
         self.apply(unlocked, effects);
@@ -429,8 +433,8 @@ impl Inner {
 
     /// Tells the log which generation is durable, so that an older copy of the store is found out.
     fn anchor(&self, generation: Generation) -> Result<(), StoreError> {
-        let mut event = Event::new(Action::Anchor, Outcome::Allowed);
-        event.generation = Some(generation);
+        let event =
+            Event { generation: Some(generation), ..Event::new(Action::Anchor, Outcome::Allowed) };
         self.gate.record(&event).map_err(unrecorded)
     }
 
@@ -455,6 +459,7 @@ impl Inner {
                 Effect::RemoveSecret(name) => index.remove(&name, now),
                 Effect::RemoveTrashed(id) => index.remove_trashed(id),
                 Effect::ReplaceKeyring(keyring) => unlocked.keyring.store(keyring),
+                Effect::ReplaceRootKey(key) => *unlocked.root_key.lock() = key,
                 Effect::SetMade(path, made) => index.set_made(&path, made, now),
                 Effect::SetUses(uses) => self.gate.uses().replace(uses),
             }

@@ -8,13 +8,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::{ArcSwap, Guard};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use super::BrokerError;
 use super::refusals::{Refusals, Verdict};
-use crate::audit::{Action, AuditLog, Event, Outcome};
+use crate::audit::{Action, AuditLog, Event, Outcome, Recorded};
 use crate::model::{Attributes, Caller, Clock, Level, Levels, SecretName, Timestamp, Version};
-use crate::policy::{Context, Decision, Policy, Target, Uses};
+use crate::policy::{Context, Decision, Explanation, Policy, Target, Uses};
 
 /// Proof that one request was allowed.
 #[derive(Debug)]
@@ -29,10 +29,15 @@ pub(super) struct Gate {
     policy: ArcSwap<Policy>,
     /// Set once the store was unsealed for the first time: the chain's key comes from it.
     log: OnceLock<AuditLog>,
+    /// Subscribers that came before there was a log.
+    waiting: Mutex<Vec<Subscriber>>,
     uses: UseCounts,
     refusals: Refusals,
     clock: Arc<dyn Clock>,
 }
+
+/// Called with each line as it is written.
+pub(super) type Subscriber = Box<dyn Fn(&Recorded<'_>) + Send + Sync>;
 
 /// How often each binding with `max_uses` was used, as the store has it.
 #[derive(Debug, Default)]
@@ -62,11 +67,24 @@ pub(super) struct Asked<'a> {
     pub(super) version: Option<Version>,
 }
 
+impl<'a> Asked<'a> {
+    /// Returns the event that records it.
+    pub(super) fn event(self, caller: &'a Caller, outcome: Outcome) -> Event<'a> {
+        Event {
+            caller: Some(caller),
+            secret: Some(self.name),
+            version: self.version,
+            ..Event::new(self.action, outcome)
+        }
+    }
+}
+
 impl Gate {
     pub(super) fn new(policy: Policy, clock: Arc<dyn Clock>) -> Self {
         Self {
             policy: ArcSwap::from_pointee(policy),
             log: OnceLock::new(),
+            waiting: Mutex::default(),
             uses: UseCounts::default(),
             refusals: Refusals::default(),
             clock,
@@ -83,7 +101,18 @@ impl Gate {
 
     /// Gives the gate its log; a second one is ignored.
     pub(super) fn start_log(&self, log: AuditLog) {
+        for subscriber in self.waiting.lock().drain(..) {
+            log.subscribe(subscriber);
+        }
         drop(self.log.set(log));
+    }
+
+    /// Calls `subscriber` with each line of the log, from the first unseal on.
+    pub(super) fn subscribe(&self, subscriber: Subscriber) {
+        match self.log.get() {
+            Some(log) => log.subscribe(subscriber),
+            None => self.waiting.lock().push(subscriber),
+        }
     }
 
     /// Returns the log. Before the first unseal there is none, and so nothing can be granted.
@@ -112,6 +141,16 @@ impl Gate {
     /// Tells whether a caller could have a right on some name below a directory.
     pub(super) fn may_enter(&self, caller: &Caller, directory: &SecretName) -> bool {
         self.policy.load().may_enter(caller, directory, &self.context())
+    }
+
+    /// Tells whether a caller could write some name below a directory, or remove it.
+    pub(super) fn may_write_below(&self, caller: &Caller, directory: &SecretName) -> bool {
+        self.policy.load().levels_below(caller, directory, &self.context()).allow(Level::Write)
+    }
+
+    /// Says what a caller may do, and which rule says so.
+    pub(super) fn explain(&self, caller: &Caller, target: Target<'_>) -> Explanation {
+        self.policy.load().explain(caller, target, &self.context())
     }
 
     /// Tells whether what a caller may do can depend on a secret's attributes.
@@ -144,7 +183,11 @@ impl Gate {
     /// Decides and records a command on the store as a whole.
     pub(super) fn admit_control(&self, caller: &Caller, command: &str) -> Result<Grant, BrokerError> {
         let decision = self.policy.load().decide(caller, Level::Admin, Target::Store, &self.context());
-        let mut event = Event::new(Action::Control, Outcome::Allowed).by(caller).because(command);
+        let mut event = Event {
+            caller: Some(caller),
+            reason: Some(command),
+            ..Event::new(Action::Control, Outcome::Allowed)
+        };
         match decision {
             Decision::Allowed { rule, consumes } => {
                 event.rule = Some(&rule);
@@ -172,9 +215,7 @@ impl Gate {
         if self.refusals.note(caller.uid, self.now()) == Verdict::CountOnly {
             return BrokerError::Denied;
         }
-        let mut event = Event::new(asked.action, Outcome::Denied).by(caller).on(asked.name).because(reason);
-        event.rule = rule;
-        event.version = asked.version;
+        let event = Event { rule, reason: Some(reason), ..asked.event(caller, Outcome::Denied) };
         match self.record(&event) {
             // Sealed since the start: there is no log, and nothing that a refusal could hide.
             Ok(()) | Err(BrokerError::Sealed) => BrokerError::Denied,
@@ -186,8 +227,7 @@ impl Gate {
     /// way, so a log that cannot take this line does not change it.
     pub(super) fn failed(&self, caller: &Caller, asked: Asked<'_>, err: BrokerError) -> BrokerError {
         let reason = err.to_string();
-        let mut event = Event::new(asked.action, Outcome::Failed).by(caller).on(asked.name).because(&reason);
-        event.version = asked.version;
+        let event = Event { reason: Some(&reason), ..asked.event(caller, Outcome::Failed) };
         drop(self.record(&event));
         err
     }
@@ -202,8 +242,11 @@ impl Gate {
     pub(super) fn summarise_refusals(&self) {
         for (uid, count) in self.refusals.take_counted(self.now()) {
             let caller = Caller::with_ids(uid, crate::model::Gid(u32::MAX));
-            let mut event = Event::new(Action::Refusals, Outcome::Denied).by(&caller);
-            event.detail = Some(serde_json::json!({ "count": count }));
+            let event = Event {
+                caller: Some(&caller),
+                detail: Some(serde_json::json!({ "count": count })),
+                ..Event::new(Action::Refusals, Outcome::Denied)
+            };
             if let Err(err) = self.record(&event) {
                 tracing::error!(%err, "refusals could not be recorded");
             }

@@ -1,6 +1,7 @@
 //! Reading a value: decide, record, then decrypt.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::commit::{Company, Effect};
 use super::gate::{Asked, Grant};
@@ -153,10 +154,9 @@ impl Inner {
         grant: &Grant,
         reason: Option<&str>,
     ) -> Result<()> {
-        let mut event = Event::new(asked.action, Outcome::Allowed).by(caller).on(asked.name);
-        event.version = asked.version;
-        event.rule = Some(&grant.rule);
-        event.reason = reason;
+        self.counts.reads_allowed.fetch_add(1, Ordering::Relaxed);
+        let event =
+            Event { rule: Some(&grant.rule), reason, ..asked.event(caller, Outcome::Allowed) };
         self.gate.record(&event)
     }
 
