@@ -76,8 +76,8 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        // It may have ended by itself.
+        drop((self.child.kill(), self.child.wait()));
     }
 }
 
