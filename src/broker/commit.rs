@@ -443,10 +443,10 @@ impl Inner {
             return Ok(());
         }
         let log = self.gate.log().map_err(unrecorded)?;
-        for line in lines {
-            log.append_unsynced(&line.event(outcome)).map_err(|err| unrecorded(err.into()))?;
-        }
-        log.settle().map_err(|err| unrecorded(err.into()))
+        let append = |line: &Line| log.append_unsettled(&line.event(outcome));
+        let last = lines.iter().try_fold(None, |_, line| append(line).map(Some));
+        let settled = last.and_then(|seq| seq.map_or(Ok(()), |seq| log.settle(seq)));
+        settled.map_err(|err| unrecorded(err.into()))
     }
 
     fn apply(&self, unlocked: &Unlocked, effects: Vec<Effect>) {

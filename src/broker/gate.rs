@@ -53,10 +53,6 @@ impl UseCounts {
     pub(super) fn replace(&self, counts: BTreeMap<Box<str>, u32>) {
         *self.0.write() = counts;
     }
-
-    pub(super) fn all(&self) -> BTreeMap<Box<str>, u32> {
-        self.0.read().clone()
-    }
 }
 
 /// What a request is about, for its record.

@@ -232,18 +232,6 @@ impl Index {
         }
     }
 
-    /// Returns the nearest secret above a path that stands where a directory would have to be.
-    pub(super) fn secret_above(&self, path: &SecretName) -> Option<SecretName> {
-        let mut above = path.parent();
-        while let Some(name) = above {
-            if self.secret(&name).is_some() {
-                return Some(name);
-            }
-            above = name.parent();
-        }
-        None
-    }
-
     /// Puts a secret in its place, making the directories above it.
     pub(super) fn insert(&mut self, name: &SecretName, entry: Entry) {
         let modified = entry.modified;
@@ -381,6 +369,5 @@ mod tests {
         let mut index = Index::default();
         index.insert(&name("a"), entry());
         assert!(matches!(index.at(&name("a/b")), At::Nothing));
-        assert_eq!(index.secret_above(&name("a/b/c")), Some(name("a")));
     }
 }

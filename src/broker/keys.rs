@@ -57,7 +57,7 @@ impl Broker {
                 })
             })
             .collect();
-        let sources: Vec<_> = header.slots.iter().map(|slot| slot.describe()).collect();
+        let sources: Vec<_> = header.slots.iter().map(|slot| slot.kind.describe()).collect();
         Ok(serde_json::json!({
             "store": unlocked.store_id.to_string(),
             "sources": sources,
@@ -89,7 +89,7 @@ impl Broker {
         self.inner.submit(Company::Alone, move |batch| {
             let header = Header { store: batch.unlocked.store_id, slots: vec![slot] };
             let sealed = batch.keyring.seal(&root).map_err(BrokerError::Key)?;
-            let encoded = header.encode();
+            let encoded = header.encode().map_err(BrokerError::Key)?;
             batch.put(Table::Header, HEADER_KEY, &encoded)?;
             batch.put(Table::Keyring, KEYRING_KEY, &sealed)?;
             batch.effect(Effect::ReplaceRootKey(root));
@@ -165,11 +165,8 @@ fn rewrap_some(inner: &Inner) -> Result<Progress> {
     }
     let keys = keys_under(inner, &old)?;
     if keys.is_empty() {
-        inner.submit(Company::Alone, move |batch| {
-            let mut keyring = Keyring::clone(&batch.keyring);
-            for epoch in old {
-                keyring = keyring.without(epoch).map_err(BrokerError::Key)?;
-            }
+        inner.submit(Company::Alone, |batch| {
+            let keyring = batch.keyring.active_alone();
             put_keyring(batch, keyring)
         })?;
         return Ok(Progress::Done);

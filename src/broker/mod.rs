@@ -16,7 +16,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::{Mutex, RwLock};
 use sha2::{Digest, Sha256};
 
-use crate::audit::{Action, AuditLog, Event, LogFile, Outcome};
+use crate::audit::{Action, AuditError, AuditLog, Event, Head, LogFile, Outcome, Rollback};
 use crate::crypto::{Header, Keyring, RecordSet, RootKey};
 use crate::model::{
     Caller, Clock, Generation, Inode, Levels, Metadata, Needs, SecretId, SecretName, SecretType,
@@ -220,6 +220,18 @@ pub struct LogSettings {
     pub names: Arc<dyn crate::audit::UserNames>,
 }
 
+impl fmt::Debug for Parts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parts").field("limits", &self.limits).field("log", &self.log).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for LogSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LogSettings").field("directory", &self.directory).finish_non_exhaustive()
+    }
+}
+
 struct Inner {
     store: Arc<dyn Store>,
     gate: Gate,
@@ -271,13 +283,14 @@ impl Broker {
         let slot = slot(store_id, &root_key).map_err(BrokerError::Invalid)?;
         let entries = [
             (Table::Header, HEADER_KEY, Header { store: store_id, slots: vec![slot] }.encode()),
-            (Table::Keyring, KEYRING_KEY, keyring.seal(&root_key).map_err(BrokerError::Key)?),
+            (Table::Keyring, KEYRING_KEY, keyring.seal(&root_key)),
         ];
         let mut set = RecordSet::default();
         let mut txn = store.begin()?;
-        for (table, key, value) in &entries {
-            set.add(&keyring.element(*table as u8, key, value));
-            txn.put(*table, key, value)?;
+        for (table, key, value) in entries {
+            let value = value.map_err(BrokerError::Key)?;
+            set.add(&keyring.element(table as u8, key, &value));
+            txn.put(table, key, &value)?;
         }
         let root = Root { generation: Generation(1), set, ..Root::default() };
         txn.put(Table::Root, Root::KEY, &root.encode(&keyring))?;
@@ -326,7 +339,7 @@ impl Broker {
         }
         self.inner.gate.summarise_refusals();
         if let Ok(log) = self.inner.gate.log()
-            && let Err(err) = log.close()
+            && let Err(err) = log.close("the daemon ends")
         {
             tracing::error!(%err, "the audit log could not be closed");
         }
@@ -400,7 +413,7 @@ impl Broker {
         inner.gate.log()?.sync()?;
         let verdict = crate::audit::verify(&inner.log.directory, &key, Some(&anchor));
         Ok(match verdict {
-            Ok(verified) => serde_json::json!({ "ok": true, "verified": verified.to_string() }),
+            Ok(verified) => serde_json::json!({ "ok": true, "verified": verified }),
             Err(err) => serde_json::json!({ "ok": false, "error": err.to_string() }),
         })
     }
@@ -441,19 +454,22 @@ impl Broker {
 
     /// The size in bytes of the audit log as one file; needs admin.
     pub fn audit_log_size(&self, caller: &Caller) -> Result<u64> {
-        self.log_file(caller)?.size().map_err(Into::into)
+        self.log_file(caller)?.size().map_err(unreadable)
     }
 
     /// Reads from the audit log as one file; needs admin.
     pub fn audit_log_read(&self, caller: &Caller, offset: u64, len: usize) -> Result<Vec<u8>> {
-        self.log_file(caller)?.read_at(offset, len).map_err(Into::into)
+        let mut bytes = vec![0; len];
+        let read = self.log_file(caller)?.read_at(offset, &mut bytes).map_err(unreadable)?;
+        bytes.truncate(read);
+        Ok(bytes)
     }
 
     fn log_file(&self, caller: &Caller) -> Result<LogFile> {
         if !self.inner.gate.is_admin(caller) {
             return Err(BrokerError::Denied);
         }
-        Ok(LogFile::open(&self.inner.log.directory)?)
+        LogFile::open(&self.inner.log.directory).map_err(unreadable)
     }
 
     /// The head of the audit chain: `seq` and `mac`.
@@ -517,8 +533,8 @@ impl Inner {
             .get(Table::Keyring, KEYRING_KEY)?
             .ok_or_else(|| StoreError::Damaged("the keyring is missing".into()))?;
         let keyring = Keyring::open(header.store, &root_key, &sealed).map_err(BrokerError::Key)?;
-        let loaded = load::load(&*self.store, &keyring)?;
-        self.start_log(&keyring, &loaded.root)?;
+        let mut loaded = load::load(&*self.store, &keyring)?;
+        self.start_log(&keyring, &mut loaded.root)?;
         self.gate.uses().replace(loaded.uses);
         self.verdict.set(Integrity::Pending);
         self.unlocked.store(Some(Arc::new(Unlocked {
@@ -533,24 +549,25 @@ impl Inner {
     }
 
     /// Opens the log at the first unseal, and finds out whether the store is an older copy.
-    fn start_log(&self, keyring: &Keyring, root: &Root) -> Result<()> {
+    fn start_log(&self, keyring: &Keyring, root: &mut Root) -> Result<()> {
         if self.gate.log().is_ok() {
             return Ok(());
         }
         let key = crate::audit::AuditKey::new(keyring.audit_key());
-        let anchor = (root.audit != Default::default()).then(|| root.audit.clone());
+        let anchor = (root.audit != Head::EMPTY).then_some(root.audit);
         let LogSettings { directory, options, names } = &self.log;
-        let log = AuditLog::open(
-            directory,
-            key,
-            anchor,
-            options.clone(),
-            Arc::clone(&self.clock),
-            Arc::clone(names),
-        )?;
+        let rollback = if self.accept_rollback { Rollback::Accept } else { Rollback::Refuse };
+        let options = crate::audit::Options { rollback, ..options.clone() };
+        let log = AuditLog::open(directory, key, anchor, options, Arc::clone(&self.clock), Arc::clone(names))?;
         let logged = log.highest_generation().unwrap_or_default();
-        if logged > root.generation && !self.accept_rollback {
-            return Err(BrokerError::Rollback { store: root.generation, log: logged });
+        if logged > root.generation {
+            if !self.accept_rollback {
+                return Err(BrokerError::Rollback { store: root.generation, log: logged });
+            }
+            let reason = format!("generation {} taken up again behind {logged}", root.generation);
+            log.append(&Event { reason: Some(&reason), ..Event::new(Action::Restore, Outcome::Allowed) })?;
+            // The next commits must lie above everything that the log has seen.
+            root.generation = logged;
         }
         self.gate.start_log(log);
         Ok(())
@@ -573,6 +590,10 @@ impl fmt::Debug for Broker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Broker").field("sealed", &self.is_sealed()).finish_non_exhaustive()
     }
+}
+
+fn unreadable(err: std::io::Error) -> BrokerError {
+    AuditError::Io(err).into()
 }
 
 /// Returns the inode number of one of the filesystem's own paths: a plain hash, never 0 or 1.

@@ -144,7 +144,7 @@ impl World {
 
     /// The log's lines about one secret.
     fn lines(&self, secret: &str) -> Vec<Entry> {
-        let filter = Filter { secret: Some(secret.into()), ..Filter::default() };
+        let filter = Filter { secret: Some(name(secret)), ..Filter::default() };
         let directory = self.directory.path().join("audit");
         crate::audit::query(&directory, &filter).unwrap().map(|entry| entry.unwrap()).collect()
     }
@@ -386,7 +386,9 @@ fn an_older_copy_of_the_store_is_refused_unless_an_admin_accepts_it() {
     world.put("app/key", b"one");
     let mut copy = Vec::new();
     write_backup(&*world.store, &mut copy).unwrap();
-    world.put("app/key", b"two");
+    for value in [b"two".as_slice(), b"three", b"four"] {
+        world.put("app/key", value);
+    }
     world.close();
     unpack_backup(&mut &copy[..], &*world.store).unwrap();
     let refused = Broker::open(world.parts(), world.root_key());

@@ -152,20 +152,15 @@ impl Keyring {
         })
     }
 
-    /// Returns a keyring without an epoch, under which nothing may be sealed any more.
-    /// `ActiveEpoch` for the active one, `UnknownEpoch` for one that is not there.
-    pub fn without(&self, epoch: Epoch) -> Result<Self, CryptoError> {
-        if epoch == self.active.epoch {
-            return Err(CryptoError::ActiveEpoch(epoch));
-        }
-        self.keys(epoch)?;
-        let others = self.older.iter().filter(|keys| keys.epoch != epoch);
-        Ok(Self {
+    /// Returns a keyring with the active epoch alone, once nothing is sealed under another.
+    #[must_use]
+    pub fn active_alone(&self) -> Self {
+        Self {
             store: self.store,
             lasting: Arc::clone(&self.lasting),
-            older: others.map(Arc::clone).collect(),
+            older: Vec::new(),
             active: Arc::clone(&self.active),
-        })
+        }
     }
 
     /// Returns a keyed hash of a value: equal for equal values within one store, random otherwise.

@@ -33,8 +33,6 @@ use crate::system::MemoryError;
 /// Why something did not open, or could not be sealed.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum CryptoError {
-    #[error("epoch {0} is the active one")]
-    ActiveEpoch(Epoch),
     #[error("the bytes do not authenticate")]
     Damaged,
     #[error("malformed: {0}")]
@@ -56,10 +54,3 @@ pub enum CryptoError {
     #[error("the key is wrong")]
     WrongKey,
 }
-
-/// Skeleton.
-#[derive(Debug)]
-pub struct RootKey;
-/// Skeleton.
-#[derive(Debug)]
-pub struct Slot;

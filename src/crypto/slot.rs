@@ -47,6 +47,19 @@ impl SlotKind {
     }
 }
 
+impl SlotKind {
+    /// Returns the words for it in `secretfs key status`.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::KeyFile => "key file".into(),
+            Self::Passphrase { memory_kib, passes, lanes, .. } => {
+                format!("passphrase (Argon2id, {memory_kib} KiB, {passes} passes, {lanes} lanes)")
+            }
+            Self::SystemdCredential { name } => format!("systemd credential {name}"),
+        }
+    }
+}
+
 impl Slot {
     /// Seals the root key under what the source gives: bytes that cannot be guessed, or a
     /// passphrase. `WeakStretching` if a passphrase's parameters are below the floor.
