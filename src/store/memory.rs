@@ -148,7 +148,6 @@ fn get(tables: &Tables, table: Table, key: &[u8]) -> Option<Vec<u8>> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 

@@ -12,13 +12,7 @@ mod memory;
 mod redb;
 
 #[cfg(test)]
-#[expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::print_stdout,
-    reason = "tests"
-)]
+#[expect(clippy::print_stdout, reason = "a campaign says what it has seen")]
 mod tests;
 
 pub use self::memory::{FailedCommit, MemoryStore};

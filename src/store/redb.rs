@@ -231,7 +231,7 @@ impl Drop for View {
     fn drop(&mut self) {
         let tables = std::mem::take(&mut self.tables);
         // Nothing to tell anyone: the transaction ends either way.
-        contain(|| Ok(drop(tables))).ok();
+        release(tables).ok();
     }
 }
 
@@ -256,8 +256,7 @@ impl Snapshot for Arc<View> {
                 Ok(true)
             })?;
             if !more || !key.starts_with(prefix) || visit(&key, &value) == ControlFlow::Break(()) {
-                // Dropping it releases pages, which is a call of redb like any other.
-                return contain(|| Ok(drop(entries)));
+                return release(entries);
             }
         }
     }
@@ -357,7 +356,7 @@ impl Drop for RedbTxn<'_> {
     fn drop(&mut self) {
         let Some(txn) = self.txn.take() else { return };
         let aborted = if self.writer.broken || std::thread::panicking() {
-            contain(|| Ok(drop(txn)))
+            release(txn)
         } else {
             contain(|| Ok(txn.abort()?))
         };
@@ -408,6 +407,14 @@ fn contain<T>(call: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, StoreE
         Ok(result) => result.map_err(StoreError::from),
         Err(panic) => Err(StoreError::Damaged(panic_message(panic.as_ref()))),
     }
+}
+
+/// Drops what belongs to redb: that ends transactions and gives back pages, and may panic as well.
+fn release<T>(owned: T) -> Result<(), StoreError> {
+    contain(|| {
+        drop(owned);
+        Ok(())
+    })
 }
 
 fn panic_message(panic: &(dyn Any + Send)) -> String {

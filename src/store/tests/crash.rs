@@ -92,14 +92,17 @@ fn history(seed: u64) -> (Vec<Op>, Vec<Content>) {
     (disk.log(), contents)
 }
 
-/// Calls `check` with `states` images that power cuts during `log` may leave, and with the number
-/// of commits acknowledged by then, if the store's creation was.
+/// Called with an image, the number of commits acknowledged by then, and the source of chance.
+type Check<'a> = dyn FnMut(Vec<u8>, Option<usize>, &mut Random) + 'a;
+
+/// Calls `check` with `states` images that power cuts during `log` may leave. Nothing is
+/// acknowledged before the store's creation is.
 fn power_cuts(
     log: &[Op],
     before: &[u8],
     states: usize,
     random: &mut Random,
-    check: &mut dyn FnMut(Vec<u8>, Option<usize>, &mut Random),
+    check: &mut Check<'_>,
 ) {
     let mut points: Vec<usize> = (0..states).map(|_| random.below(log.len() + 1)).collect();
     points.sort_unstable();
@@ -243,13 +246,15 @@ fn no_failing_operation_loses_what_was_acknowledged() {
             for lasting in [false, true] {
                 let disk = Disk::failing(Fault { at, errno, lasting });
                 for error in run_on(&disk, errno, COMMITS_A_RUN) {
-                    match error {
+                    match &error {
                         StoreError::Broken => {}
                         StoreError::Io(error) => {
                             assert_eq!(error.raw_os_error(), Some(errno), "operation {at}");
                             full += usize::from(error.kind() == ErrorKind::StorageFull);
                         }
-                        other => panic!("operation {at}, errno {errno}: {other}"),
+                        StoreError::Damaged(_) | StoreError::Locked => {
+                            panic!("operation {at}, errno {errno}: {error}")
+                        }
                     }
                 }
             }

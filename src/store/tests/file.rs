@@ -1,6 +1,7 @@
 //! The store as a file: how it is made, found, locked, and how it grows.
 
-use std::io::ErrorKind;
+use std::fs::File;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -35,7 +36,7 @@ fn a_new_store_is_readable_by_its_owner_alone() {
 #[test]
 fn create_touches_nothing_that_exists() {
     let (directory, path) = place();
-    std::fs::write(&path, b"example-value").unwrap();
+    File::create(&path).unwrap().write_all(b"example-value").unwrap();
     let link = directory.path().join("link");
     symlink(directory.path().join("nowhere"), &link).unwrap();
     for name in [&path, &link] {
@@ -61,7 +62,7 @@ fn open_makes_no_file_and_follows_no_link() {
 #[test]
 fn an_empty_file_is_damaged_and_stays_as_it_is() {
     let (_directory, path) = place();
-    std::fs::write(&path, b"").unwrap();
+    File::create(&path).unwrap();
     assert!(matches!(RedbStore::open(&path), Err(StoreError::Damaged(_))));
     assert_eq!(std::fs::metadata(&path).unwrap().len(), 0);
 }
@@ -92,7 +93,7 @@ fn a_recovery_stays_with_its_file_when_the_path_leads_elsewhere() {
     let store = RedbStore::create(&path).unwrap();
     put(&store, b"k", b"v");
     std::fs::rename(&path, directory.path().join("moved")).unwrap();
-    std::fs::write(&path, b"").unwrap();
+    File::create(&path).unwrap();
     store.recover().unwrap();
     assert_eq!(store.get(Table::Values, b"k").unwrap(), Some(b"v".to_vec()));
 }
