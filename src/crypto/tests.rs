@@ -5,13 +5,15 @@ use std::collections::HashSet;
 use super::*;
 use crate::model::{SecretId, StoreId, Timestamp, Version};
 use crate::system::SecretBytes;
+use crate::system::probe::{Role, canaries_in_memory, canary, role, run, setting};
 
 /// Values sealed to look for a nonce or a data key that comes twice.
 const UNIQUE: usize = 20_000;
 const UNIQUE_FULL: usize = 200_000;
 
 pub(super) fn unhex(text: &str) -> Vec<u8> {
-    let digits: Vec<_> = text.chars().map(|c| c.to_digit(16).unwrap() as u8).collect();
+    let digits: Vec<_> =
+        text.chars().map(|c| u8::try_from(c.to_digit(16).unwrap()).unwrap()).collect();
     digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
 }
 
@@ -50,7 +52,7 @@ fn each_change(sealed: &[u8], mut check: impl FnMut(&[u8], usize)) {
 fn a_value_comes_back_as_it_was_at_every_length() {
     let keys = keyring(1);
     for len in [0, 1, 59, 60, 61, 1020, 1021, 65_536, 1_048_576] {
-        let plain: Vec<u8> = (0..len).map(|i| (i % 251) as u8).collect();
+        let plain: Vec<u8> = (0..len).map(|i| u8::try_from(i % 251).unwrap()).collect();
         let sealed = keys.seal_value(ID, Version(1), &secret(&plain)).unwrap();
         let opened = keys.open_value(ID, Version(1), &sealed).unwrap();
         assert_eq!(opened.expose(), plain);
@@ -284,7 +286,7 @@ fn inode_numbers_are_distinct_and_leave_the_root_free() {
 
 #[test]
 fn no_nonce_and_no_data_key_comes_twice() {
-    let full = std::env::var("SECRETFS_CAMPAIGN").is_ok_and(|campaign| campaign == "full");
+    let full = setting("SECRETFS_CAMPAIGN").as_deref() == Some("full");
     let count = if full { UNIQUE_FULL } else { UNIQUE };
     let (keys, value) = (keyring(1), secret(b"example-value"));
     let (mut nonces, mut data_keys) = (HashSet::new(), HashSet::new());
@@ -326,13 +328,8 @@ fn a_keyring_can_be_shared_between_threads() {
     shared::<RootKey>();
 }
 
-fn canary(i: usize) -> u8 {
-    (i * 167 + i / 7 * 31 + 13) as u8
-}
-
 #[test]
 fn sealing_and_opening_leave_no_plaintext_behind() {
-    use crate::system::probe::{Role, copies_in_memory, role, run};
     let Role::Child(_) = role() else {
         let test = "crypto::tests::sealing_and_opening_leave_no_plaintext_behind";
         assert!(run(test, "alone").finish().success());
@@ -347,8 +344,8 @@ fn sealing_and_opening_leave_no_plaintext_behind() {
         let value = value.unwrap();
         let sealed = keys.seal_value(ID, Version(1), &value).unwrap();
         let opened = keys.open_value(ID, Version(1), &sealed).unwrap();
-        assert!(copies_in_memory(canary, 48) >= 2, "the search finds nothing");
+        assert!(canaries_in_memory(48) >= 2, "the search finds nothing");
         drop((value, opened));
-        assert_eq!(copies_in_memory(canary, 48), 0, "{len}");
+        assert_eq!(canaries_in_memory(48), 0, "{len}");
     }
 }
