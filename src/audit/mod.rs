@@ -7,6 +7,7 @@
 //! On disk: a directory of segments, `<first seq>.jsonl`, and `totals.json` for what retention removed.
 #![forbid(unsafe_code)]
 
+mod appender;
 mod chain;
 mod durability;
 mod entry;
