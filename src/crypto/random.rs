@@ -4,6 +4,11 @@
 
 use super::CryptoError;
 
+/// Returns random bytes for a new id of a store or a secret.
+pub fn random_id() -> Result<[u8; 16], CryptoError> {
+    bytes()
+}
+
 /// Returns `N` random bytes.
 pub(super) fn bytes<const N: usize>() -> Result<[u8; N], CryptoError> {
     let mut bytes = [0; N];

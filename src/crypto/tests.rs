@@ -166,6 +166,38 @@ fn a_root_key_of_another_length_is_refused() {
     assert!(RootKey::from_secret(secret(&[1; 32])).is_ok());
 }
 
+/// Reads a line of the file of what release 1 of the format has sealed.
+fn of_format_1(name: &str) -> Vec<u8> {
+    let mut lines = include_str!("format-1.txt").lines();
+    unhex(lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).unwrap())
+}
+
+#[test]
+fn what_format_1_has_sealed_still_opens() {
+    let header = Header::decode(&of_format_1("header")).unwrap();
+    let sources = [secret(&[0x22; 32]), secret(b"example-value"), secret(&[0x22; 32])];
+    let mut roots = header
+        .slots
+        .iter()
+        .zip(&sources)
+        .map(|(slot, source)| slot.open(header.store, source).unwrap());
+    let root = roots.next().unwrap();
+    assert!(roots.all(|other| other.expose().constant_time_eq(root.expose())));
+    assert_eq!(root.expose().expose(), [0x11; 32]);
+    let keys = Keyring::open(header.store, &root, &of_format_1("keyring")).unwrap();
+    assert_eq!(keys.epochs(), [(Epoch(1), at(1_000)), (Epoch(2), at(2_000))]);
+    let value = keys.open_value(ID, Version(7), &of_format_1("value")).unwrap();
+    assert_eq!(value.expose(), b"example-value");
+    assert_eq!(*keys.open_record(ID, &of_format_1("record")).unwrap(), b"prod/db");
+    assert_eq!(keys.fingerprint(&value).to_vec(), of_format_1("fingerprint"));
+    assert_eq!(keys.audit_key().to_vec(), of_format_1("audit-key"));
+    assert_eq!(keys.inode("prod/db").0.to_be_bytes().to_vec(), of_format_1("inode"));
+    assert!(keys.verify(b"generation 7", &of_format_1("root-record-mac")));
+    let mut set = RecordSet::default();
+    set.add(&keys.element(3, b"key", b"value"));
+    assert_eq!(set.sum.to_vec(), of_format_1("element"));
+}
+
 /// One sealed thing in its place.
 #[derive(Clone, Copy, Debug)]
 enum Place {

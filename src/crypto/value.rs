@@ -4,12 +4,12 @@
 //! layers are bound to store, secret and version; the outer one to the epoch as well. The inner one
 //! is not, so that a change of epoch wraps the data key anew and leaves the ciphertext as it is.
 
+use super::CryptoError;
 use super::aead::{Cipher, KEY_BYTES, OVERHEAD_BYTES, plain_len};
 use super::context::{Context, Purpose};
 use super::keyring::{EpochKeys, Keyring};
 use super::padding::{pad, padded_len, unpadded_len};
 use super::root::random_key;
-use super::{CryptoError, random};
 use crate::model::{Epoch, SecretId, StoreId, Version};
 use crate::system::SecretBytes;
 use crate::system::memory::with_clean_stack;
@@ -110,11 +110,6 @@ impl Keyring {
     /// Returns the epoch under which a value or a record is sealed.
     pub fn epoch_of(sealed: &[u8]) -> Result<Epoch, CryptoError> {
         split_epoch(sealed).map(|(epoch, _)| epoch)
-    }
-
-    /// Returns random bytes for a new id of a store or a secret.
-    pub fn random_id() -> Result<[u8; 16], CryptoError> {
-        random::bytes()
     }
 }
 
