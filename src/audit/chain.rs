@@ -37,7 +37,7 @@ impl fmt::Debug for AuditKey {
 }
 
 /// The end of the log at one moment: whoever knows it notices when the log is cut before it.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Head {
     pub seq: Seq,
     pub mac: [u8; MAC_BYTES],

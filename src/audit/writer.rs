@@ -79,7 +79,7 @@ pub(super) type Subscriber = Box<dyn Fn(&Recorded<'_>) + Send + Sync>;
 /// The audit log, open for writing. One process at a time may have a directory open.
 pub struct AuditLog {
     shared: Arc<Shared>,
-    ticker: Option<Ticker>,
+    ticker: Mutex<Option<Ticker>>,
 }
 
 impl AuditLog {
@@ -110,23 +110,32 @@ impl AuditLog {
         });
         shared.sync()?;
         let ticker = Ticker::start(Arc::clone(&shared))?;
-        Ok(Self { shared, ticker: Some(ticker) })
+        Ok(Self { shared, ticker: Mutex::new(Some(ticker)) })
     }
 
     /// Records an event. When this returns `Ok`, the line is as safe as [`Options::durability`] says; when it
     /// returns an error, what the event stands for must not happen.
     pub fn append(&self, event: &Event<'_>) -> Result<Seq, AuditError> {
+        let seq = self.append_unsettled(event)?;
+        self.settle(seq)?;
+        Ok(seq)
+    }
+
+    /// Records an event that is not to be answered before [`settle`](Self::settle) is called for
+    /// it or for a later one: so that several lines share one wait for the disk.
+    pub fn append_unsettled(&self, event: &Event<'_>) -> Result<Seq, AuditError> {
         if event.action.is_reserved() {
             return Err(AuditError::Reserved(event.action));
         }
-        let seq = self.shared.appender.lock().append(&self.shared.home, event)?;
+        self.shared.appender.lock().append(&self.shared.home, event)
+    }
+
+    /// Returns once the lines up to `seq` are as safe as [`Options::durability`] says.
+    pub fn settle(&self, seq: Seq) -> Result<(), AuditError> {
         match self.shared.home.options.durability {
-            Durability::Written => {}
-            Durability::Synced => {
-                self.shared.sync_up_to(seq)?;
-            }
+            Durability::Written => Ok(()),
+            Durability::Synced => self.shared.sync_up_to(seq).map(drop),
         }
-        Ok(seq)
     }
 
     /// Returns the last line's place.
@@ -166,8 +175,8 @@ impl AuditLog {
     }
 
     /// Records that the daemon ends, and makes the log durable. Returns its head, to be anchored.
-    pub fn close(mut self, reason: &str) -> Result<Head, AuditError> {
-        self.ticker = None;
+    pub fn close(&self, reason: &str) -> Result<Head, AuditError> {
+        drop(self.ticker.lock().take());
         let Target { file, head } = self.shared.appender.lock().close(&self.shared.home, reason)?;
         let target = || Ok(Target { file: Arc::clone(&file), head });
         self.shared.commit.wait(head.seq, self.shared.disk(), target, AuditError::from)
@@ -176,7 +185,7 @@ impl AuditLog {
 
 impl Drop for AuditLog {
     fn drop(&mut self) {
-        self.ticker = None;
+        drop(self.ticker.lock().take());
         let dirty = self.synced_head() != self.head();
         if dirty && let Err(error) = self.sync() {
             tracing::warn!(%error, "the end of the audit log may not be on disk");

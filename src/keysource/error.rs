@@ -48,8 +48,7 @@ impl From<CryptoError> for KeySourceError {
     fn from(error: CryptoError) -> Self {
         match error {
             CryptoError::WrongKey => Self::WrongKey,
-            CryptoError::ActiveEpoch(_)
-            | CryptoError::Damaged
+            CryptoError::Damaged
             | CryptoError::Malformed(_)
             | CryptoError::Memory(_)
             | CryptoError::NoRandom

@@ -1,3 +1,5 @@
+//! Key sources against real files, permissions and owners.
+
 use std::fs::{self, Permissions};
 use std::io::Write;
 use std::os::fd::AsRawFd;
