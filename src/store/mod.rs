@@ -8,6 +8,7 @@
 use std::ops::ControlFlow;
 
 mod backend;
+mod contain;
 mod memory;
 mod redb;
 

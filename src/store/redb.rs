@@ -5,11 +5,9 @@
 //! `Damaged`. A read transaction kept open stops the reuse of pages, so the one that serves `get`
 //! is replaced right after each commit and never older than the last one.
 
-use std::any::Any;
 use std::fmt;
 use std::io;
 use std::ops::ControlFlow;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -20,10 +18,11 @@ use redb::{
 };
 
 use super::backend::{self, Reopen, SharedBackend};
+use super::contain::{contain, release};
 use super::{Snapshot, Store, StoreError, Table, Txn, Visit};
 
-/// Memory for cached pages, in bytes: holds 100,000 records of about 300 bytes with their trees
-/// twice over, and is all that the daemon's memory budget leaves to redb.
+/// Memory for cached pages, in bytes: about the live pages of 100,000 records of 300 bytes, and all
+/// that the daemon's memory budget leaves to redb.
 const CACHE_BYTES: usize = 64 << 20;
 
 /// A store in one file, open for writing by this handle alone.
@@ -129,14 +128,19 @@ impl RedbStore {
 
 impl Store for RedbStore {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        let view = self.view()?;
-        let found = view.get(table, key);
-        if !matches!(found, Err(StoreError::Broken)) {
-            return found;
+        let mut view = self.view()?;
+        loop {
+            let found = view.get(table, key);
+            // A recovery may have closed the view while it was read: then there is another one.
+            let fresh = match found {
+                Err(StoreError::Broken) => self.view()?,
+                Ok(_) | Err(_) => return found,
+            };
+            if Arc::ptr_eq(&view, &fresh) {
+                return found;
+            }
+            view = fresh;
         }
-        // A recovery may have closed the view while it was read.
-        let fresh = self.view()?;
-        if Arc::ptr_eq(&view, &fresh) { found } else { fresh.get(table, key) }
     }
 
     fn snapshot(&self) -> Result<Box<dyn Snapshot + '_>, StoreError> {
@@ -398,47 +402,4 @@ fn begin_write(database: &Database) -> Result<WriteTransaction, redb::Error> {
     txn.set_durability(Durability::Immediate)?;
     txn.set_quick_repair(true);
     Ok(txn)
-}
-
-/// Calls redb; a panic of it is damage. What the call was changing must not be used afterwards,
-/// but for closing it.
-fn contain<T>(call: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, StoreError> {
-    match catch_unwind(AssertUnwindSafe(call)) {
-        Ok(result) => result.map_err(StoreError::from),
-        Err(panic) => Err(StoreError::Damaged(panic_message(panic.as_ref()))),
-    }
-}
-
-/// Drops what belongs to redb: that ends transactions and gives back pages, and may panic as well.
-fn release<T>(owned: T) -> Result<(), StoreError> {
-    contain(|| {
-        drop(owned);
-        Ok(())
-    })
-}
-
-fn panic_message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("redb panicked").to_owned()
-}
-
-impl From<redb::Error> for StoreError {
-    #[expect(clippy::wildcard_enum_match_arm, reason = "the enum is open, and the rest is damage")]
-    fn from(error: redb::Error) -> Self {
-        match error {
-            redb::Error::DatabaseAlreadyOpen | redb::Error::LockProtocolMismatch => Self::Locked,
-            redb::Error::DatabaseClosed
-            | redb::Error::LockPoisoned(_)
-            | redb::Error::PreviousIo
-            | redb::Error::TransactionPoisoned => Self::Broken,
-            redb::Error::Io(error) => match error.kind() {
-                // A foreign file, and one that ends too early.
-                io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
-                    Self::Damaged(error.to_string())
-                }
-                _ => Self::Io(error),
-            },
-            other => Self::Damaged(other.to_string()),
-        }
-    }
 }

@@ -264,6 +264,30 @@ fn no_failing_operation_loses_what_was_acknowledged() {
 }
 
 #[test]
+fn a_panic_below_a_commit_is_damage_until_the_recovery() {
+    let disk = Disk::default();
+    let store = create(&disk).unwrap();
+    let (mut expected, mut panics) = (Content::new(), 0);
+    for seed in 0..12 {
+        let mut next = expected.clone();
+        let at = disk.operations() + usize::try_from(seed).unwrap();
+        disk.fail(Fault { at, errno: 0, lasting: false });
+        if let Err(error) = commit(&store, &mut Random(seed), &mut next) {
+            panics += 1;
+            assert!(matches!(error, StoreError::Damaged(_)), "{error}");
+            assert!(matches!(store.begin().err(), Some(StoreError::Broken)));
+            disk.heal();
+            store.recover().unwrap();
+        }
+        disk.heal();
+        let found = content(&store).unwrap();
+        assert!(found == expected || found == next, "seed {seed}");
+        expected = found;
+    }
+    assert!(panics > 5, "only {panics} commits met the panic");
+}
+
+#[test]
 fn a_recovery_that_fails_can_be_tried_again() {
     let disk = Disk::default();
     let store = create(&disk).unwrap();

@@ -33,16 +33,27 @@ fn use_all_of(store: &dyn Store) -> Result<(), StoreError> {
     for (table, key) in found.keys() {
         store.get(*table, key)?;
     }
-    let mut txn = store.begin()?;
-    for (table, key) in found.keys().take(10) {
-        txn.put(*table, key, b"example-value")?;
+    let txn = store.begin()?;
+    for (table, key) in found.keys() {
         txn.get(*table, key)?;
     }
-    for (table, key) in found.keys().skip(10).take(10) {
-        txn.delete(*table, key)?;
+    drop(txn);
+    let changed = change(store, &found);
+    if changed.is_err() {
+        assert!(matches!(store.begin().err(), Some(StoreError::Broken)));
+    }
+    changed
+}
+
+fn change(store: &dyn Store, found: &Content) -> Result<(), StoreError> {
+    let mut txn = store.begin()?;
+    for (at, (table, key)) in found.keys().enumerate() {
+        match at % 2 {
+            0 => txn.put(*table, key, b"example-value")?,
+            _ => txn.delete(*table, key)?,
+        };
     }
     txn.commit()?;
-    drop(store.begin()?);
     let mut txn = store.begin()?;
     txn.clear()?;
     txn.commit()

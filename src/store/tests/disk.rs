@@ -31,6 +31,7 @@ pub(super) enum Op {
 pub(super) struct Fault {
     /// The operation that fails, counted from 0.
     pub at: usize,
+    /// 0: the backend panics.
     pub errno: i32,
     /// Whether all that follow fail as well, until the disk is healed.
     pub lasting: bool,
@@ -101,6 +102,7 @@ impl State {
         self.operations += 1;
         match self.fault {
             Some(fault) if operation == fault.at || (fault.lasting && operation > fault.at) => {
+                assert_ne!(fault.errno, 0, "the simulated disk was told to panic");
                 Err(io::Error::from_raw_os_error(fault.errno))
             }
             _ => Ok(()),

@@ -100,24 +100,26 @@ fn a_recovery_stays_with_its_file_when_the_path_leads_elsewhere() {
 
 #[test]
 fn readers_wait_for_a_recovery_and_then_go_on() {
-    let (_directory, path) = place();
-    let store = RedbStore::create(&path).unwrap();
+    const KEYS: u32 = 3_000;
+    let disk = Disk::default();
+    let store = create_on(&disk).unwrap();
     let mut txn = store.begin().unwrap();
-    for n in 0..500_u32 {
+    for n in 0..KEYS {
         txn.put(Table::Values, &n.to_be_bytes(), &[7; 300]).unwrap();
     }
     txn.commit().unwrap();
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        for _ in 0..2 {
+        for _ in 0..3 {
             scope.spawn(|| {
-                for n in (0..500_u32).cycle().take_while(|_| !done.load(Ordering::Relaxed)) {
-                    let found = store.get(Table::Values, &n.to_be_bytes()).unwrap();
-                    assert_eq!(found.unwrap(), [7; 300]);
+                // Far apart, so that most reads go to the disk after each recovery.
+                for n in (0..KEYS).cycle().take_while(|_| !done.load(Ordering::Relaxed)) {
+                    let key = (n * 997 % KEYS).to_be_bytes();
+                    assert_eq!(store.get(Table::Values, &key).unwrap().unwrap(), [7; 300]);
                 }
             });
         }
-        (0..30).for_each(|_| store.recover().unwrap());
+        (0..100).for_each(|_| store.recover().unwrap());
         done.store(true, Ordering::Relaxed);
     });
 }
