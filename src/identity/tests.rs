@@ -420,3 +420,15 @@ fn a_container_s_name_counts_only_where_root_alone_could_give_it() {
     drop(dir);
     assert!(!is_root_s());
 }
+
+#[test]
+fn the_observer_sees_what_other_users_run() {
+    if uid() != Uid(0) {
+        return skip("only root has processes of another user");
+    }
+    let program = Program::new();
+    let observer = program.spawn();
+    let child = Running::start(Command::new("cat").uid(65534).gid(65534).current_dir("/"));
+    let exe = eventually(|| observer.exe(Uid(65534), child.pid(), Digest::Unwanted));
+    assert_eq!(exe.path, procfs::exe(child.pid()).unwrap());
+}
