@@ -2,12 +2,19 @@
 #![allow(unsafe_code, reason = "this is where it is allowed; each block says why it is sound")]
 
 pub mod atomic_file;
+mod channel;
 mod descriptor;
 mod harden;
 pub mod memory;
+mod pidfd;
+mod privileges;
 #[cfg(test)]
 pub(crate) mod probe;
+pub mod procfs;
 
+pub use channel::Channel;
 pub use descriptor::read_line;
 pub use harden::harden_process;
 pub use memory::{Locked, MemoryError, SecretBuffer, SecretBytes};
+pub use pidfd::{PidFd, PidInfo};
+pub use privileges::keep_only_ptrace;
