@@ -8,10 +8,10 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
 
-use secretfs::audit::Options;
+use secretfs::audit::{Action, AuditKey, AuditLog, Event, Options, Outcome};
 use secretfs::broker::{Broker, Limits, LogSettings, Parts, Put, Which};
-use secretfs::crypto::{Slot, SlotKind};
-use secretfs::model::{Caller, Clock, Gid, SecretName, Timestamp, Uid};
+use secretfs::crypto::{Keyring, Slot, SlotKind};
+use secretfs::model::{Caller, Clock, Gid, SecretId, SecretName, StoreId, Timestamp, Uid, Version};
 use secretfs::policy::{Policy, Users, initial};
 use secretfs::store::RedbStore;
 use secretfs::system::SecretBytes;
@@ -64,6 +64,33 @@ fn main() {
         black_box(broker.read(&caller, &name, Which::Current).unwrap());
     });
     broker.close();
+
+    let keyring = Keyring::generate(StoreId([1; 16]), WallClock.now()).unwrap();
+    let (id, version) = (SecretId([2; 16]), Version(1));
+    let sealed =
+        keyring.seal_value(id, version, &SecretBytes::copy_from(&[b'x'; 100]).unwrap()).unwrap();
+    measure("  of it: decryption", &|| {
+        black_box(keyring.open_value(id, version, &sealed).unwrap());
+    });
+    let log = AuditLog::open(
+        &directory.path().join("other-audit"),
+        AuditKey::new(keyring.audit_key()),
+        None,
+        Options::default(),
+        Arc::new(WallClock),
+        Arc::new(HashMap::<Uid, Arc<str>>::new()),
+    )
+    .unwrap();
+    let event = Event {
+        caller: Some(&caller),
+        secret: Some(&name),
+        version: Some(version),
+        rule: Some("admin"),
+        ..Event::new(Action::Read, Outcome::Allowed)
+    };
+    measure("  of it: the record", &|| {
+        black_box(log.append(&event).unwrap());
+    });
 }
 
 fn open(directory: &std::path::Path) -> Broker {
