@@ -1,2 +1,23 @@
 //! The composition root: joins the parts and runs them.
+//!
+//! Everything that is decided once a process stands here: where files are, what the configuration
+//! says, in which order the parts start and end. What the parts do is theirs.
 #![forbid(unsafe_code)]
+
+pub mod background;
+pub mod compose;
+pub mod config;
+mod host;
+pub mod init;
+pub mod lock;
+pub mod logging;
+mod metrics;
+mod notify;
+pub mod paths;
+pub mod run;
+mod timers;
+pub mod trust;
+
+mod error;
+
+pub use error::DaemonError;

@@ -5,9 +5,17 @@ pub mod atomic_file;
 mod descriptor;
 mod harden;
 pub mod memory;
+mod mounts;
 #[cfg(test)]
 pub(crate) mod probe;
+mod signals;
 
 pub use descriptor::read_line;
 pub use harden::harden_process;
 pub use memory::{Locked, MemoryError, SecretBuffer, SecretBytes};
+pub use mounts::{
+    FUSE_MAGIC, Mount, Mountpoint, MountpointError, RAMFS_MAGIC, TMPFS_MAGIC, Unmount,
+    filesystem_magic, filesystem_magic_of, is_protected, is_stale, mounts, parse_mountinfo,
+    remove_mountpoint, topmost, unmount,
+};
+pub use signals::{Asked, Signals, Stopper};
