@@ -5,7 +5,7 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::RawFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -24,8 +24,8 @@ use crate::system::{SecretBytes, atomic_file};
 pub enum PassphraseInput {
     /// The terminal.
     Ask,
-    /// One line of an open file.
-    Descriptor(OwnedFd),
+    /// One line of an open descriptor, which the process was given and which stays open.
+    Descriptor(RawFd),
     Given(SecretBytes),
 }
 

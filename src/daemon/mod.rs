@@ -14,6 +14,7 @@ pub mod logging;
 mod metrics;
 mod notify;
 pub mod paths;
+pub mod restore;
 pub mod run;
 mod timers;
 pub mod trust;

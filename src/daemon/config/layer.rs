@@ -3,8 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use serde::de::{self, Deserializer, Unexpected, Visitor};
-use serde::{Deserialize, de::Error};
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, Unexpected, Visitor};
 
 use super::{Durability, Fault, IoMode, LogLevel, LogTarget, NamesMode};
 
@@ -118,6 +118,16 @@ impl Layer {
 }
 
 impl KeyLayer {
+    /// Returns the layer that names one source, or none.
+    pub fn named(
+        passphrase: bool,
+        file: Option<Absolute>,
+        credential: Option<String>,
+    ) -> Result<Self, String> {
+        let credential = credential.map(CredentialName::try_from).transpose()?;
+        Ok(Self { source: passphrase.then_some(Source::Passphrase), file, credential })
+    }
+
     /// A layer that names where the key is also settles the source, unless it names the source.
     fn under(self, over: Self) -> Self {
         let implied = match (&over.file, &over.credential) {
@@ -184,19 +194,18 @@ impl<'de> Deserialize<'de> for Absolute {
 }
 
 /// The name of a systemd credential: a file name.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[serde(try_from = "String")]
 pub struct CredentialName(pub String);
 
-impl<'de> Deserialize<'de> for CredentialName {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let name = String::deserialize(from)?;
+impl TryFrom<String> for CredentialName {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
         if !name.is_empty() && !name.starts_with('.') && name.chars().all(allowed) {
             return Ok(Self(name));
         }
-        Err(de::Error::invalid_value(
-            Unexpected::Str(&name),
-            &"a credential name of letters, digits, `.`, `_` and `-`",
-        ))
+        Err(format!("{name:?}: expected a credential name of letters, digits, `.`, `_` and `-`"))
     }
 }
