@@ -180,6 +180,9 @@ pub(crate) struct MountArgs {
     /// Stays in the foreground and logs to standard error.
     #[arg(long)]
     pub foreground: bool,
+    /// Serves a store that is older than its audit log says: one that you have put back on purpose.
+    #[arg(long)]
+    pub accept_rollback: bool,
     #[command(flatten)]
     pub from: PassphraseFrom,
 }

@@ -101,6 +101,10 @@ impl fmt::Display for Failure {
 impl From<DaemonError> for Failure {
     fn from(error: DaemonError) -> Self {
         let (kind, hint) = match &error {
+            DaemonError::Broker(error @ BrokerError::Rollback { .. }) => (
+                broker_kind(error),
+                "find out who put it back; an admin can `mount --accept-rollback`",
+            ),
             DaemonError::Broker(error) => (broker_kind(error), ""),
             DaemonError::Busy(_) => {
                 (Kind::BackendConnection, "use it, or `secretfs umount` it first")
@@ -152,9 +156,10 @@ fn broker_kind(error: &BrokerError) -> Kind {
         | BrokerError::Policy(_)
         | BrokerError::TooBig { .. } => Kind::Config,
         BrokerError::NotDirectory(_) | BrokerError::NotFound(_) => Kind::SecretNotFound,
-        BrokerError::Audit(_) | BrokerError::Store(_) | BrokerError::Verifying => {
-            Kind::BackendConnection
-        }
+        BrokerError::Audit(_)
+        | BrokerError::Rollback { .. }
+        | BrokerError::Store(_)
+        | BrokerError::Verifying => Kind::BackendConnection,
     }
 }
 

@@ -268,7 +268,7 @@ impl Host for Daemon {
             }
             (None, key) => self.parts.unlock(key, &PassphraseInput::Ask)?,
         };
-        self.broker().unseal(caller, &root)?;
+        self.broker().unseal(caller, root)?;
         tracing::warn!(uid = caller.uid.0, "unsealed");
         Ok(json!({ "sealed": false }))
     }

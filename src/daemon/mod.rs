@@ -4,11 +4,13 @@
 //! says, in which order the parts start and end. What the parts do is theirs.
 #![forbid(unsafe_code)]
 
+mod accounts;
 pub mod background;
 pub mod compose;
 pub mod config;
 mod host;
 pub mod init;
+mod keys;
 pub mod lock;
 pub mod logging;
 mod metrics;

@@ -31,6 +31,7 @@ pub struct Start {
     pub sources: Sources,
     pub config: Config,
     pub passphrase: PassphraseInput,
+    pub exceptions: compose::Exceptions,
     /// Whom to tell besides systemd, for a daemon in the background.
     pub report: Option<Report>,
 }
@@ -77,7 +78,7 @@ struct Serving {
 
 impl Serving {
     fn start(start: Start) -> Result<Self, DaemonError> {
-        let Start { sources, config, passphrase, .. } = start;
+        let Start { sources, config, passphrase, exceptions, .. } = start;
         harden_process().map_err(DaemonError::io("closing the process to others"))?;
         let observer =
             compose::start_observer().map_err(DaemonError::io("starting the observer"))?;
@@ -90,14 +91,14 @@ impl Serving {
         let doing = format!("serving {}", config.mountpoint.display());
         let lock = StoreLock::take(&config.state_dir, &doing)?;
         let policy = check_policy(&config.policy)?;
-        let parts = compose::open(&config, policy, &passphrase)?;
+        let parts = compose::open(&config, policy, &passphrase, exceptions)?;
         drop(passphrase);
         make_way(&config.mountpoint)?;
         let mountpoint = Mountpoint::prepare(&config.mountpoint)?;
         // Before the mount: a signal that comes between must unmount it again.
         let (wake, wakes) = mpsc::channel();
         watch_signals(wake.clone())?;
-        let tasks = parts.housekeeping(&config);
+        let tasks = parts.housekeeping();
         let daemon = Arc::new(Daemon::new(parts, config.clone(), sources, level));
         let host: Arc<dyn Host> = Arc::clone(&daemon) as _;
         let on_end = Box::new(move || drop(wake.send(Wake::Unmounted)));
@@ -165,6 +166,7 @@ impl Serving {
             // holds one: the end of this process fails their reads.
             tracing::warn!("files were still open");
         }
+        self.daemon.parts().broker.close();
         tracing::info!("stopped");
         Ok(())
     }

@@ -8,7 +8,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 /// A task and how often it is due.
-pub struct Task {
+pub(super) struct Task {
     pub name: &'static str,
     pub every: Duration,
     pub run: Box<dyn FnMut() -> Result<(), String> + Send>,

@@ -11,6 +11,7 @@ use crate::cli::error::{Failure, Kind};
 use crate::cli::plaintext;
 use crate::daemon::DaemonError;
 use crate::daemon::background::{self, Side};
+use crate::daemon::compose::Exceptions;
 use crate::daemon::config::{Config, KeyConfig, Sources};
 use crate::daemon::init::PassphraseInput;
 use crate::daemon::run::{self, Start};
@@ -20,7 +21,8 @@ pub(super) fn run(context: &Context, args: &MountArgs) -> Done {
     let flags = layer(args.mountpoint.as_deref(), &KeyFrom::default())?;
     let (sources, config) = context.config(args.system.system, flags)?;
     let passphrase = passphrase(&config.key, &args.from);
-    start(context, Wish { sources, config, passphrase, foreground: args.foreground })
+    let exceptions = Exceptions { accept_rollback: args.accept_rollback };
+    start(context, Wish { sources, config, passphrase, foreground: args.foreground, exceptions })
 }
 
 /// What is to be mounted.
@@ -29,16 +31,17 @@ pub(super) struct Wish {
     pub config: Config,
     pub passphrase: PassphraseInput,
     pub foreground: bool,
+    pub exceptions: Exceptions,
 }
 
 /// Starts the daemon; in the background, returns when it serves.
 pub(super) fn start(context: &Context, wish: Wish) -> Done {
-    let Wish { sources, config, passphrase, foreground } = wish;
+    let Wish { sources, config, passphrase, foreground, exceptions } = wish;
     if !config.store().exists() {
         return Err(DaemonError::NoStore(config.state_dir).into());
     }
     if foreground {
-        return Ok(run::serve(Start { sources, config, passphrase, report: None })?);
+        return Ok(run::serve(Start { sources, config, passphrase, exceptions, report: None })?);
     }
     // Asked here, where there is a terminal; the daemon will have none.
     let known = match (&config.key, read_descriptor(passphrase)?) {
@@ -57,7 +60,8 @@ pub(super) fn start(context: &Context, wish: Wish) -> Done {
         Side::Daemon { report, passphrase } => {
             let input = passphrase.as_ref().map(AsRawFd::as_raw_fd);
             let passphrase = input.map_or(PassphraseInput::Ask, PassphraseInput::Descriptor);
-            let start = Start { sources, config, passphrase, report: Some(report) };
+            let report = Some(report);
+            let start = Start { sources, config, passphrase, exceptions, report };
             // The reason has been reported and logged; there is no terminal to print it on.
             run::serve(start).map_err(Failure::from)
         }

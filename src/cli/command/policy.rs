@@ -11,7 +11,8 @@ use crate::cli::Context;
 use crate::cli::args::{Policy, PolicyExplain};
 use crate::cli::error::{Failure, Kind};
 use crate::daemon::compose;
-use crate::policy::PolicyError;
+use crate::model::Level;
+use crate::policy::{ExpectationResult, PolicyError};
 
 pub(super) fn run(context: &Context, args: &Policy) -> Result<ExitCode, Failure> {
     match args {
@@ -30,13 +31,27 @@ fn check(context: &Context, file: &Path) -> Done {
 }
 
 fn test(context: &Context, file: &Path) -> Result<ExitCode, Failure> {
-    let (held, broken) =
-        compose::policy_expectations(&read(file)?).map_err(|fault| at(file, &fault))?;
+    let results = compose::policy_expectations(&read(file)?).map_err(|fault| at(file, &fault))?;
+    let broken: Vec<&ExpectationResult> = results.iter().filter(|result| !result.passed).collect();
+    let held = results.len() - broken.len();
     context.out.json(&json!({ "held": held, "broken": broken }))?;
-    broken.iter().try_for_each(|line| context.out.line(line))?;
+    for result in &broken {
+        let ExpectationResult { line, secret, expected, found, .. } = result;
+        let (expected, found) = (words(expected), words(found));
+        context
+            .out
+            .line(format_args!("line {line}: {secret}: expected {expected}, found {found}"))?;
+    }
     context.out.line(format_args!("{held} expectations held, {} did not", broken.len()))?;
     let code = if broken.is_empty() { 0 } else { Kind::Config.exit_code() };
     Ok(ExitCode::from(code))
+}
+
+fn words(levels: &[Level]) -> String {
+    if levels.is_empty() {
+        return "nothing".into();
+    }
+    levels.iter().map(|level| level.as_str()).collect::<Vec<_>>().join(" and ")
 }
 
 fn explain(context: &Context, args: &PolicyExplain) -> Done {

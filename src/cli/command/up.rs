@@ -6,6 +6,7 @@ use super::{Done, layer};
 use crate::cli::Context;
 use crate::cli::args::Up;
 use crate::cli::plaintext;
+use crate::daemon::compose::Exceptions;
 use crate::daemon::config::KeyConfig;
 use crate::daemon::init::{self, PassphraseInput};
 
@@ -26,5 +27,6 @@ pub(super) fn run(context: &Context, args: &Up) -> Done {
         }
         tracing::debug!(made = %made_value(&made), "store made");
     }
-    mount::start(context, Wish { sources, config, passphrase, foreground: args.foreground })
+    let (foreground, exceptions) = (args.foreground, Exceptions::default());
+    mount::start(context, Wish { sources, config, passphrase, foreground, exceptions })
 }
