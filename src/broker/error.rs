@@ -2,7 +2,7 @@
 
 use crate::audit::AuditError;
 use crate::crypto::CryptoError;
-use crate::model::{NameError, SecretName, Version};
+use crate::model::{Generation, NameError, SecretName, Version};
 use crate::policy::PolicyError;
 use crate::store::StoreError;
 
@@ -39,6 +39,10 @@ pub enum BrokerError {
     Policy(#[from] PolicyError),
     #[error("{0} was revoked")]
     Revoked(SecretName),
+    #[error(
+        "the store is of generation {store}, but the audit log has seen {log}: an older copy was put back"
+    )]
+    Rollback { store: Generation, log: Generation },
     #[error("sealed: the store's key is not in memory")]
     Sealed,
     #[error(transparent)]

@@ -1,34 +1,70 @@
 //! The one way to a secret: decide, record, then open.
+//!
+//! Every front end calls [`Broker`] and nothing below it. The order is fixed by types: opening takes
+//! a [`Grant`](gate::Grant), which only the [`Gate`] makes, after the policy has allowed the request;
+//! and nothing is decrypted or committed before the log has taken the line that says so. If the log
+//! cannot be written, there is no plaintext.
 #![forbid(unsafe_code)]
-#![allow(
-    unused_variables,
-    clippy::unimplemented,
-    missing_debug_implementations,
-    reason = "skeleton"
-)]
 
-use std::io::{Read, Write};
+use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::crypto::{RootKey, Slot};
+use arc_swap::{ArcSwap, ArcSwapOption};
+use parking_lot::{Mutex, RwLock};
+use sha2::{Digest, Sha256};
+
+use crate::audit::{Action, AuditError, AuditLog, Event, Head, LogFile, Outcome, Rollback};
+use crate::crypto::{Header, Keyring, RecordSet, RootKey};
 use crate::model::{
-    Caller, Epoch, Generation, Inode, Level, Levels, Metadata, Needs, SecretId, SecretName,
-    SecretType, Seq, Status, StoreId, Timestamp, Version,
+    Caller, Clock, Generation, Inode, Levels, Metadata, Needs, SecretId, SecretName, SecretType,
+    Seq, Status, StoreId, Timestamp, Version,
 };
 use crate::policy::Policy;
+use crate::store::{Store, StoreError, Table};
 use crate::system::SecretBytes;
 
+mod attributes;
+mod backup;
+mod cache;
+mod change;
+mod commit;
 mod error;
+mod gate;
+mod index;
+mod keys;
+mod load;
+mod query;
+mod read;
+mod record;
+mod refusals;
+mod root;
+#[cfg(test)]
+mod tests;
+mod trash;
+mod verify;
+mod write;
 
+pub use backup::{unpack_backup, write_backup};
 pub use error::BrokerError;
+pub use keys::{MakeSlot, read_header};
+
+use cache::Cache;
+use commit::{Batch, Company, Writer};
+use gate::Gate;
+use index::Index;
+use keys::{HEADER_KEY, KEYRING_KEY};
+use load::{Integrity, Verdict};
+use root::Root;
 
 type Result<T> = std::result::Result<T, BrokerError>;
 
 /// Serves secrets to callers. Cheap to clone: all parts are shared.
 #[derive(Clone)]
 pub struct Broker {
-    inner: Arc<()>,
+    inner: Arc<Inner>,
 }
 
 /// What stands at a path, for a caller who may know of it.
@@ -42,8 +78,7 @@ pub enum Found {
 #[derive(Clone, Debug)]
 pub struct Directory {
     pub inode: Inode,
-    pub modified: Timestamp,
-    /// Directories below it that the caller may know of are not counted: link counts tell nothing.
+    /// Whether the caller may write some name below it.
     pub may_write: bool,
 }
 
@@ -166,298 +201,406 @@ pub enum Replace {
     Refused,
 }
 
+/// What a broker is made of.
+pub struct Parts {
+    pub store: Arc<dyn Store>,
+    pub policy: Policy,
+    pub clock: Arc<dyn Clock>,
+    pub limits: Limits,
+    /// Where the audit log lies; it is opened with a key from the store.
+    pub log: LogSettings,
+    /// Serves a store that is older than the log says. For an admin who has put it back on purpose.
+    pub accept_rollback: bool,
+}
+
+/// How the audit log is kept.
+pub struct LogSettings {
+    pub directory: PathBuf,
+    pub options: crate::audit::Options,
+    pub names: Arc<dyn crate::audit::UserNames>,
+}
+
+impl fmt::Debug for Parts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parts").field("limits", &self.limits).field("log", &self.log).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for LogSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LogSettings").field("directory", &self.directory).finish_non_exhaustive()
+    }
+}
+
+struct Inner {
+    store: Arc<dyn Store>,
+    gate: Gate,
+    limits: Limits,
+    log: LogSettings,
+    accept_rollback: bool,
+    clock: Arc<dyn Clock>,
+    unlocked: ArcSwapOption<Unlocked>,
+    verdict: Verdict,
+    cache: Cache,
+    writer: std::sync::OnceLock<Writer>,
+    seal_hooks: Mutex<Vec<Box<dyn Fn() + Send + Sync>>>,
+    counts: Counts,
+}
+
+/// What is in memory while the store is unsealed.
+struct Unlocked {
+    store_id: StoreId,
+    root_key: Mutex<RootKey>,
+    keyring: ArcSwap<Keyring>,
+    index: RwLock<Index>,
+    /// As of the last commit.
+    root: Mutex<Root>,
+    /// Set while what is in memory may differ from what is on disk, after a failed commit. Held by
+    /// the writer for the length of a batch; taken before `root` and `index`.
+    stale: Mutex<bool>,
+}
+
+/// What happened since the start, for metrics.
+#[derive(Default)]
+struct Counts {
+    reads_allowed: AtomicU64,
+    refused: AtomicU64,
+    writes: AtomicU64,
+    failures: AtomicU64,
+}
+
 impl Broker {
-    // -- Questions: nothing is decrypted, only refusals are recorded. ------------------------
-
-    /// Returns what stands at `path`. Errors: `Denied` (recorded) when no rule of the caller
-    /// matches, whether it exists or not; `NotFound`; `Verifying`; `Sealed`.
-    pub fn look(&self, caller: &Caller, path: &SecretName) -> Result<Found> {
-        unimplemented!()
+    /// Makes a new store: its id, root key, keyring and first root. Fails when the store is not empty.
+    pub fn create(store: &dyn Store, clock: &dyn Clock, slot: &mut MakeSlot<'_>) -> Result<RootKey> {
+        if store.get(Table::Header, HEADER_KEY)?.is_some() {
+            return Err(BrokerError::Invalid("there is a store already".into()));
+        }
+        let mut id = [0; 16];
+        getrandom::fill(&mut id).map_err(|_| BrokerError::Key(crate::crypto::CryptoError::NoRandom))?;
+        let store_id = StoreId(id);
+        let root_key = RootKey::generate().map_err(BrokerError::Key)?;
+        let keyring = Keyring::generate(store_id, clock.now()).map_err(BrokerError::Key)?;
+        let slot = slot(store_id, &root_key).map_err(BrokerError::Invalid)?;
+        let entries = [
+            (Table::Header, HEADER_KEY, Header { store: store_id, slots: vec![slot] }.encode()),
+            (Table::Keyring, KEYRING_KEY, keyring.seal(&root_key)),
+        ];
+        let mut set = RecordSet::default();
+        let mut txn = store.begin()?;
+        for (table, key, value) in entries {
+            let value = value.map_err(BrokerError::Key)?;
+            set.add(&keyring.element(table as u8, key, &value));
+            txn.put(table, key, &value)?;
+        }
+        let root = Root { generation: Generation(1), set, ..Root::default() };
+        txn.put(Table::Root, Root::KEY, &root.encode(&keyring))?;
+        txn.commit()?;
+        Ok(root_key)
     }
 
-    /// Returns the root directory as the caller sees it. Errors: `Sealed`.
-    pub fn look_root(&self, caller: &Caller) -> Result<Directory> {
-        unimplemented!()
+    /// Opens a store with its root key.
+    ///
+    /// Errors: `Key(WrongKey)`; `Damaged`; `Rollback` when the store is older than the log says;
+    /// `Audit` when the log was cut or changed.
+    pub fn open(parts: Parts, root_key: RootKey) -> Result<Self> {
+        let broker = Self::open_sealed(parts)?;
+        broker.inner.unlock(root_key)?;
+        load::verify_in_background(&broker.inner).map_err(StoreError::Io)?;
+        keys::rewrap_in_background(&broker.inner)?;
+        Ok(broker)
     }
 
-    /// Returns up to `max` entries of a directory (`None` is the root) that the caller may know
-    /// of, in name order, after the segment `after`.
-    pub fn list(
-        &self,
-        caller: &Caller,
-        directory: Option<&SecretName>,
-        after: Option<&str>,
-        max: usize,
-    ) -> Result<Vec<Listed>> {
-        unimplemented!()
+    /// Opens a store without its key: everything is `Sealed` until [`unseal`](Self::unseal).
+    pub fn open_sealed(parts: Parts) -> Result<Self> {
+        let Parts { store, policy, clock, limits, log, accept_rollback } = parts;
+        let inner = Arc::new(Inner {
+            store,
+            gate: Gate::new(policy, Arc::clone(&clock)),
+            limits,
+            log,
+            accept_rollback,
+            clock,
+            unlocked: ArcSwapOption::empty(),
+            verdict: Verdict::pending(),
+            cache: Cache::new(),
+            writer: std::sync::OnceLock::new(),
+            seal_hooks: Mutex::default(),
+            counts: Counts::default(),
+        });
+        let writer = Writer::start(Arc::downgrade(&inner)).map_err(StoreError::Io)?;
+        drop(inner.writer.set(writer));
+        Ok(Self { inner })
     }
 
-    /// Returns the values of a facet among the secrets that the caller may know of, sorted.
-    pub fn facet_values(&self, caller: &Caller, facet: Facet) -> Result<Vec<Box<str>>> {
-        unimplemented!()
-    }
-
-    /// Returns the names of the secrets with that value of a facet that the caller may know of, sorted.
-    pub fn facet_members(
-        &self,
-        caller: &Caller,
-        facet: Facet,
-        value: &str,
-    ) -> Result<Vec<SecretName>> {
-        unimplemented!()
-    }
-
-    /// Returns everything but the value. Needs any level on the name.
-    pub fn describe(&self, caller: &Caller, name: &SecretName) -> Result<Description> {
-        unimplemented!()
-    }
-
-    /// Returns what `caller` may do with `name` and which rule says so, as JSON.
-    pub fn explain(&self, caller: &Caller, name: &SecretName) -> Result<serde_json::Value> {
-        unimplemented!()
-    }
-
-    /// Returns the levels that the caller has on a name, whether it exists or not. Not recorded.
-    pub fn levels(&self, caller: &Caller, name: &SecretName) -> Result<Levels> {
-        unimplemented!()
-    }
-
-    /// Checks a level on a name; a refusal is recorded, a consent is not.
-    pub fn check(&self, caller: &Caller, level: Level, name: &SecretName) -> Result<()> {
-        unimplemented!()
-    }
-
-    /// Returns the inode number of any path of the tree, virtual ones included: a keyed hash, so it
-    /// is the same for the life of the store and tells nothing of other names. Never 0 or 1.
-    pub fn inode(&self, path: &str) -> Inode {
-        unimplemented!()
-    }
-
-    /// Waits until the record set is verified, so that "not found" is the truth.
-    pub fn wait_verified(&self, at_most: Duration) -> Result<()> {
-        unimplemented!()
+    /// Commits what waits and ends the log with a closing line. Later requests fail.
+    pub fn close(&self) {
+        if let Some(writer) = self.inner.writer.get() {
+            writer.close();
+        }
+        self.inner.gate.summarise_refusals();
+        if let Ok(log) = self.inner.gate.log()
+            && let Err(err) = log.close("the daemon ends")
+        {
+            tracing::error!(%err, "the audit log could not be closed");
+        }
     }
 
     /// Tells whether the keys are out of memory.
     pub fn is_sealed(&self) -> bool {
-        unimplemented!()
+        self.inner.unlocked.load().is_none()
     }
-
-    // -- Values. -----------------------------------------------------------------------------
-
-    /// Reads a version: asks the policy, writes the record, decrypts.
-    pub fn read(&self, caller: &Caller, name: &SecretName, which: Which) -> Result<Opened> {
-        unimplemented!()
-    }
-
-    /// Records that a handle opened by another uid is read by `caller`, who must have `read`.
-    pub fn read_passed_on(
-        &self,
-        caller: &Caller,
-        name: &SecretName,
-        version: Version,
-    ) -> Result<()> {
-        unimplemented!()
-    }
-
-    /// Reads the current value as the base of an append or a partial overwrite. Needs `write`, is
-    /// recorded, and must not be shown to a caller without `read`. `None`: there is no such secret.
-    pub fn base(&self, caller: &Caller, name: &SecretName) -> Result<Option<Opened>> {
-        unimplemented!()
-    }
-
-    /// Makes a new version (and the secret, where there is none). Returns once it is durable: call
-    /// it from a thread that may block.
-    pub fn write(
-        &self,
-        caller: &Caller,
-        name: &SecretName,
-        value: SecretBytes,
-        put: &Put,
-    ) -> Result<Version> {
-        unimplemented!()
-    }
-
-    // -- Changes of the tree; all block until durable. ---------------------------------------
-
-    /// Renames a secret or a directory; needs delete on the old names and write on the new ones.
-    /// Onto an existing secret: a new version of the target, and the source goes to the trash.
-    /// From `name@pending` semantics: see [`promote`](Self::promote).
-    pub fn rename(
-        &self,
-        caller: &Caller,
-        from: &SecretName,
-        to: &SecretName,
-        replace: Replace,
-    ) -> Result<()> {
-        unimplemented!()
-    }
-
-    /// Publishes the pending version; for admins only.
-    pub fn promote(&self, caller: &Caller, name: &SecretName) -> Result<Version> {
-        unimplemented!()
-    }
-
-    /// Moves a secret to the trash.
-    pub fn remove(&self, caller: &Caller, name: &SecretName) -> Result<()> {
-        unimplemented!()
-    }
-
-    /// Makes an empty directory; needs write on names below it.
-    pub fn make_directory(&self, caller: &Caller, path: &SecretName) -> Result<()> {
-        unimplemented!()
-    }
-
-    /// Removes an empty directory.
-    pub fn remove_directory(&self, caller: &Caller, path: &SecretName) -> Result<()> {
-        unimplemented!()
-    }
-
-    /// Sets (or with `None` clears) one piece of metadata, by its attribute's name without the
-    /// `user.secretfs.` prefix. `Invalid` for a bad value or one that users cannot set.
-    pub fn set_attribute(
-        &self,
-        caller: &Caller,
-        name: &SecretName,
-        attribute: &str,
-        value: Option<&str>,
-    ) -> Result<()> {
-        unimplemented!()
-    }
-
-    /// Returns what is in the trash and the caller may delete, newest first.
-    pub fn trash(&self, caller: &Caller) -> Result<Vec<Trashed>> {
-        unimplemented!()
-    }
-
-    /// Brings a secret back from the trash, to its old name or to another one.
-    pub fn restore(&self, caller: &Caller, id: SecretId, to: Option<&SecretName>) -> Result<()> {
-        unimplemented!()
-    }
-
-    /// Destroys a secret in the trash for good.
-    pub fn destroy(&self, caller: &Caller, id: SecretId) -> Result<()> {
-        unimplemented!()
-    }
-
-    // -- The store as a whole; for admins of everything, each recorded as `control`. --------------
 
     /// Fails with `Denied` unless the caller is an admin of the store. Recorded either way as a
     /// control command named `command`.
     pub fn admit_control(&self, caller: &Caller, command: &str) -> Result<()> {
-        unimplemented!()
+        self.inner.gate.admit_control(caller, command).map(drop)
     }
 
     /// Forgets the keys and the index, and with them every value in memory: see
     /// [`on_seal`](Self::on_seal).
     pub fn seal(&self, caller: &Caller) -> Result<()> {
-        unimplemented!()
+        let inner = &*self.inner;
+        let _admitted = inner.gate.admit_control(caller, "seal")?;
+        inner.unlocked.store(None);
+        inner.cache.clear();
+        inner.verdict.set(Integrity::Pending);
+        for hook in &*inner.seal_hooks.lock() {
+            hook();
+        }
+        inner.gate.record(&Event { caller: Some(caller), ..Event::new(Action::Seal, Outcome::Allowed) })
     }
 
     /// Takes the root key and loads the index again. `Key(WrongKey)` when it does not fit.
-    pub fn unseal(&self, caller: &Caller, root: &RootKey) -> Result<()> {
-        unimplemented!()
+    pub fn unseal(&self, caller: &Caller, root_key: RootKey) -> Result<()> {
+        let inner = &*self.inner;
+        // Before the first unseal there is no log; then the line is written as soon as there is one.
+        if !inner.gate.is_admin(caller) {
+            return Err(BrokerError::Denied);
+        }
+        inner.unlock(root_key)?;
+        load::verify_in_background(&self.inner).map_err(StoreError::Io)?;
+        keys::rewrap_in_background(&self.inner)?;
+        inner.gate.record(&Event { caller: Some(caller), ..Event::new(Action::Unseal, Outcome::Allowed) })
     }
 
     /// Registers what is run when the store is sealed.
     pub fn on_seal(&self, run: Box<dyn Fn() + Send + Sync>) {
-        unimplemented!()
+        self.inner.seal_hooks.lock().push(run);
     }
 
-    /// Replaces the policy by a parsed one.
+    /// Replaces the policy by a parsed one. `None` for the caller: the daemon itself, on a signal.
     pub fn replace_policy(&self, caller: Option<&Caller>, policy: Policy) -> Result<()> {
-        unimplemented!()
-    }
-
-    /// Checks every record, every value and the record set, the current ones, not a cached verdict.
-    pub fn verify(&self, caller: &Caller) -> Result<Verification> {
-        unimplemented!()
+        let inner = &*self.inner;
+        if let Some(caller) = caller {
+            let _admitted = inner.gate.admit_control(caller, "reload")?;
+        }
+        match inner.gate.record(&Event { caller, ..Event::new(Action::PolicyReload, Outcome::Allowed) }) {
+            // Sealed since the start: nothing can be granted under either policy.
+            Ok(()) | Err(BrokerError::Sealed) => {}
+            Err(err) => return Err(err),
+        }
+        inner.gate.replace_policy(policy);
+        Ok(())
     }
 
     /// Verifies the whole audit log: where it ends, or where it breaks.
     pub fn verify_audit(&self, caller: &Caller) -> Result<serde_json::Value> {
-        unimplemented!()
-    }
-
-    /// Returns the key sources, the epochs with their ages and how much is under each.
-    pub fn key_status(&self, caller: &Caller) -> Result<serde_json::Value> {
-        unimplemented!()
-    }
-
-    /// Starts a new epoch and re-wraps everything under it in the background.
-    pub fn rotate_epoch(&self, caller: &Caller) -> Result<Epoch> {
-        unimplemented!()
-    }
-
-    /// Makes a new root key, sealed for the key source by `slot`; rewrites the keyring and the
-    /// header in one commit. Also changes the key source.
-    pub fn rotate_root(
-        &self,
-        caller: &Caller,
-        slot: &mut dyn FnMut(StoreId, &RootKey) -> std::result::Result<Slot, String>,
-    ) -> Result<()> {
-        unimplemented!()
-    }
-
-    /// Writes an encrypted, consistent copy of the store.
-    pub fn backup(&self, caller: &Caller, out: &mut dyn Write) -> Result<()> {
-        unimplemented!()
-    }
-
-    /// Replaces everything in the store by a backup of the same store, after it was verified.
-    pub fn restore_backup(&self, caller: &Caller, from: &mut dyn Read) -> Result<()> {
-        unimplemented!()
+        let inner = &*self.inner;
+        let _admitted = inner.gate.admit_control(caller, "audit-verify")?;
+        let unlocked = inner.unlocked()?;
+        let anchor = unlocked.root.lock().audit.clone();
+        let key = crate::audit::AuditKey::new(unlocked.keyring.load().audit_key());
+        inner.gate.log()?.sync()?;
+        let verdict = crate::audit::verify(&inner.log.directory, &key, Some(&anchor));
+        Ok(match verdict {
+            Ok(verified) => serde_json::json!({ "ok": true, "verified": verified }),
+            Err(err) => serde_json::json!({ "ok": false, "error": err.to_string() }),
+        })
     }
 
     /// Counts and sizes for status and metrics.
     pub fn statistics(&self) -> Statistics {
-        unimplemented!()
-    }
-
-    /// The size in bytes of the audit log as one file; needs admin.
-    pub fn audit_log_size(&self, caller: &Caller) -> Result<u64> {
-        unimplemented!()
-    }
-
-    /// Reads from the audit log as one file; needs admin.
-    pub fn audit_log_read(&self, caller: &Caller, offset: u64, len: usize) -> Result<Vec<u8>> {
-        unimplemented!()
+        let inner = &*self.inner;
+        let unlocked = inner.unlocked.load_full();
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let mut statistics = Statistics {
+            sealed: unlocked.is_none(),
+            integrity: match inner.verdict.state() {
+                Integrity::Faulty(what) => what,
+                Integrity::Pending => "verifying".into(),
+                Integrity::Verified => "verified".into(),
+            },
+            audit_seq: inner.gate.log().map(|log| log.head().seq.0).unwrap_or(0),
+            reads_allowed: count(&inner.counts.reads_allowed),
+            reads_denied: count(&inner.counts.refused),
+            writes: count(&inner.counts.writes),
+            failures: count(&inner.counts.failures),
+            ..Statistics::default()
+        };
+        if let Some(unlocked) = unlocked {
+            let index = unlocked.index.read();
+            statistics.secrets = index.secrets();
+            statistics.in_trash = index.trash().count() as u64;
+            statistics.generation = unlocked.root.lock().generation.0;
+        }
+        statistics
     }
 
     /// Records that the audit log is opened for reading, by an admin.
     pub fn audit_log_open(&self, caller: &Caller) -> Result<()> {
-        unimplemented!()
+        let _admitted = self.inner.gate.admit_control(caller, "audit-log")?;
+        self.inner.gate.record(&Event { caller: Some(caller), ..Event::new(Action::AuditRead, Outcome::Allowed) })
+    }
+
+    /// The size in bytes of the audit log as one file; needs admin.
+    pub fn audit_log_size(&self, caller: &Caller) -> Result<u64> {
+        self.log_file(caller)?.size().map_err(unreadable)
+    }
+
+    /// Reads from the audit log as one file; needs admin.
+    pub fn audit_log_read(&self, caller: &Caller, offset: u64, len: usize) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; len];
+        let read = self.log_file(caller)?.read_at(offset, &mut bytes).map_err(unreadable)?;
+        bytes.truncate(read);
+        Ok(bytes)
+    }
+
+    fn log_file(&self, caller: &Caller) -> Result<LogFile> {
+        if !self.inner.gate.is_admin(caller) {
+            return Err(BrokerError::Denied);
+        }
+        LogFile::open(&self.inner.log.directory).map_err(unreadable)
     }
 
     /// The head of the audit chain: `seq` and `mac`.
     pub fn audit_head(&self) -> serde_json::Value {
-        unimplemented!()
+        let head = self.inner.gate.log().map(AuditLog::head).unwrap_or_default();
+        serde_json::to_value(head).unwrap_or_default()
     }
 
-    /// Calls `notify` with each audit line as it is written. It must not block.
+    /// Removes audit segments that are past their retention; their totals stay.
+    pub fn prune_audit(&self) -> Result<()> {
+        self.inner.gate.log()?.prune(self.inner.clock.now())?;
+        Ok(())
+    }
+
+    /// Calls `notify` with each audit line as it is written. It must not block. Takes effect once
+    /// the store is unsealed for the first time.
     pub fn subscribe(&self, notify: Box<dyn Fn(&Notice<'_>) + Send + Sync>) {
-        unimplemented!()
-    }
-
-    /// Tells whether the caller may know of a name: has any level on it. Not recorded.
-    pub fn may_know(&self, caller: &Caller, name: &SecretName) -> bool {
-        unimplemented!()
+        self.inner.gate.subscribe(Box::new(move |recorded| {
+            notify(&Notice { seq: recorded.seq, secret: recorded.secret, line: recorded.line });
+        }));
     }
 
     /// Tells whether the caller is an admin of the store. Not recorded.
     pub fn is_admin(&self, caller: &Caller) -> bool {
-        unimplemented!()
+        self.inner.gate.is_admin(caller)
     }
 
     /// Returns which facts about callers the policy asks for.
     pub fn needs(&self) -> Needs {
-        unimplemented!()
+        self.inner.gate.policy().needs()
     }
 
     /// Limits that front ends keep too.
     pub fn limits(&self) -> &Limits {
-        unimplemented!()
+        &self.inner.limits
     }
+}
+
+impl Inner {
+    fn unlocked(&self) -> Result<Arc<Unlocked>> {
+        self.unlocked.load_full().ok_or(BrokerError::Sealed)
+    }
+
+    /// Queues a change for the writer; see [`Writer::submit`].
+    fn submit<T, F>(&self, company: Company, apply: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Batch<'_>) -> Result<T> + Send + 'static,
+    {
+        if self.unlocked.load().is_none() {
+            return Err(BrokerError::Sealed);
+        }
+        let writer = self.writer.get().ok_or(StoreError::Broken)?;
+        writer.submit(company, apply)
+    }
+
+    fn unlock(&self, root_key: RootKey) -> Result<()> {
+        let header = read_header(&*self.store)?;
+        let sealed = self
+            .store
+            .get(Table::Keyring, KEYRING_KEY)?
+            .ok_or_else(|| StoreError::Damaged("the keyring is missing".into()))?;
+        let keyring = Keyring::open(header.store, &root_key, &sealed).map_err(BrokerError::Key)?;
+        let mut loaded = load::load(&*self.store, &keyring)?;
+        self.start_log(&keyring, &mut loaded.root)?;
+        self.gate.uses().replace(loaded.uses);
+        self.verdict.set(Integrity::Pending);
+        self.unlocked.store(Some(Arc::new(Unlocked {
+            store_id: header.store,
+            root_key: Mutex::new(root_key),
+            keyring: ArcSwap::from_pointee(keyring),
+            index: RwLock::new(loaded.index),
+            root: Mutex::new(loaded.root),
+            stale: Mutex::new(false),
+        })));
+        Ok(())
+    }
+
+    /// Opens the log at the first unseal, and finds out whether the store is an older copy.
+    fn start_log(&self, keyring: &Keyring, root: &mut Root) -> Result<()> {
+        if self.gate.log().is_ok() {
+            return Ok(());
+        }
+        let key = crate::audit::AuditKey::new(keyring.audit_key());
+        let anchor = (root.audit != Head::EMPTY).then_some(root.audit);
+        let LogSettings { directory, options, names } = &self.log;
+        let rollback = if self.accept_rollback { Rollback::Accept } else { Rollback::Refuse };
+        let options = crate::audit::Options { rollback, ..options.clone() };
+        let log = AuditLog::open(directory, key, anchor, options, Arc::clone(&self.clock), Arc::clone(names))?;
+        let logged = log.highest_generation().unwrap_or_default();
+        if logged > root.generation {
+            if !self.accept_rollback {
+                return Err(BrokerError::Rollback { store: root.generation, log: logged });
+            }
+            let reason = format!("generation {} taken up again behind {logged}", root.generation);
+            log.append(&Event { reason: Some(&reason), ..Event::new(Action::Restore, Outcome::Allowed) })?;
+            // The next commits must lie above everything that the log has seen.
+            root.generation = logged;
+        }
+        self.gate.start_log(log);
+        Ok(())
+    }
+
+    /// Builds the index again from what is on disk.
+    fn reload_index(&self, unlocked: &Unlocked) -> Result<()> {
+        let loaded = load::load(&*self.store, &unlocked.keyring.load())?;
+        *unlocked.index.write() = loaded.index;
+        self.gate.uses().replace(loaded.uses);
+        Ok(())
+    }
+
+    fn reads_may_block(&self) -> bool {
+        self.log.options.durability == crate::audit::Durability::Synced || self.gate.policy().limits_uses()
+    }
+}
+
+impl fmt::Debug for Broker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Broker").field("sealed", &self.is_sealed()).finish_non_exhaustive()
+    }
+}
+
+fn unreadable(err: std::io::Error) -> BrokerError {
+    AuditError::Io(err).into()
+}
+
+/// Returns the inode number of one of the filesystem's own paths: a plain hash, never 0 or 1.
+fn public_inode(path: &str) -> Inode {
+    let digest = Sha256::digest(path.as_bytes());
+    let number = digest.iter().take(8).fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+    Inode((number >> 1).max(2))
 }
 
 /// An audit line as it happens.

@@ -30,6 +30,19 @@ impl Caller {
     }
 }
 
+/// Which facts about a caller some rule asks for, beyond those that are known anyway.
+///
+/// They are costly to find out, so nobody looks for what no rule needs.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Needs {
+    /// Supplementary groups.
+    pub groups: bool,
+    /// The path of the program that runs right now.
+    pub exe: bool,
+    /// The digest of that program.
+    pub exe_sha256: bool,
+}
+
 /// A process, held by a pidfd while it is in the table of processes, so that its pid is its own.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Process {
@@ -59,12 +72,4 @@ pub struct Container {
     pub runtime: Box<str>,
     /// The full id, or the name where the runtime puts the name into the cgroup.
     pub id: Box<str>,
-}
-
-/// Which facts about callers some rule asks for, so that the others need not be read.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Needs {
-    pub groups: bool,
-    pub exe: bool,
-    pub exe_sha256: bool,
 }

@@ -34,3 +34,38 @@ impl Clock for ManualClock {
         Timestamp::from_microsecond(self.0.load(Ordering::SeqCst)).unwrap_or(Timestamp::MAX)
     }
 }
+
+/// Stores a [`Timestamp`] as microseconds since the Unix epoch, for `#[serde(with = "micros")]`.
+pub mod micros {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    use super::Timestamp;
+
+    /// Writes the microseconds.
+    pub fn serialize<S: Serializer>(time: &Timestamp, out: S) -> Result<S::Ok, S::Error> {
+        out.serialize_i64(time.as_microsecond())
+    }
+
+    /// Reads the microseconds.
+    pub fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<Timestamp, D::Error> {
+        Timestamp::from_microsecond(i64::deserialize(input)?).map_err(D::Error::custom)
+    }
+}
+
+/// The same for an optional time.
+pub mod optional_micros {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
+    use super::Timestamp;
+
+    /// Writes the microseconds.
+    pub fn serialize<S: Serializer>(time: &Option<Timestamp>, out: S) -> Result<S::Ok, S::Error> {
+        time.map(Timestamp::as_microsecond).serialize(out)
+    }
+
+    /// Reads the microseconds.
+    pub fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Timestamp>, D::Error> {
+        let micros = Option::<i64>::deserialize(input)?;
+        micros.map(Timestamp::from_microsecond).transpose().map_err(D::Error::custom)
+    }
+}

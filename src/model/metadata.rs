@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Gid, SecretType, Timestamp, Uid};
+use super::{Gid, SecretType, Timestamp, Uid, micros, optional_micros};
 
 /// The life cycle of a secret.
 #[derive(
@@ -51,10 +51,14 @@ pub struct Metadata {
     pub attributes: Attributes,
     /// Stored status; `Expired` is derived from `expires` when it is asked for.
     pub status: Status,
+    #[serde(with = "micros")]
     pub created: Timestamp,
+    #[serde(with = "micros")]
     pub modified: Timestamp,
     pub created_by: Uid,
+    #[serde(with = "optional_micros")]
     pub expires: Option<Timestamp>,
+    #[serde(with = "optional_micros")]
     pub last_rotated: Option<Timestamp>,
     pub rotation_days: Option<u32>,
     pub description: Option<Box<str>>,

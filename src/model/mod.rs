@@ -14,7 +14,7 @@ mod pattern;
 mod secret_type;
 
 pub use caller::{Caller, Container, Exe, Needs, Process};
-pub use clock::{Clock, ManualClock, Timestamp};
+pub use clock::{Clock, ManualClock, Timestamp, micros, optional_micros};
 pub use id::{Epoch, Generation, Gid, Inode, SecretId, Seq, StoreId, Uid, Version};
 pub use level::{Level, Levels};
 pub use metadata::{Attributes, Metadata, Status};

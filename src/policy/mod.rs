@@ -1,5 +1,204 @@
 //! Who may do what: pure decisions over a parsed policy.
+//!
+//! Nothing is allowed unless a rule says so, a deny wins over every allow, and root is a caller
+//! like any other. A fact that is not known matches no condition. Users and groups are looked up
+//! when the policy is parsed, never in a request.
 #![forbid(unsafe_code)]
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::model::{Attributes, Caller, Level, Levels, Needs, SecretName, Timestamp, Uid};
+
+mod condition;
+mod decide;
+mod document;
+mod expect;
+mod explain;
+mod initial;
+mod parse;
+mod rule;
+mod schedule;
+
+#[cfg(test)]
+mod oracle;
+#[cfg(test)]
+mod tests;
+
+pub use expect::ExpectationResult;
+pub use explain::{BindingExplanation, Explanation, LevelExplanation};
+pub use initial::initial;
+
+use condition::Condition;
+use expect::Expectation;
+use rule::Rule;
+
+/// A policy that was parsed without an error. Immutable; a changed file makes a new one.
+#[derive(Debug)]
+pub struct Policy {
+    default_level: Levels,
+    bindings: Box<[Binding]>,
+    /// For each uid that some binding names: the bindings that name it or name no uid, in order.
+    by_uid: Box<[(Uid, Box<[usize]>)]>,
+    /// The bindings that name no uid.
+    by_other: Box<[usize]>,
+    expectations: Box<[Expectation]>,
+    default_label: Arc<str>,
+}
+
+/// Gives roles to the callers for whom all its conditions hold.
+#[derive(Debug)]
+struct Binding {
+    /// Its id, or `#` and its place among the bindings, from 1.
+    label: Arc<str>,
+    line: usize,
+    conditions: Box<[Condition]>,
+    max_uses: Option<u32>,
+    grants: Box<[Grant]>,
+}
+
+/// One rule of one role, as one binding gives it.
+#[derive(Debug)]
+struct Grant {
+    /// What decisions and audit lines call it: `BINDING: ROLE allow N` with N from 1.
+    label: Arc<str>,
+    effect: Effect,
+    rule: Arc<Rule>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Effect {
+    Allow,
+    Deny,
+}
+
+/// Finds the ids of users and groups while a policy is parsed.
+pub trait Users {
+    /// Returns the uid of a user.
+    fn uid_of(&self, name: &str) -> Option<Uid>;
+    /// Returns the gid of a group.
+    fn gid_of(&self, name: &str) -> Option<crate::model::Gid>;
+}
+
+/// Counts what bindings with `max_uses` have been used for.
+pub trait Uses {
+    /// Returns how often the binding with that id has been used.
+    fn used(&self, binding: &str) -> u32;
+}
+
+/// The count for policies that are only asked about: nothing has been used.
+#[derive(Clone, Copy, Debug)]
+pub struct NothingUsed;
+
+impl Uses for NothingUsed {
+    fn used(&self, _binding: &str) -> u32 {
+        0
+    }
+}
+
+/// What decisions depend on besides the caller and the target.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    pub now: Timestamp,
+    pub uses: &'a dyn Uses,
+}
+
+impl fmt::Debug for Context<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context").field("now", &self.now).finish_non_exhaustive()
+    }
+}
+
+/// What somebody wants to do something with.
+#[derive(Clone, Copy, Debug)]
+pub enum Target<'a> {
+    /// A name; its attributes are `None` where they are not known or there is no such secret, and
+    /// then no rule by attributes matches.
+    Secret { name: &'a SecretName, attributes: Option<&'a Attributes> },
+    /// The store as a whole: seal, backup, keys. Only rules over the name `**` reach it, and only
+    /// one that allows `admin` allows anything.
+    Store,
+}
+
+/// Yes or no, and which rule says so.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[must_use]
+pub enum Decision {
+    Allowed {
+        rule: Arc<str>,
+        /// The binding whose count of uses this takes one from.
+        consumes: Option<Arc<str>>,
+    },
+    Denied {
+        /// `None`: no rule matches, and the default is to deny.
+        rule: Option<Arc<str>>,
+        reason: &'static str,
+    },
+}
+
+impl Decision {
+    /// Tells whether it is a yes.
+    pub fn is_allowed(&self) -> bool {
+        matches!(self, Self::Allowed { .. })
+    }
+}
+
+impl Policy {
+    /// Parses a policy. Errors: the first thing that is wrong, with its place in the text.
+    pub fn parse(text: &str, users: &dyn Users) -> Result<Self, PolicyError> {
+        parse::policy(text, users)
+    }
+
+    /// Returns which facts about a caller some binding asks for.
+    pub fn needs(&self) -> Needs {
+        let conditions = || self.bindings.iter().flat_map(|binding| &*binding.conditions);
+        Needs {
+            groups: conditions().any(|c| matches!(c, Condition::Gid(_))),
+            exe: conditions().any(|c| matches!(c, Condition::Exe(_) | Condition::ExeSha256(_))),
+            exe_sha256: conditions().any(|c| matches!(c, Condition::ExeSha256(_))),
+        }
+    }
+
+    /// Returns how many uses a binding with that id allows; `None` when it does not count them.
+    pub fn max_uses(&self, id: &str) -> Option<u32> {
+        self.bindings.iter().find(|binding| *binding.label == *id)?.max_uses
+    }
+
+    /// Tells whether some binding counts its uses, so that a read may have to write.
+    pub fn limits_uses(&self) -> bool {
+        self.bindings.iter().any(|binding| binding.max_uses.is_some())
+    }
+
+    /// Evaluates what the policy file expects of itself; `now` is the time of expectations that
+    /// name none.
+    pub fn run_expectations(&self, now: Timestamp) -> Vec<ExpectationResult> {
+        self.expectations.iter().map(|expectation| expectation.run(self, now)).collect()
+    }
+
+    /// Returns the levels that `decide` allows, one by one: the slow way that explanations take.
+    fn decided(&self, caller: &Caller, target: Target<'_>, context: &Context<'_>) -> Levels {
+        let allowed = |level: &Level| self.decide(caller, *level, target, context).is_allowed();
+        Level::ALL.into_iter().filter(allowed).collect()
+    }
+
+    fn bindings_of(&self, uid: Uid) -> impl Iterator<Item = &Binding> {
+        let indices = match self.by_uid.binary_search_by_key(&uid, |(uid, _)| *uid) {
+            Ok(found) => self.by_uid.get(found).map_or(&*self.by_other, |(_, indices)| indices),
+            Err(_) => &*self.by_other,
+        };
+        indices.iter().filter_map(|&index| self.bindings.get(index))
+    }
+}
+
+impl Binding {
+    fn holds(&self, caller: &Caller, now: Timestamp) -> bool {
+        self.conditions.iter().all(|condition| condition.holds(caller, now))
+    }
+
+    fn has_uses_left(&self, uses: &dyn Uses) -> bool {
+        self.max_uses.is_none_or(|max| uses.used(&self.label) < max)
+    }
+}
 
 /// What is wrong with a policy, and where.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -11,7 +210,3 @@ pub struct PolicyError {
     pub column: usize,
     pub message: String,
 }
-
-/// Skeleton.
-#[derive(Debug)]
-pub struct Policy;

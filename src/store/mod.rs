@@ -7,6 +7,18 @@
 
 use std::ops::ControlFlow;
 
+mod backend;
+mod contain;
+mod memory;
+mod redb;
+
+#[cfg(test)]
+#[expect(clippy::print_stdout, reason = "a campaign says what it has seen")]
+mod tests;
+
+pub use self::memory::{FailedCommit, MemoryStore};
+pub use self::redb::RedbStore;
+
 /// The tables. The numbers are stored; do not reuse one.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Table {
@@ -73,15 +85,18 @@ pub trait Store: Send + Sync {
 /// Why the store failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// An earlier commit failed: its outcome is unknown until `recover`.
-    #[error("the store must be recovered after a failed write")]
+    /// An earlier read or write of the file failed. If it was a commit, its outcome is unknown
+    /// until `recover`.
+    #[error("the store must be recovered after a failed read or write")]
     Broken,
     /// The file is not a store, or is damaged beyond reading.
     #[error("the store is damaged: {0}")]
     Damaged(String),
+    /// The file cannot be read or written; of kind `StorageFull` where the disk is full. After a
+    /// commit, its outcome is unknown until `recover`.
     #[error("the store cannot be read or written")]
     Io(#[from] std::io::Error),
-    /// Another process has it open.
+    /// Another process, or another handle of this one, has it open.
     #[error("another process has the store open")]
     Locked,
 }

@@ -13,12 +13,14 @@ use subtle::ConstantTimeEq;
 
 mod arena;
 mod locked;
+mod stack;
 #[cfg(test)]
 mod tests;
 
 use arena::Block;
 pub use arena::{LockState, lock_state, require_lock};
 pub use locked::Locked;
+pub use stack::with_clean_stack;
 
 /// Plaintext of a fixed length, wiped when dropped.
 pub struct SecretBytes {

@@ -20,7 +20,13 @@ pub(crate) enum Role {
 }
 
 pub(crate) fn role() -> Role {
-    std::env::var(PART).map_or(Role::Test, Role::Child)
+    setting(PART).map_or(Role::Test, Role::Child)
+}
+
+/// Reads what the person or script that runs the tests has set.
+#[expect(clippy::disallowed_methods, reason = "tests have no configuration")]
+pub(crate) fn setting(variable: &str) -> Option<String> {
+    std::env::var(variable).ok()
 }
 
 /// A running child; killed when dropped.
@@ -76,8 +82,8 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        // It may have ended by itself.
+        drop((self.child.kill(), self.child.wait()));
     }
 }
 
@@ -89,9 +95,13 @@ pub(crate) fn drop_privileges() {
     }
 }
 
-/// Counts the places in this process's writable memory where `pattern(0), pattern(1), ..` stands
-/// for `len` bytes. The pattern is a function so that the search does not make a copy itself.
-pub(crate) fn copies_in_memory(pattern: impl Fn(usize) -> u8, len: usize) -> usize {
+/// The bytes of a canary: a function, so that looking for them does not make a copy.
+pub(crate) fn canary(i: usize) -> u8 {
+    (i * 167 + i / 7 * 31 + 13).to_le_bytes()[0]
+}
+
+/// Counts the places in this process's writable memory where the canary stands for `len` bytes.
+pub(crate) fn canaries_in_memory(len: usize) -> usize {
     let memory = File::open("/proc/self/mem").unwrap();
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
     let mut window = vec![0; 1 << 20];
@@ -104,10 +114,10 @@ pub(crate) fn copies_in_memory(pattern: impl Fn(usize) -> u8, len: usize) -> usi
             let room = usize::try_from(end - at).unwrap().min(window.len());
             let Ok(read) = memory.read_at(&mut window[..room], at) else { break };
             let mut from = 0;
-            while let Some(hit) = window[from..read].iter().position(|&b| b == pattern(0)) {
+            while let Some(hit) = window[from..read].iter().position(|&b| b == canary(0)) {
                 from += hit + 1;
                 let candidate = &window[from - 1..read];
-                let same = candidate.iter().take(len).enumerate().all(|(i, &b)| b == pattern(i));
+                let same = candidate.iter().take(len).enumerate().all(|(i, &b)| b == canary(i));
                 count += usize::from(same && candidate.len() >= len);
             }
             window.as_mut_slice().zeroize();

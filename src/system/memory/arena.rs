@@ -2,7 +2,7 @@
 //!
 //! A block that is free is all zeros: fresh pages are, and a block is wiped before it goes back. So
 //! a block needs no clearing when it is taken. Slabs are never unmapped; the memory held is that of
-//! the busiest moment. Blocks above [`LARGEST`] have a mapping of their own.
+//! the busiest moment. Blocks above 64 KiB have a mapping of their own.
 
 use std::ptr::{self, NonNull};
 use std::slice;
@@ -16,8 +16,6 @@ use super::MemoryError;
 const SMALLEST: usize = 64;
 /// Sizes of blocks: 64 bytes, doubling up to 64 KiB.
 const CLASSES: usize = 11;
-/// Largest block in bytes that comes from a slab.
-const LARGEST: usize = SMALLEST << (CLASSES - 1);
 /// Size in bytes of a slab of small blocks. All classes together fit well below the 8 MiB that
 /// distributions allow an ordinary process to lock.
 const SLAB_BYTES: usize = 32 * 1024;
@@ -261,6 +259,9 @@ fn wipe(bytes: &mut [u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Size in bytes of the largest block that comes from a slab.
+    const LARGEST: usize = SMALLEST << (CLASSES - 1);
 
     fn bytes(block: &RawBlock) -> &[u8] {
         // SAFETY: slabs are never unmapped, so the block is readable also after it was put back,

@@ -3,12 +3,12 @@ use std::io;
 use proptest::prelude::*;
 
 use super::*;
-use crate::system::probe::{Role, copies_in_memory, drop_privileges, role, run};
+use crate::system::probe::{Role, canaries_in_memory, canary, drop_privileges, role, run};
 
 #[test]
 fn bytes_come_back_as_they_went_in_at_every_size() {
     for len in [0, 1, 63, 64, 65, 4096, 65_536, 65_537, 3_000_000] {
-        let plain: Vec<u8> = (0..len).map(|i| (i % 251) as u8).collect();
+        let plain: Vec<u8> = (0..len).map(|i| u8::try_from(i % 251).unwrap()).collect();
         let secret = SecretBytes::copy_from(&plain).unwrap();
         assert_eq!((secret.expose(), secret.len(), secret.is_empty()), (&*plain, len, len == 0));
     }
@@ -111,10 +111,6 @@ proptest! {
     }
 }
 
-fn canary(i: usize) -> u8 {
-    (i * 167 + i / 7 * 31 + 13) as u8
-}
-
 #[test]
 fn no_trace_of_a_secret_stays_in_memory_after_its_drop() {
     let Role::Child(_) = role() else {
@@ -132,13 +128,13 @@ fn no_trace_of_a_secret_stays_in_memory_after_its_drop() {
     for i in 0..500 {
         buffer.write_at(i * small.len(), small.expose()).unwrap();
     }
-    let written = copies_in_memory(canary, 48);
+    let written = canaries_in_memory(48);
     assert!(written >= 502, "the search finds nothing");
     buffer.truncate(4_800).unwrap();
     let kept = buffer.into_bytes();
-    assert_eq!(copies_in_memory(canary, 48), written - 400);
+    assert_eq!(canaries_in_memory(48), written - 400);
     drop((small, large, kept));
-    assert_eq!(copies_in_memory(canary, 48), 0);
+    assert_eq!(canaries_in_memory(48), 0);
 }
 
 #[test]

@@ -1,0 +1,123 @@
+//! What the broker's part of an open costs, without FUSE: policy, record, decryption.
+//!
+//! `cargo bench --bench broker [-- --smoke]` prints nanoseconds a call as medians of rounds.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a benchmark is a program for people"
+)]
+
+use std::collections::HashMap;
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Instant;
+
+use secretfs::audit::{Action, AuditKey, AuditLog, Event, Options, Outcome};
+use secretfs::broker::{Broker, Limits, LogSettings, Parts, Put, Which};
+use secretfs::crypto::{Keyring, Slot, SlotKind};
+use secretfs::model::{Caller, Clock, Gid, SecretId, SecretName, StoreId, Timestamp, Uid, Version};
+use secretfs::policy::{Policy, Users, initial};
+use secretfs::store::RedbStore;
+use secretfs::system::SecretBytes;
+
+struct NoUsers;
+
+impl Users for NoUsers {
+    fn uid_of(&self, _: &str) -> Option<Uid> {
+        None
+    }
+    fn gid_of(&self, _: &str) -> Option<Gid> {
+        None
+    }
+}
+
+struct WallClock;
+
+impl Clock for WallClock {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the broker's real clock is part of what is measured"
+    )]
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+}
+
+fn main() {
+    let smoke = std::env::args().any(|argument| argument == "--smoke");
+    let (rounds, calls) = if smoke { (3, 100) } else { (21, 20_000) };
+    let directory = tempfile::tempdir().unwrap();
+    let broker = open(directory.path());
+    let caller = Caller::with_ids(Uid(0), Gid(0));
+    let name: SecretName = "prod/db/password".parse().unwrap();
+    let value = SecretBytes::copy_from(&[b'x'; 100]).unwrap();
+    broker.write(&caller, &name, value, &Put::default()).unwrap();
+
+    let measure = |what: &str, run: &dyn Fn()| {
+        let mut times: Vec<f64> = (0..rounds)
+            .map(|_| {
+                let start = Instant::now();
+                (0..calls).for_each(|_| run());
+                start.elapsed().as_nanos() as f64 / f64::from(calls)
+            })
+            .collect();
+        times.sort_by(f64::total_cmp);
+        println!("{what:32} {:8.0} ns", times[times.len() / 2]);
+    };
+    measure("look (a LOOKUP)", &|| {
+        black_box(broker.look(&caller, &name).unwrap());
+    });
+    measure("read (an OPEN)", &|| {
+        black_box(broker.read(&caller, &name, Which::Current).unwrap());
+    });
+    broker.close();
+
+    let keyring = Keyring::generate(StoreId([1; 16]), WallClock.now()).unwrap();
+    let (id, version) = (SecretId([2; 16]), Version(1));
+    let sealed =
+        keyring.seal_value(id, version, &SecretBytes::copy_from(&[b'x'; 100]).unwrap()).unwrap();
+    measure("  of it: decryption", &|| {
+        black_box(keyring.open_value(id, version, &sealed).unwrap());
+    });
+    let log = AuditLog::open(
+        &directory.path().join("other-audit"),
+        AuditKey::new(keyring.audit_key()),
+        None,
+        Options::default(),
+        Arc::new(WallClock),
+        Arc::new(HashMap::<Uid, Arc<str>>::new()),
+    )
+    .unwrap();
+    let event = Event {
+        caller: Some(&caller),
+        secret: Some(&name),
+        version: Some(version),
+        rule: Some("admin"),
+        ..Event::new(Action::Read, Outcome::Allowed)
+    };
+    measure("  of it: the record", &|| {
+        black_box(log.append(&event).unwrap());
+    });
+}
+
+fn open(directory: &std::path::Path) -> Broker {
+    let store = Arc::new(RedbStore::create(&directory.join("store.redb")).unwrap());
+    let key = SecretBytes::copy_from(&[7; 32]).unwrap();
+    let root = Broker::create(&*store, &WallClock, &mut |store, root| {
+        Slot::seal(store, SlotKind::KeyFile, &key, root).map_err(|err| err.to_string())
+    })
+    .unwrap();
+    let parts = Parts {
+        store,
+        policy: Policy::parse(&initial(&[Uid(0)]), &NoUsers).unwrap(),
+        clock: Arc::new(WallClock),
+        limits: Limits::default(),
+        log: LogSettings {
+            directory: directory.join("audit"),
+            options: Options::default(),
+            names: Arc::new(HashMap::<Uid, Arc<str>>::new()),
+        },
+        accept_rollback: false,
+    };
+    Broker::open(parts, root).unwrap()
+}

@@ -1,0 +1,275 @@
+//! The end of the log: one line after the other, and segments that roll.
+//!
+//! Whatever goes wrong is an error of the append, and the caller's request fails with it. A line that
+//! did not fit is taken back whole. A file that is not as we left it ends the log until a restart: going
+//! on would hide what was done to it.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::AuditError;
+use super::chain::{Chain, Head};
+use super::durability::{Disk, Target};
+use super::entry::SegmentHeader;
+use super::event::{Action, Event, Outcome, UserNames};
+use super::line::{self, Formatter, MAX_LINE, Place};
+use super::recovery::Recovered;
+use super::retention::Totals;
+use super::segments::SegmentFile;
+use super::writer::{Options, Recorded, Subscriber};
+use crate::model::{Clock, Generation, Seq, Timestamp};
+
+/// The end of the log, behind the log's lock.
+pub(super) struct Appender {
+    segment: Segment,
+    chain: Chain,
+    pub(super) head: Head,
+    /// What the segment's first line is to say of a start, until that line is written.
+    header: Option<Option<Value>>,
+    pub(super) generation: Option<Generation>,
+    broken: Option<Broken>,
+    line: Vec<u8>,
+    formatter: Formatter,
+    pub(super) subscribers: Vec<Subscriber>,
+}
+
+impl Appender {
+    /// Begins a run behind what was found, and writes its first line.
+    pub(super) fn begin(home: &Home, found: &Recovered, chain: Chain) -> Result<Self, AuditError> {
+        let now = home.clock.now();
+        let on_disk = SegmentFile::new(&home.dir, found.head.next_seq());
+        let start = json!({
+            "accepted": found.accepted,
+            "daemon": home.options.start,
+            "dropped_bytes": found.torn_bytes,
+            "ended_in_order": found.ended_in_order,
+        });
+        let mut appender = Self {
+            segment: Segment::create(on_disk, home.options.segment_bytes, now)?,
+            chain,
+            head: found.head,
+            header: Some(Some(start)),
+            generation: found.generation,
+            broken: None,
+            line: Vec::with_capacity(4096),
+            formatter: Formatter::default(),
+            subscribers: Vec::new(),
+        };
+        appender.write_header(home, now)?;
+        Ok(appender)
+    }
+
+    /// Records an event, in a new segment if this one is full or old.
+    pub(super) fn append(&mut self, home: &Home, event: &Event<'_>) -> Result<Seq, AuditError> {
+        self.check_file()?;
+        let now = home.clock.now();
+        if self.header.is_some() {
+            self.write_header(home, now)?;
+        } else if self.is_due(&home.options, now) {
+            self.roll(home, now)?;
+        }
+        self.put(home, event, now)
+    }
+
+    /// Writes one line. On an error the file, the chain and the head are as before.
+    fn put(&mut self, home: &Home, event: &Event<'_>, now: Timestamp) -> Result<Seq, AuditError> {
+        let seq = self.head.next_seq();
+        let user = event.caller.and_then(|caller| home.names.user(caller.uid));
+        let place = Place { seq, time: now, user: user.as_deref(), prev: &self.head.mac };
+        self.formatter.write_body(&mut self.line, &place, event);
+        let mac = self.chain.mac(&self.line);
+        line::push_mac(&mut self.line, &mac);
+        if self.line.len() > MAX_LINE {
+            return Err(AuditError::TooLong(self.line.len()));
+        }
+        self.write(home.options.disk.as_ref())?;
+        self.chain.advance();
+        self.head = Head { seq, mac };
+        self.segment.bytes += self.line.len() as u64;
+        if event.action == Action::Anchor {
+            self.generation = self.generation.max(event.generation);
+        }
+        self.tell(event, seq);
+        Ok(seq)
+    }
+
+    fn write(&mut self, disk: &dyn Disk) -> Result<(), AuditError> {
+        let written = disk.append(&self.segment.file, &self.line);
+        let error = match written {
+            Ok(bytes) if bytes == self.line.len() => return Ok(()),
+            // The disk took a part; what is missing would not fit either.
+            Ok(_) => io::Error::from(io::ErrorKind::StorageFull),
+            Err(error) => error,
+        };
+        // A half line would spoil the next one.
+        if let Err(stuck) = self.segment.file.set_len(self.segment.bytes) {
+            self.broken = Some(Broken::Failed(format!("a torn line cannot be removed: {stuck}")));
+        }
+        Err(error.into())
+    }
+
+    fn tell(&self, event: &Event<'_>, seq: Seq) {
+        if self.subscribers.is_empty() {
+            return;
+        }
+        let line = self.line.strip_suffix(b"\n").unwrap_or(&self.line);
+        let line = std::str::from_utf8(line).unwrap_or_default();
+        let Event { action, outcome, secret, .. } = *event;
+        let recorded = Recorded { seq, action, outcome, secret, line };
+        self.subscribers.iter().for_each(|subscriber| subscriber(&recorded));
+    }
+
+    fn is_due(&self, options: &Options, now: Timestamp) -> bool {
+        let age = now.as_microsecond().saturating_sub(self.segment.begun.as_microsecond());
+        let most = i64::try_from(options.segment_age.as_micros()).unwrap_or(i64::MAX);
+        self.segment.bytes >= options.segment_bytes || age >= most
+    }
+
+    /// Ends the segment and begins the next. The new file is made first: if the disk is full, nothing has
+    /// happened, and the next append tries again.
+    fn roll(&mut self, home: &Home, now: Timestamp) -> Result<(), AuditError> {
+        let disk = home.options.disk.as_ref();
+        let first = Seq(self.head.next_seq().0 + 1);
+        let on_disk = SegmentFile::new(&home.dir, first);
+        let next = Segment::create(on_disk, home.options.segment_bytes, now)?;
+        let close = Event::new(Action::SegmentClose, Outcome::Allowed);
+        if let Err(error) = self.put(home, &close, now) {
+            fs::remove_file(&next.on_disk.path)?;
+            return Err(error);
+        }
+        // From here on an fdatasync of the new file speaks for the whole log.
+        let ended = &self.segment;
+        let synced = ended.file.set_len(ended.bytes).and_then(|()| disk.sync(&ended.file));
+        self.segment = next;
+        self.chain = self.chain.next_segment();
+        self.header = Some(None);
+        synced.map_err(|error| self.fail_sync(&error))?;
+        self.write_header(home, now)
+    }
+
+    /// Writes a segment's first line, unless it has one.
+    pub(super) fn write_header(&mut self, home: &Home, now: Timestamp) -> Result<(), AuditError> {
+        let Some(start) = self.header.clone() else { return Ok(()) };
+        let header = SegmentHeader {
+            format: SegmentHeader::FORMAT,
+            run: line::hex_text(&self.chain.run),
+            index: self.chain.index,
+            store: home.options.store.map(|store| store.to_string()),
+            start,
+        };
+        let action = if header.index == 0 { Action::Start } else { Action::SegmentOpen };
+        let detail = serde_json::to_value(header).map_err(io::Error::from)?;
+        // Repeated in each segment, so that a start finds it in the last one.
+        let generation = self.generation;
+        let event =
+            Event { generation, detail: Some(detail), ..Event::new(action, Outcome::Allowed) };
+        self.put(home, &event, now)?;
+        self.header = None;
+        Ok(())
+    }
+
+    /// Writes the last line and takes no more. Returns what is to be synced.
+    pub(super) fn close(&mut self, home: &Home, reason: &str) -> Result<Target, AuditError> {
+        let event = Event { reason: Some(reason), ..Event::new(Action::Stop, Outcome::Allowed) };
+        self.append(home, &event)?;
+        self.broken = Some(Broken::Failed("the log was closed".to_owned()));
+        // Gives back the room that was kept beyond the end.
+        self.segment.file.set_len(self.segment.bytes)?;
+        Ok(self.target())
+    }
+
+    /// Returns what is to be synced so that every line up to now is on disk.
+    pub(super) fn target(&self) -> Target {
+        Target { file: Arc::clone(&self.segment.file), head: self.head }
+    }
+
+    /// Returns the totals' bytes under the keys of the segment in use.
+    pub(super) fn seal(&self, totals: &mut Totals) -> Result<Vec<u8>, AuditError> {
+        totals.seal(&self.chain)
+    }
+
+    pub(super) fn unbroken(&self) -> Result<(), AuditError> {
+        match &self.broken {
+            None => Ok(()),
+            Some(Broken::Failed(why)) => Err(AuditError::Broken(why.clone())),
+            Some(Broken::Tampered(why)) => Err(AuditError::Tampered(why.clone())),
+        }
+    }
+
+    /// Looks whether the open file is as long as we left it and still has a name.
+    fn check_file(&mut self) -> Result<(), AuditError> {
+        self.unbroken()?;
+        let status = nix::sys::stat::fstat(&self.segment.file).map_err(io::Error::from)?;
+        if status.st_nlink == 0 {
+            return Err(self.tampered("the file was unlinked"));
+        }
+        if u64::try_from(status.st_size) != Ok(self.segment.bytes) {
+            return Err(self.tampered("the file has another length than the log gave it"));
+        }
+        Ok(())
+    }
+
+    /// Looks whether the path leads to the open file, too.
+    pub(super) fn check_path(&mut self) -> Result<(), AuditError> {
+        self.check_file()?;
+        match fs::symlink_metadata(&self.segment.on_disk.path) {
+            Ok(status) if (status.dev(), status.ino()) == self.segment.id => Ok(()),
+            Ok(_) => Err(self.tampered("the file was replaced")),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(self.tampered("the file was moved away"))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn tampered(&mut self, what: &str) -> AuditError {
+        let why = format!("{}: {what}", self.segment.on_disk.name());
+        self.broken = Some(Broken::Tampered(why.clone()));
+        AuditError::Tampered(why)
+    }
+
+    /// After a failed fdatasync the kernel may call dirty pages clean: a second one would prove nothing.
+    pub(super) fn fail_sync(&mut self, error: &io::Error) -> AuditError {
+        self.broken.get_or_insert(Broken::Failed(error.to_string()));
+        AuditError::Broken(error.to_string())
+    }
+}
+
+/// Where a log lives and what it is given to live with.
+pub(super) struct Home {
+    pub(super) dir: PathBuf,
+    pub(super) options: Options,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) names: Arc<dyn UserNames>,
+}
+
+/// The file that is being written.
+struct Segment {
+    on_disk: SegmentFile,
+    file: Arc<File>,
+    /// Device and inode, to notice another file in its place.
+    id: (u64, u64),
+    bytes: u64,
+    begun: Timestamp,
+}
+
+impl Segment {
+    fn create(on_disk: SegmentFile, room: u64, begun: Timestamp) -> io::Result<Self> {
+        let file = on_disk.create(room)?;
+        let status = file.metadata()?;
+        let id = (status.dev(), status.ino());
+        Ok(Self { on_disk, file: Arc::new(file), id, bytes: 0, begun })
+    }
+}
+
+/// Why nothing more is taken.
+#[derive(Debug)]
+enum Broken {
+    Failed(String),
+    Tampered(String),
+}

@@ -1,0 +1,118 @@
+//! Group commit: many appenders wait, one fdatasync serves them all.
+//!
+//! Lock order: the lock of [`GroupCommit`] is never held while the log's own lock is taken.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, ErrorKind, Write};
+use std::sync::Arc;
+
+use parking_lot::{Condvar, Mutex};
+
+use super::chain::Head;
+use crate::model::Seq;
+
+/// What an append has reached when it returns.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Durability {
+    /// The disk: an fdatasync covers the line.
+    Synced,
+    /// The kernel: it survives any death of the process, and a power cut after a second at most.
+    #[default]
+    Written,
+}
+
+/// The two things that are done to a segment, apart so that tests can count them and let them fail.
+pub trait Disk: fmt::Debug + Send + Sync {
+    /// Appends bytes. Returns how many were taken.
+    fn append(&self, file: &File, bytes: &[u8]) -> io::Result<usize>;
+
+    /// Makes what was appended durable: fdatasync(2).
+    fn sync(&self, file: &File) -> io::Result<()>;
+}
+
+/// The disk itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemDisk;
+
+impl Disk for SystemDisk {
+    fn append(&self, mut file: &File, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            match file.write(bytes) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                written => return written,
+            }
+        }
+    }
+
+    fn sync(&self, file: &File) -> io::Result<()> {
+        file.sync_data()
+    }
+}
+
+/// Knows how far the log is on disk, and shares the way there.
+#[derive(Debug)]
+pub(super) struct GroupCommit {
+    state: Mutex<State>,
+    done: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    synced: Head,
+    /// Somebody is in fdatasync; the others wait for what it finds.
+    leading: bool,
+}
+
+/// A segment and a head that is written to it or to one before it, all of which are synced.
+#[derive(Debug)]
+pub(super) struct Target {
+    pub(super) file: Arc<File>,
+    pub(super) head: Head,
+}
+
+impl GroupCommit {
+    pub(super) fn new(synced: Head) -> Self {
+        Self { state: Mutex::new(State { synced, leading: false }), done: Condvar::new() }
+    }
+
+    /// Returns the last head that is known to be on disk.
+    pub(super) fn synced(&self) -> Head {
+        self.state.lock().synced
+    }
+
+    /// Returns once an fdatasync covers `seq`. `target` is asked for what to sync by whoever leads, after
+    /// it has become the leader, so that one fdatasync takes in every line written until then.
+    pub(super) fn wait<E>(
+        &self,
+        seq: Seq,
+        disk: &dyn Disk,
+        target: impl Fn() -> Result<Target, E>,
+        failed: impl Fn(io::Error) -> E,
+    ) -> Result<Head, E> {
+        let mut state = self.state.lock();
+        while state.leading && state.synced.seq < seq {
+            self.done.wait(&mut state);
+        }
+        if state.synced.seq >= seq {
+            return Ok(state.synced);
+        }
+        state.leading = true;
+        drop(state);
+
+        let result = target().and_then(|target| {
+            disk.sync(&target.file).map_err(failed)?;
+            Ok(target.head)
+        });
+
+        let mut state = self.state.lock();
+        state.leading = false;
+        if let Ok(head) = &result
+            && head.seq > state.synced.seq
+        {
+            state.synced = *head;
+        }
+        self.done.notify_all();
+        result
+    }
+}

@@ -1,0 +1,321 @@
+//! The log as the daemon has it open: appends, the way to the disk, and retention.
+//!
+//! Appends fail closed: what could not be recorded must not happen. The audit key is gone when `open`
+//! returns; from then on there are only the moving keys of the segment in use.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::AuditError;
+use super::appender::{Appender, Home};
+use super::chain::{AuditKey, Chain, Head};
+use super::durability::{Disk, Durability, GroupCommit, SystemDisk, Target};
+use super::event::{Action, Event, Outcome, UserNames};
+use super::recovery::{self, Rollback};
+use super::retention::{self, Pruned, Totals};
+use super::segments::{self, SegmentFile};
+use crate::model::{Clock, Generation, SecretName, Seq, StoreId, Timestamp};
+
+/// How a log is kept.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub disk: Arc<dyn Disk>,
+    pub durability: Durability,
+    /// How long lines are kept; see [`AuditLog::prune`].
+    pub retention: Duration,
+    pub rollback: Rollback,
+    /// A segment that was begun longer ago is followed by a new one.
+    pub segment_age: Duration,
+    /// A segment of so many bytes is followed by a new one; as many are kept free for it on disk.
+    pub segment_bytes: u64,
+    /// What the daemon wants on record of its start, such as its version.
+    pub start: Option<Value>,
+    pub store: Option<StoreId>,
+    /// How often the background thread makes durable what was written, and looks at the path.
+    pub sync_interval: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+        Self {
+            disk: Arc::new(SystemDisk),
+            durability: Durability::default(),
+            retention: 90 * DAY,
+            rollback: Rollback::default(),
+            segment_age: DAY,
+            segment_bytes: 64 << 20,
+            start: None,
+            store: None,
+            // Half of the second that is promised: an fdatasync takes its time too.
+            sync_interval: Duration::from_millis(500),
+        }
+    }
+}
+
+/// A line that was just written, for those who follow the log live.
+#[derive(Clone, Copy, Debug)]
+pub struct Recorded<'a> {
+    pub seq: Seq,
+    pub action: Action,
+    pub outcome: Outcome,
+    pub secret: Option<&'a SecretName>,
+    /// The line without its newline, printable ASCII.
+    pub line: &'a str,
+}
+
+pub(super) type Subscriber = Box<dyn Fn(&Recorded<'_>) + Send + Sync>;
+
+/// The audit log, open for writing. One process at a time may have a directory open.
+pub struct AuditLog {
+    shared: Arc<Shared>,
+    ticker: Mutex<Option<Ticker>>,
+}
+
+impl AuditLog {
+    /// Opens the log in `dir` and records the start. Verifies the last segment, drops a torn last line, and
+    /// refuses with [`AuditError::Tampered`] a log that does not reach back to `anchor`. The key is
+    /// wiped before this returns.
+    pub fn open(
+        dir: &Path,
+        key: AuditKey,
+        anchor: Option<Head>,
+        options: Options,
+        clock: Arc<dyn Clock>,
+        names: Arc<dyn UserNames>,
+    ) -> Result<Self, AuditError> {
+        segments::prepare_directory(dir)?;
+        let found = recovery::recover(dir, &key, anchor.as_ref(), options.rollback)?;
+        let mut run = [0; 16];
+        getrandom::fill(&mut run).map_err(io::Error::other)?;
+        let chain = Chain::at(&key, run, 0);
+        drop(key);
+        let home = Home { dir: dir.to_owned(), options, clock, names };
+        let appender = Appender::begin(&home, &found, chain)?;
+        let shared = Arc::new(Shared {
+            home,
+            appender: Mutex::new(appender),
+            commit: GroupCommit::new(found.head),
+            totals: Mutex::new(found.totals),
+        });
+        shared.sync()?;
+        let ticker = Ticker::start(Arc::clone(&shared))?;
+        Ok(Self { shared, ticker: Mutex::new(Some(ticker)) })
+    }
+
+    /// Records an event. When this returns `Ok`, the line is as safe as [`Options::durability`] says; when it
+    /// returns an error, what the event stands for must not happen.
+    pub fn append(&self, event: &Event<'_>) -> Result<Seq, AuditError> {
+        let seq = self.append_unsettled(event)?;
+        self.settle(seq)?;
+        Ok(seq)
+    }
+
+    /// Records an event that is not to be answered before [`settle`](Self::settle) is called for
+    /// it or for a later one: so that several lines share one wait for the disk.
+    pub fn append_unsettled(&self, event: &Event<'_>) -> Result<Seq, AuditError> {
+        if event.action.is_reserved() {
+            return Err(AuditError::Reserved(event.action));
+        }
+        self.shared.appender.lock().append(&self.shared.home, event)
+    }
+
+    /// Returns once the lines up to `seq` are as safe as [`Options::durability`] says.
+    pub fn settle(&self, seq: Seq) -> Result<(), AuditError> {
+        match self.shared.home.options.durability {
+            Durability::Written => Ok(()),
+            Durability::Synced => self.shared.sync_up_to(seq).map(drop),
+        }
+    }
+
+    /// Returns the last line's place.
+    pub fn head(&self) -> Head {
+        self.shared.appender.lock().head
+    }
+
+    /// Returns the last place that is known to be on disk. It never goes back.
+    pub fn synced_head(&self) -> Head {
+        self.shared.commit.synced()
+    }
+
+    /// Makes durable what was appended before the call. Returns the head that is on disk then.
+    pub fn sync(&self) -> Result<Head, AuditError> {
+        self.shared.sync()
+    }
+
+    /// Looks whether the log is still where and as it was left; the background thread does so too.
+    pub fn check(&self) -> Result<(), AuditError> {
+        self.shared.appender.lock().check_path()
+    }
+
+    /// Returns the highest generation of all [`Action::Anchor`] events ever recorded.
+    pub fn highest_generation(&self) -> Option<Generation> {
+        self.shared.appender.lock().generation
+    }
+
+    /// Calls `subscriber` after each append, in order. It must neither block nor use the log.
+    pub fn subscribe(&self, subscriber: Box<dyn Fn(&Recorded<'_>) + Send + Sync>) {
+        self.shared.appender.lock().subscribers.push(subscriber);
+    }
+
+    /// Removes the segments that are wholly older than the retention at `now`, after their counts went
+    /// into the totals. Records that it does so.
+    pub fn prune(&self, now: Timestamp) -> Result<Pruned, AuditError> {
+        self.shared.prune(now)
+    }
+
+    /// Records that the daemon ends, and makes the log durable. Returns its head, to be anchored.
+    pub fn close(&self, reason: &str) -> Result<Head, AuditError> {
+        drop(self.ticker.lock().take());
+        let Target { file, head } = self.shared.appender.lock().close(&self.shared.home, reason)?;
+        let target = || Ok(Target { file: Arc::clone(&file), head });
+        self.shared.commit.wait(head.seq, self.shared.disk(), target, AuditError::from)
+    }
+}
+
+impl Drop for AuditLog {
+    fn drop(&mut self) {
+        drop(self.ticker.lock().take());
+        let dirty = self.synced_head() != self.head();
+        if dirty && let Err(error) = self.sync() {
+            tracing::warn!(%error, "the end of the audit log may not be on disk");
+        }
+    }
+}
+
+impl fmt::Debug for AuditLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AuditLog").field("dir", &self.shared.home.dir).finish_non_exhaustive()
+    }
+}
+
+struct Shared {
+    home: Home,
+    /// Lock order: `totals`, then `appender`, then the lock inside of `commit`.
+    appender: Mutex<Appender>,
+    commit: GroupCommit,
+    /// The digest of the totals on disk as we verified or wrote them.
+    totals: Mutex<Option<[u8; 32]>>,
+}
+
+impl Shared {
+    fn disk(&self) -> &dyn Disk {
+        self.home.options.disk.as_ref()
+    }
+
+    fn sync(&self) -> Result<Head, AuditError> {
+        let seq = self.appender.lock().head.seq;
+        self.sync_up_to(seq)
+    }
+
+    fn sync_up_to(&self, seq: Seq) -> Result<Head, AuditError> {
+        let target = || {
+            let appender = self.appender.lock();
+            appender.unbroken()?;
+            Ok(appender.target())
+        };
+        let failed = |error: io::Error| self.appender.lock().fail_sync(&error);
+        self.commit.wait(seq, self.disk(), target, failed)
+    }
+
+    /// What the background thread does at each interval. Errors stay in the log and fail the next append.
+    fn tick(&self) {
+        let (head, checked) = {
+            let mut appender = self.appender.lock();
+            (appender.head, appender.check_path())
+        };
+        let synced =
+            if self.commit.synced() == head { Ok(head) } else { self.sync_up_to(head.seq) };
+        if let Err(error) = checked.and(synced) {
+            tracing::error!(%error, "the audit log takes no more lines");
+        }
+    }
+
+    fn prune(&self, now: Timestamp) -> Result<Pruned, AuditError> {
+        let mut digest = self.totals.lock();
+        let old = self.past_retention(now)?;
+        let Some(last) = old.last() else { return Ok(Pruned::default()) };
+        let text = retention::read_file(&self.home.dir)?;
+        if text.as_deref().map(|text| Sha256::digest(text).into()) != *digest {
+            return Err(AuditError::Tampered("the totals were edited or replaced".to_owned()));
+        }
+        let mut totals = Totals::read(&self.home.dir)?;
+        let lines_before = totals.lines;
+        old.iter().try_for_each(|segment| totals.add(segment))?;
+        let pruned = Pruned { segments: old.len() as u64, lines: totals.lines - lines_before };
+        let text = {
+            let mut appender = self.appender.lock();
+            let detail = json!({
+                "segments": pruned.segments, "lines": pruned.lines, "up_to": totals.head().seq,
+            });
+            let event =
+                Event { detail: Some(detail), ..Event::new(Action::Prune, Outcome::Allowed) };
+            appender.append(&self.home, &event)?;
+            appender.seal(&mut totals)?
+        };
+        // The removal is on record before it happens, and the totals are on disk before the lines are gone.
+        self.sync()?;
+        retention::replace(&self.home.dir, &text)?;
+        *digest = Some(Sha256::digest(&text).into());
+        tracing::info!(segments = pruned.segments, last = %last.first, "audit segments past retention are removed");
+        old.iter().try_for_each(|segment| fs::remove_file(&segment.path))?;
+        segments::sync_directory(&self.home.dir)?;
+        Ok(pruned)
+    }
+
+    /// Returns the oldest segments whose successors, too, were begun before the retention.
+    fn past_retention(&self, now: Timestamp) -> Result<Vec<SegmentFile>, AuditError> {
+        let kept = i64::try_from(self.home.options.retention.as_micros()).unwrap_or(i64::MAX);
+        let oldest = now.as_microsecond().saturating_sub(kept);
+        let segments = segments::list(&self.home.dir)?;
+        let mut old = Vec::new();
+        for (segment, next) in segments.iter().zip(segments.iter().skip(1)) {
+            match next.begun()? {
+                Some(begun) if begun.as_microsecond() < oldest => old.push(segment.clone()),
+                Some(_) | None => break,
+            }
+        }
+        Ok(old)
+    }
+}
+
+/// The thread that syncs at intervals, and ends with the log.
+struct Ticker {
+    stop: Option<mpsc::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Ticker {
+    fn start(shared: Arc<Shared>) -> io::Result<Self> {
+        let (stop, stopped) = mpsc::channel();
+        let interval = shared.home.options.sync_interval;
+        let thread =
+            std::thread::Builder::new().name("audit-sync".to_owned()).spawn(move || {
+                while stopped.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
+                    shared.tick();
+                }
+            })?;
+        Ok(Self { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        self.stop = None;
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the audit log's background thread had panicked");
+        }
+    }
+}

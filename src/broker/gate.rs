@@ -1,0 +1,300 @@
+//! Admission: the policy decides, the audit log remembers, and both must succeed.
+//!
+//! [`Grant`] has one maker, so an operation that takes one cannot run before the decision was made,
+//! and takes the name from it, never from the request. What was granted is on record before its
+//! result leaves: [`Gate::record`] for reads, [`Batch`](super::commit::Batch) for changes.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+
+use arc_swap::{ArcSwap, Guard};
+use parking_lot::{Mutex, RwLock};
+
+use super::BrokerError;
+use super::index::{Entry, Folder, Node};
+use super::refusals::{Refusals, Verdict};
+use crate::audit::{Action, AuditLog, Event, Outcome, Recorded};
+use crate::model::{Attributes, Caller, Clock, Level, Levels, SecretName, Timestamp, Version};
+use crate::policy::{Context, Decision, Explanation, Policy, Target, Uses};
+
+/// Proof that one request was allowed.
+#[derive(Debug)]
+#[must_use = "use it for what it was granted for, and record that"]
+pub(super) struct Grant {
+    pub(super) rule: Arc<str>,
+    /// The binding with `max_uses` that allowed it, of which one use is to be taken.
+    pub(super) consumes: Option<Arc<str>>,
+}
+
+pub(super) struct Gate {
+    policy: ArcSwap<Policy>,
+    /// Set once the store was unsealed for the first time: the chain's key comes from it.
+    log: OnceLock<AuditLog>,
+    /// Subscribers that came before there was a log.
+    waiting: Mutex<Vec<Subscriber>>,
+    uses: UseCounts,
+    refusals: Refusals,
+    clock: Arc<dyn Clock>,
+}
+
+/// Called with each line as it is written.
+pub(super) type Subscriber = Box<dyn Fn(&Recorded<'_>) + Send + Sync>;
+
+/// What one caller may know and do, by one policy at one moment. Nothing of it is recorded.
+pub(super) struct Sight<'a> {
+    policy: Guard<Arc<Policy>>,
+    context: Context<'a>,
+    caller: &'a Caller,
+    /// Whether the answers can depend on a secret's attributes.
+    pub(super) by_attributes: bool,
+}
+
+impl Sight<'_> {
+    /// Returns the caller's levels on a name whose secret, if there is one, is not looked at.
+    pub(super) fn levels_by_name(&self, name: &SecretName) -> Levels {
+        let target = Target::Secret { name, attributes: None };
+        self.policy.levels(self.caller, target, &self.context)
+    }
+
+    /// Returns the caller's levels on a secret that exists.
+    pub(super) fn levels(&self, name: &SecretName, entry: &Entry) -> Levels {
+        if !self.by_attributes {
+            return self.levels_by_name(name);
+        }
+        let target = Target::Secret { name, attributes: Some(&entry.attributes()) };
+        self.policy.levels(self.caller, target, &self.context)
+    }
+
+    /// Tells whether the caller could have a right on some name below a directory.
+    pub(super) fn may_enter(&self, directory: &SecretName) -> bool {
+        self.policy.may_enter(self.caller, directory, &self.context)
+    }
+
+    /// Tells whether the caller could write some name below a directory.
+    pub(super) fn may_write_below(&self, directory: &SecretName) -> bool {
+        self.policy.levels_below(self.caller, directory, &self.context).allow(Level::Write)
+    }
+
+    /// Tells whether the caller may know that a directory is there.
+    pub(super) fn knows_folder(&self, path: &SecretName, folder: &Folder) -> bool {
+        self.may_enter(path) || (self.by_attributes && self.knows_below(path, folder))
+    }
+
+    /// Tells whether the caller may know of some secret below a directory by its attributes.
+    fn knows_below(&self, path: &SecretName, folder: &Folder) -> bool {
+        folder.after(None).any(|(segment, node)| {
+            let Ok(below) = SecretName::join(Some(path), segment) else { return false };
+            match node {
+                Node::Secret(entry) => !self.levels(&below, entry).is_empty(),
+                Node::Folder(folder) => self.knows_below(&below, folder),
+            }
+        })
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.context.now
+    }
+}
+
+/// How often each binding with `max_uses` was used, as the store has it.
+#[derive(Debug, Default)]
+pub(super) struct UseCounts(RwLock<BTreeMap<Box<str>, u32>>);
+
+impl Uses for UseCounts {
+    fn used(&self, binding: &str) -> u32 {
+        self.0.read().get(binding).copied().unwrap_or(0)
+    }
+}
+
+impl UseCounts {
+    pub(super) fn replace(&self, counts: BTreeMap<Box<str>, u32>) {
+        *self.0.write() = counts;
+    }
+}
+
+/// What a request is about, for its record.
+#[derive(Clone, Copy)]
+pub(super) struct Asked<'a> {
+    pub(super) action: Action,
+    pub(super) name: &'a SecretName,
+    pub(super) version: Option<Version>,
+}
+
+impl<'a> Asked<'a> {
+    /// Returns the event that records it.
+    pub(super) fn event(self, caller: &'a Caller, outcome: Outcome) -> Event<'a> {
+        Event {
+            caller: Some(caller),
+            secret: Some(self.name),
+            version: self.version,
+            ..Event::new(self.action, outcome)
+        }
+    }
+}
+
+impl Gate {
+    pub(super) fn new(policy: Policy, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            policy: ArcSwap::from_pointee(policy),
+            log: OnceLock::new(),
+            waiting: Mutex::default(),
+            uses: UseCounts::default(),
+            refusals: Refusals::default(),
+            clock,
+        }
+    }
+
+    pub(super) fn policy(&self) -> Guard<Arc<Policy>> {
+        self.policy.load()
+    }
+
+    pub(super) fn replace_policy(&self, policy: Policy) {
+        self.policy.store(Arc::new(policy));
+    }
+
+    /// Gives the gate its log; a second one is ignored.
+    pub(super) fn start_log(&self, log: AuditLog) {
+        for subscriber in self.waiting.lock().drain(..) {
+            log.subscribe(subscriber);
+        }
+        drop(self.log.set(log));
+    }
+
+    /// Calls `subscriber` with each line of the log, from the first unseal on.
+    pub(super) fn subscribe(&self, subscriber: Subscriber) {
+        match self.log.get() {
+            Some(log) => log.subscribe(subscriber),
+            None => self.waiting.lock().push(subscriber),
+        }
+    }
+
+    /// Returns the log. Before the first unseal there is none, and so nothing can be granted.
+    pub(super) fn log(&self) -> Result<&AuditLog, BrokerError> {
+        self.log.get().ok_or(BrokerError::Sealed)
+    }
+
+    pub(super) fn uses(&self) -> &UseCounts {
+        &self.uses
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Returns what a caller may know and do as of now, for several questions about it.
+    pub(super) fn sight<'a>(&'a self, caller: &'a Caller) -> Sight<'a> {
+        let (policy, context) = (self.policy.load(), self.context());
+        let by_attributes = policy.has_attribute_rules(caller, &context);
+        Sight { policy, context, caller, by_attributes }
+    }
+
+    /// Returns the levels of a caller on a secret with these attributes. Not recorded.
+    pub(super) fn levels(&self, caller: &Caller, name: &SecretName, attributes: &Attributes) -> Levels {
+        let target = Target::Secret { name, attributes: Some(attributes) };
+        self.policy.load().levels(caller, target, &self.context())
+    }
+
+    /// Says what a caller may do, and which rule says so.
+    pub(super) fn explain(&self, caller: &Caller, target: Target<'_>) -> Explanation {
+        self.policy.load().explain(caller, target, &self.context())
+    }
+
+    /// Tells whether a caller is an admin of the store. Not recorded.
+    pub(super) fn is_admin(&self, caller: &Caller) -> bool {
+        let decision = self.policy.load().decide(caller, Level::Admin, Target::Store, &self.context());
+        matches!(decision, Decision::Allowed { .. })
+    }
+
+    /// Decides a request for a secret. A refusal is on record when this returns; a consent is for
+    /// the operation to record, which knows its version.
+    pub(super) fn admit(
+        &self,
+        caller: &Caller,
+        level: Level,
+        attributes: Option<&Attributes>,
+        asked: Asked<'_>,
+    ) -> Result<Grant, BrokerError> {
+        let target = Target::Secret { name: asked.name, attributes };
+        match self.policy.load().decide(caller, level, target, &self.context()) {
+            Decision::Allowed { rule, consumes } => Ok(Grant { rule, consumes }),
+            Decision::Denied { rule, reason } => Err(self.refuse(caller, asked, rule.as_deref(), reason)),
+        }
+    }
+
+    /// Decides and records a command on the store as a whole.
+    pub(super) fn admit_control(&self, caller: &Caller, command: &str) -> Result<Grant, BrokerError> {
+        let decision = self.policy.load().decide(caller, Level::Admin, Target::Store, &self.context());
+        let mut event = Event {
+            caller: Some(caller),
+            reason: Some(command),
+            ..Event::new(Action::Control, Outcome::Allowed)
+        };
+        match decision {
+            Decision::Allowed { rule, consumes } => {
+                event.rule = Some(&rule);
+                self.record(&event)?;
+                Ok(Grant { rule, consumes })
+            }
+            Decision::Denied { rule, .. } => {
+                event.outcome = Outcome::Denied;
+                event.rule = rule.as_deref();
+                self.record(&event)?;
+                Err(BrokerError::Denied)
+            }
+        }
+    }
+
+    /// Records a refusal, unless this caller was refused so often just now that it is only counted,
+    /// and returns the error to answer with.
+    pub(super) fn refuse(
+        &self,
+        caller: &Caller,
+        asked: Asked<'_>,
+        rule: Option<&str>,
+        reason: &str,
+    ) -> BrokerError {
+        if self.refusals.note(caller.uid, self.now()) == Verdict::CountOnly {
+            return BrokerError::Denied;
+        }
+        let event = Event { rule, reason: Some(reason), ..asked.event(caller, Outcome::Denied) };
+        match self.record(&event) {
+            // Sealed since the start: there is no log, and nothing that a refusal could hide.
+            Ok(()) | Err(BrokerError::Sealed) => BrokerError::Denied,
+            Err(err) => err,
+        }
+    }
+
+    /// Records that a granted request failed, and returns its error. The answer is an error either
+    /// way, so a log that cannot take this line does not change it.
+    pub(super) fn failed(&self, caller: &Caller, asked: Asked<'_>, err: BrokerError) -> BrokerError {
+        let reason = err.to_string();
+        let event = Event { reason: Some(&reason), ..asked.event(caller, Outcome::Failed) };
+        drop(self.record(&event));
+        err
+    }
+
+    /// Appends to the log; in the `synced` mode it is on disk when this returns.
+    pub(super) fn record(&self, event: &Event<'_>) -> Result<(), BrokerError> {
+        self.log()?.append(event)?;
+        Ok(())
+    }
+
+    /// Records the refusals that were only counted.
+    pub(super) fn summarise_refusals(&self) {
+        for (uid, count) in self.refusals.take_counted(self.now()) {
+            let caller = Caller::with_ids(uid, crate::model::Gid(u32::MAX));
+            let event = Event {
+                caller: Some(&caller),
+                detail: Some(serde_json::json!({ "count": count })),
+                ..Event::new(Action::Refusals, Outcome::Denied)
+            };
+            if let Err(err) = self.record(&event) {
+                tracing::error!(%err, "refusals could not be recorded");
+            }
+        }
+    }
+
+    fn context(&self) -> Context<'_> {
+        Context { now: self.now(), uses: &self.uses }
+    }
+}

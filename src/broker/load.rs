@@ -1,0 +1,170 @@
+//! From sealed records to the index, and the check that none of them is missing.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+use super::index::{Entry, Index};
+use super::record::Record;
+use super::root::Root;
+use super::{BrokerError, Inner};
+use crate::crypto::{Keyring, RecordSet};
+use crate::model::SecretId;
+use crate::store::{Snapshot, Store, StoreError, Table};
+
+/// What the records say.
+pub(super) struct Loaded {
+    pub(super) root: Root,
+    pub(super) index: Index,
+    pub(super) uses: BTreeMap<Box<str>, u32>,
+}
+
+/// Opens every record and builds the index. One record that does not open stops the start: what is
+/// missing from the index would look like a secret that does not exist.
+pub(super) fn load(store: &dyn Store, keyring: &Keyring) -> Result<Loaded, BrokerError> {
+    let snapshot = store.snapshot()?;
+    let root = read_root(&*snapshot, keyring)?;
+    let (mut index, mut uses) = (Index::default(), BTreeMap::new());
+    each_record(&*snapshot, keyring, &mut |id, record| {
+        match record {
+            Record::Secret(record) if record.deleted.is_some() => index.insert_trashed(id, record.name),
+            Record::Secret(record) => {
+                if let Some(entry) = Entry::of(id, &record, keyring.inode(record.name.as_str())) {
+                    index.insert(&record.name, entry);
+                }
+            }
+            Record::Directory(name) => index.set_made(&name, Some(id), root_time(&index)),
+            Record::Uses(counts) => uses = counts,
+        }
+        Ok(())
+    })?;
+    Ok(Loaded { root, index, uses })
+}
+
+fn root_time(index: &Index) -> crate::model::Timestamp {
+    index.folder(None).map(super::index::Folder::modified).unwrap_or_default()
+}
+
+/// Reads and authenticates the root record.
+pub(super) fn read_root(snapshot: &dyn Snapshot, keyring: &Keyring) -> Result<Root, BrokerError> {
+    let bytes = snapshot
+        .get(Table::Root, Root::KEY)?
+        .ok_or_else(|| StoreError::Damaged("the root record is missing".into()))?;
+    Root::decode(&bytes, keyring)
+}
+
+/// Opens every record and hands it to `visit`; stops at the first error.
+pub(super) fn each_record(
+    snapshot: &dyn Snapshot,
+    keyring: &Keyring,
+    visit: &mut dyn FnMut(SecretId, Record) -> Result<(), BrokerError>,
+) -> Result<(), BrokerError> {
+    let mut outcome = Ok(());
+    snapshot.scan(Table::Records, &[], &mut |key, sealed| {
+        outcome = open_record(keyring, key, sealed).and_then(|(id, record)| visit(id, record));
+        if outcome.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })?;
+    outcome
+}
+
+/// Opens one record of the table.
+pub(super) fn open_record(
+    keyring: &Keyring,
+    key: &[u8],
+    sealed: &[u8],
+) -> Result<(SecretId, Record), BrokerError> {
+    let id = <[u8; 16]>::try_from(key)
+        .map(SecretId)
+        .map_err(|_| StoreError::Damaged("a record has a malformed key".into()))?;
+    let plain = keyring.open_record(id, sealed).map_err(BrokerError::Damaged)?;
+    Ok((id, Record::decode(&plain)?))
+}
+
+/// Sums up what is really in the store.
+pub(super) fn sum(snapshot: &dyn Snapshot, keyring: &Keyring) -> Result<RecordSet, StoreError> {
+    let mut set = RecordSet::default();
+    for table in Table::ALL.into_iter().filter(|table| *table != Table::Root) {
+        snapshot.scan(table, &[], &mut |key, value| {
+            set.add(&keyring.element(table as u8, key, value));
+            ControlFlow::Continue(())
+        })?;
+    }
+    Ok(set)
+}
+
+/// Whether the record set is known to be whole.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Integrity {
+    Faulty(String),
+    Pending,
+    Verified,
+}
+
+/// The verdict, and who waits for it.
+pub(super) struct Verdict {
+    state: Mutex<Integrity>,
+    known: Condvar,
+}
+
+impl Verdict {
+    pub(super) fn pending() -> Self {
+        Self { state: Mutex::new(Integrity::Pending), known: Condvar::new() }
+    }
+
+    pub(super) fn state(&self) -> Integrity {
+        self.state.lock().clone()
+    }
+
+    pub(super) fn set(&self, state: Integrity) {
+        *self.state.lock() = state;
+        self.known.notify_all();
+    }
+
+    /// Returns the error to answer with for a name that is not in the index.
+    pub(super) fn absent(&self, not_found: BrokerError) -> BrokerError {
+        match &*self.state.lock() {
+            Integrity::Verified => not_found,
+            Integrity::Pending => BrokerError::Verifying,
+            Integrity::Faulty(what) => StoreError::Damaged(what.clone()).into(),
+        }
+    }
+
+    /// Waits until the verdict is known; `Verifying` when it takes longer than `at_most`.
+    pub(super) fn wait(&self, at_most: Duration) -> Result<(), BrokerError> {
+        let mut state = self.state.lock();
+        self.known.wait_while_for(&mut state, |state| *state == Integrity::Pending, at_most);
+        if *state == Integrity::Pending { Err(BrokerError::Verifying) } else { Ok(()) }
+    }
+}
+
+/// Verifies the record set beside the requests that are served meanwhile.
+pub(super) fn verify_in_background(inner: &Arc<Inner>) -> std::io::Result<()> {
+    let inner: Weak<Inner> = Arc::downgrade(inner);
+    std::thread::Builder::new().name("secretfs-verify".into()).spawn(move || {
+        let Some(inner) = inner.upgrade() else { return };
+        let Some(unlocked) = inner.unlocked.load_full() else { return };
+        let keyring = unlocked.keyring.load_full();
+        let state = match compare(&*inner.store, &keyring) {
+            Ok(()) => Integrity::Verified,
+            Err(err) => Integrity::Faulty(err.to_string()),
+        };
+        if let Integrity::Faulty(what) = &state {
+            tracing::error!(%what, "the record set does not verify: something is missing, added or put back");
+        }
+        inner.verdict.set(state);
+    })?;
+    Ok(())
+}
+
+/// Compares the sum of what is there with the root's.
+pub(super) fn compare(store: &dyn Store, keyring: &Keyring) -> Result<(), BrokerError> {
+    let snapshot = store.snapshot()?;
+    let root = read_root(&*snapshot, keyring)?;
+    if sum(&*snapshot, keyring)? == root.set {
+        return Ok(());
+    }
+    Err(StoreError::Damaged("the records do not add up to what was committed".into()).into())
+}

@@ -1,0 +1,218 @@
+//! Questions about the tree: no value is decrypted, and only refusals are recorded.
+//!
+//! What a caller is told depends on the policy first: a name on which the caller has no right is
+//! refused the same way whether it exists or not.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::gate::Asked;
+use super::index::{At, Entry, Node};
+use super::{
+    Broker, BrokerError, Description, Directory, Facet, Found, Inner, Listed, Result, VersionSummary,
+};
+use crate::audit::Action;
+use crate::model::{Attributes, Caller, Inode, Level, Levels, SecretName, Timestamp};
+use crate::policy::Target;
+
+impl Broker {
+    /// Returns what stands at `path`. Errors: `Denied` (recorded) when no rule of the caller
+    /// matches, whether it exists or not; `NotFound`; `Verifying`; `Sealed`.
+    pub fn look(&self, caller: &Caller, path: &SecretName) -> Result<Found> {
+        let inner = &*self.inner;
+        let sight = inner.gate.sight(caller);
+        let asked = Asked { action: Action::Check, name: path, version: None };
+        let refuse = || inner.gate.refuse(caller, asked, None, "no rule matches");
+        let named = sight.levels_by_name(path);
+        if named.is_empty() && !sight.by_attributes && !sight.may_enter(path) {
+            return Err(refuse());
+        }
+        let unlocked = inner.unlocked()?;
+        let index = unlocked.index.read();
+        let absent = || inner.verdict.absent(BrokerError::NotFound(path.clone()));
+        match index.at(path) {
+            At::Secret(entry) => {
+                let levels = if sight.by_attributes { sight.levels(path, entry) } else { named };
+                if !levels.is_empty() {
+                    return Ok(Found::Secret(entry.shown(levels, sight.now())));
+                }
+                // Whoever may pass through a directory of this name would be told that it is not
+                // there; that a secret is there instead must look the same.
+                if sight.may_enter(path) { Err(absent()) } else { Err(refuse()) }
+            }
+            At::Folder(folder) if sight.knows_folder(path, folder) => {
+                Ok(Found::Directory(Directory {
+                    inode: unlocked.keyring.load().inode(path.as_str()),
+                    may_write: sight.may_write_below(path),
+                }))
+            }
+            At::Folder(_) | At::Nothing if named.is_empty() && !sight.may_enter(path) => Err(refuse()),
+            At::Folder(_) | At::Nothing => Err(absent()),
+        }
+    }
+
+    /// Returns up to `max` entries of a directory (`None` is the root) that the caller may know
+    /// of, in name order, after the segment `after`.
+    pub fn list(
+        &self,
+        caller: &Caller,
+        directory: Option<&SecretName>,
+        after: Option<&str>,
+        max: usize,
+    ) -> Result<Vec<Listed>> {
+        let inner = &*self.inner;
+        let sight = inner.gate.sight(caller);
+        let unlocked = inner.unlocked()?;
+        let index = unlocked.index.read();
+        let folder = index
+            .folder(directory)
+            .ok_or_else(|| directory.map_or(BrokerError::Sealed, |path| BrokerError::NotFound(path.clone())))?;
+        let keyring = unlocked.keyring.load();
+        let known = folder.after(after).filter_map(|(segment, node)| {
+            let path = SecretName::join(directory, segment).ok()?;
+            let inode = match node {
+                Node::Secret(entry) => (!sight.levels(&path, entry).is_empty()).then_some(entry.inode),
+                Node::Folder(below) => {
+                    sight.knows_folder(&path, below).then(|| keyring.inode(path.as_str()))
+                }
+            }?;
+            Some(Listed { segment: segment.into(), kind: node.kind(), inode })
+        });
+        Ok(known.take(max).collect())
+    }
+
+    /// Returns the values of a facet among the secrets that the caller may know of, sorted.
+    pub fn facet_values(&self, caller: &Caller, facet: Facet) -> Result<Vec<Box<str>>> {
+        let mut values = BTreeSet::new();
+        let now = self.inner.gate.now();
+        self.each_known(caller, &mut |_, entry| values.extend(facet.values(entry, now)))?;
+        Ok(values.into_iter().collect())
+    }
+
+    /// Returns the names of the secrets with that value of a facet that the caller may know of, sorted.
+    pub fn facet_members(&self, caller: &Caller, facet: Facet, value: &str) -> Result<Vec<SecretName>> {
+        let mut members = Vec::new();
+        let now = self.inner.gate.now();
+        self.each_known(caller, &mut |name, entry| {
+            if facet.values(entry, now).iter().any(|found| **found == *value) {
+                members.push(name.clone());
+            }
+        })?;
+        Ok(members)
+    }
+
+    /// Returns everything but the value. Needs any level on the name.
+    pub fn describe(&self, caller: &Caller, name: &SecretName) -> Result<Description> {
+        let Found::Secret(secret) = self.look(caller, name)? else {
+            return Err(BrokerError::IsDirectory(name.clone()));
+        };
+        let unlocked = self.inner.unlocked()?;
+        let record = self.inner.secret_record(&unlocked, secret.id)?;
+        let summary = |entry: &crate::versions::Entry| VersionSummary {
+            version: entry.version,
+            state: entry.state.as_str(),
+            created: entry.created,
+            created_by: entry.created_by.0,
+            size: entry.size,
+        };
+        let fingerprint = record.history.current().map(|entry| entry.fingerprint).unwrap_or_default();
+        Ok(Description {
+            secret,
+            metadata: record.metadata,
+            versions: record.history.entries().iter().map(summary).collect(),
+            fingerprint: fingerprint.iter().map(|byte| format!("{byte:02x}")).collect(),
+        })
+    }
+
+    /// Returns what `caller` may do with `name` and which rule says so, as JSON. It says nothing of
+    /// whether the name exists to a caller without any right on it.
+    pub fn explain(&self, caller: &Caller, name: &SecretName) -> Result<serde_json::Value> {
+        let attributes = self.inner.attributes_for_policy(caller, name);
+        let target = Target::Secret { name, attributes: attributes.as_ref() };
+        let explanation = self.inner.gate.explain(caller, target);
+        serde_json::to_value(explanation)
+            .map_err(|err| BrokerError::Invalid(format!("the explanation cannot be shown: {err}")))
+    }
+
+    /// Returns the levels that the caller has on a name, whether it exists or not. Not recorded.
+    pub fn levels(&self, caller: &Caller, name: &SecretName) -> Levels {
+        let sight = self.inner.gate.sight(caller);
+        if sight.by_attributes
+            && let Some(unlocked) = self.inner.unlocked.load().as_deref()
+            && let Some(entry) = unlocked.index.read().secret(name)
+        {
+            return sight.levels(name, entry);
+        }
+        sight.levels_by_name(name)
+    }
+
+    /// Tells whether the caller may know of a name: has any level on it. Not recorded.
+    pub fn may_know(&self, caller: &Caller, name: &SecretName) -> bool {
+        !self.levels(caller, name).is_empty()
+    }
+
+    /// Checks a level on a name; a refusal is recorded, a consent is not.
+    pub fn check(&self, caller: &Caller, level: Level, name: &SecretName) -> Result<()> {
+        let attributes = self.inner.attributes_for_policy(caller, name);
+        let asked = Asked { action: Action::Check, name, version: None };
+        self.inner.gate.admit(caller, level, attributes.as_ref(), asked).map(drop)
+    }
+
+    /// Returns the inode number of any path of the tree, virtual ones included. Never 0 or 1.
+    ///
+    /// Names of secrets are hashed with the store's key, so a number is the same for the life of
+    /// the store and tells nothing of other names. Dot-led paths are the filesystem's own, are
+    /// needed while the store is sealed too, and hide nothing.
+    pub fn inode(&self, path: &str) -> Inode {
+        match self.inner.unlocked.load().as_deref() {
+            Some(unlocked) if !path.starts_with('.') => unlocked.keyring.load().inode(path),
+            _ => super::public_inode(path),
+        }
+    }
+
+    /// Waits until the record set is verified, so that "not found" is the truth.
+    pub fn wait_verified(&self, at_most: Duration) -> Result<()> {
+        self.inner.verdict.wait(at_most)
+    }
+
+    fn each_known(&self, caller: &Caller, visit: &mut dyn FnMut(&SecretName, &Entry)) -> Result<()> {
+        let sight = self.inner.gate.sight(caller);
+        let unlocked = self.inner.unlocked()?;
+        let index = unlocked.index.read();
+        let Some(root) = index.folder(None) else { return Ok(()) };
+        root.each_secret(&mut String::new(), &mut |name, entry| {
+            if let Ok(name) = name.parse::<SecretName>()
+                && !sight.levels(&name, entry).is_empty()
+            {
+                visit(&name, entry);
+            }
+        });
+        Ok(())
+    }
+}
+
+impl Inner {
+    /// Returns the attributes of a secret where the policy's answer to this caller can depend on
+    /// them; otherwise the index is not even looked at.
+    pub(super) fn attributes_for_policy(&self, caller: &Caller, name: &SecretName) -> Option<Attributes> {
+        if !self.gate.sight(caller).by_attributes {
+            return None;
+        }
+        let unlocked = self.unlocked.load();
+        let index = unlocked.as_deref()?.index.read();
+        index.secret(name).map(Entry::attributes)
+    }
+}
+
+impl Facet {
+    fn values(self, entry: &Entry, now: Timestamp) -> Vec<Box<str>> {
+        let attributes = || entry.attributes();
+        match self {
+            Self::Environment => attributes().environment.into_iter().collect(),
+            Self::Service => attributes().service.into_iter().collect(),
+            Self::Status => vec![entry.status_at(now).as_str().into()],
+            Self::Tag => attributes().tags,
+            Self::Type => vec![entry.secret_type.as_str().into()],
+        }
+    }
+}

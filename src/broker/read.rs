@@ -1,0 +1,211 @@
+//! Reading a value: decide, record, then decrypt.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::commit::{Company, Effect};
+use super::gate::{Asked, Grant};
+use super::record::{Record, USES_ID};
+use super::{Broker, BrokerError, Inner, Opened, Result, Unlocked, Which};
+use crate::audit::{Action, Event, Outcome};
+use crate::model::{Caller, Level, SecretId, SecretName, Status, Version};
+use crate::store::{StoreError, Table};
+use crate::system::SecretBytes;
+use crate::versions::Entry as VersionEntry;
+
+/// The version that a request means.
+#[derive(Clone, Copy)]
+struct Chosen {
+    id: SecretId,
+    version: Version,
+    status: Status,
+}
+
+impl Broker {
+    /// Reads a version: asks the policy, writes the record, decrypts.
+    ///
+    /// A caller without the right gets the same answer whether or not the secret exists. Errors:
+    /// `Denied`, `NotFound`, `Verifying`, `Sealed`, `Revoked`, `Expired`, `Audit`, `Damaged`.
+    pub fn read(&self, caller: &Caller, name: &SecretName, which: Which) -> Result<Opened> {
+        let inner = &*self.inner;
+        let level = if which == Which::Pending { Level::Admin } else { Level::Read };
+        let attributes = inner.attributes_for_policy(caller, name);
+        let asked = Asked { action: Action::Read, name, version: None };
+        let grant = inner.gate.admit(caller, level, attributes.as_ref(), asked)?;
+        let unlocked = inner.unlocked()?;
+        let chosen = inner.choose(&unlocked, name, which)?;
+        let asked = Asked { version: Some(chosen.version), ..asked };
+        match chosen.status {
+            Status::Revoked => {
+                return Err(inner.gate.failed(caller, asked, BrokerError::Revoked(name.clone())));
+            }
+            Status::Expired if inner.limits.refuse_expired => {
+                return Err(inner.gate.failed(caller, asked, BrokerError::Expired(name.clone())));
+            }
+            Status::Active | Status::Expired | Status::PendingDeletion | Status::Rotating => {}
+        }
+        self.take_use(&grant)?;
+        inner.open_recorded(&unlocked, caller, asked, &grant, chosen)
+    }
+
+    /// Reads the current value as the base of an append or a partial overwrite. Needs `write`, is
+    /// recorded as `append`, and must not be shown to a caller without `read`. `None`: there is no
+    /// such secret.
+    pub fn base(&self, caller: &Caller, name: &SecretName) -> Result<Option<Opened>> {
+        let inner = &*self.inner;
+        let attributes = inner.attributes_for_policy(caller, name);
+        let asked = Asked { action: Action::Append, name, version: None };
+        let grant = inner.gate.admit(caller, Level::Write, attributes.as_ref(), asked)?;
+        let unlocked = inner.unlocked()?;
+        let chosen = match inner.choose(&unlocked, name, Which::Current) {
+            Ok(chosen) => chosen,
+            Err(BrokerError::NotFound(_)) => return Ok(None),
+            Err(err) => return Err(err),
+        };
+        let asked = Asked { version: Some(chosen.version), ..asked };
+        self.take_use(&grant)?;
+        inner.open_recorded(&unlocked, caller, asked, &grant, chosen).map(Some)
+    }
+
+    /// Records that a handle opened by another uid is read by `caller`, who must have `read`.
+    pub fn read_passed_on(&self, caller: &Caller, name: &SecretName, version: Version) -> Result<()> {
+        let inner = &*self.inner;
+        let attributes = inner.attributes_for_policy(caller, name);
+        let asked = Asked { action: Action::Read, name, version: Some(version) };
+        let grant = inner.gate.admit(caller, Level::Read, attributes.as_ref(), asked)?;
+        self.take_use(&grant)?;
+        inner.record_allowed(caller, asked, &grant, Some("handle passed on"))
+    }
+
+    /// Tells whether [`read`](Self::read) may wait for the disk: because records are synced before
+    /// the answer, or because some binding counts its uses.
+    pub fn reads_may_block(&self) -> bool {
+        self.inner.reads_may_block()
+    }
+
+    /// Takes one use of a binding with `max_uses`, durably, before anything is decrypted.
+    fn take_use(&self, grant: &Grant) -> Result<()> {
+        let Some(binding) = grant.consumes.clone() else { return Ok(()) };
+        self.inner.submit(Company::Shared, move |batch| {
+            let gate = &batch.inner.gate;
+            let mut uses = match batch.record(USES_ID)? {
+                Some(Record::Uses(uses)) => uses,
+                Some(Record::Secret(_) | Record::Directory(_)) | None => Default::default(),
+            };
+            let used = uses.entry((*binding).into()).or_default();
+            // Two readers may have been admitted to the same last use; the second is refused here.
+            if gate.policy().max_uses(&binding).is_none_or(|most| *used >= most) {
+                return Err(BrokerError::Denied);
+            }
+            *used += 1;
+            batch.put_record(USES_ID, &Record::Uses(uses.clone()))?;
+            batch.effect(Effect::SetUses(uses));
+            Ok(())
+        })
+    }
+}
+
+impl Inner {
+    /// Finds the version that is meant.
+    fn choose(&self, unlocked: &Unlocked, name: &SecretName, which: Which) -> Result<Chosen> {
+        let absent = || self.verdict.absent(BrokerError::NotFound(name.clone()));
+        let (id, version, status) = {
+            let index = unlocked.index.read();
+            let entry = index.secret(name).ok_or_else(absent)?;
+            (entry.id, entry.version, entry.status_at(self.gate.now()))
+        };
+        if which == Which::Current {
+            return Ok(Chosen { id, version, status });
+        }
+        let record = self.secret_record(unlocked, id)?;
+        let history = &record.history;
+        let entry: Option<&VersionEntry> = match which {
+            Which::Current => history.current(),
+            Which::Number(version) => {
+                history.readable(version).filter(|entry| history.pending() != Some(entry))
+            }
+            Which::Pending => history.pending(),
+            Which::Previous => history.previous(),
+        };
+        let entry = entry.ok_or_else(|| BrokerError::NotFound(name.clone()))?;
+        Ok(Chosen { id, version: entry.version, status })
+    }
+
+    /// Records the consent, then decrypts; a failure after that is a second line.
+    fn open_recorded(
+        &self,
+        unlocked: &Unlocked,
+        caller: &Caller,
+        asked: Asked<'_>,
+        grant: &Grant,
+        chosen: Chosen,
+    ) -> Result<Opened> {
+        self.record_allowed(caller, asked, grant, None)?;
+        match self.open_value(unlocked, chosen.id, chosen.version) {
+            Ok(value) => Ok(Opened { value, version: chosen.version }),
+            Err(err) => Err(self.gate.failed(caller, asked, err)),
+        }
+    }
+
+    fn record_allowed(
+        &self,
+        caller: &Caller,
+        asked: Asked<'_>,
+        grant: &Grant,
+        reason: Option<&str>,
+    ) -> Result<()> {
+        self.counts.reads_allowed.fetch_add(1, Ordering::Relaxed);
+        let event =
+            Event { rule: Some(&grant.rule), reason, ..asked.event(caller, Outcome::Allowed) };
+        self.gate.record(&event)
+    }
+
+    /// Decrypts a version's value.
+    pub(super) fn open_value(
+        &self,
+        unlocked: &Unlocked,
+        id: SecretId,
+        version: Version,
+    ) -> Result<SecretBytes> {
+        let keyring = unlocked.keyring.load();
+        if let Some(sealed) = self.cache.find(id, version) {
+            return keyring.open_value(id, version, &sealed).map_err(BrokerError::Damaged);
+        }
+        let key = value_key(id, version);
+        let sealed = self
+            .store
+            .get(Table::Values, &key)?
+            .ok_or_else(|| StoreError::Damaged(format!("the value of {id} version {version} is missing")))?;
+        let value = keyring.open_value(id, version, &sealed).map_err(BrokerError::Damaged)?;
+        self.cache.keep(id, version, &sealed);
+        Ok(value)
+    }
+
+    /// Reads a secret's record from the store.
+    pub(super) fn secret_record(
+        &self,
+        unlocked: &Unlocked,
+        id: SecretId,
+    ) -> Result<super::record::SecretRecord> {
+        let sealed = self
+            .store
+            .get(Table::Records, &id.0)?
+            .ok_or_else(|| StoreError::Damaged(format!("the record {id} is missing")))?;
+        let keyring: Arc<_> = unlocked.keyring.load_full();
+        match super::load::open_record(&keyring, &id.0, &sealed)? {
+            (_, Record::Secret(record)) => Ok(record),
+            (_, Record::Directory(_) | Record::Uses(_)) => {
+                Err(StoreError::Damaged(format!("the record {id} is no secret")).into())
+            }
+        }
+    }
+}
+
+/// Returns the key of a version's value in the store.
+pub(super) fn value_key(id: SecretId, version: Version) -> [u8; 24] {
+    let mut key = [0; 24];
+    let (head, tail) = key.split_at_mut(16);
+    head.copy_from_slice(&id.0);
+    tail.copy_from_slice(&version.0.to_be_bytes());
+    key
+}

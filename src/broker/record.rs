@@ -1,0 +1,50 @@
+//! What a sealed record holds once it is opened.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::BrokerError;
+use crate::model::{Metadata, SecretId, SecretName, Timestamp, optional_micros};
+use crate::store::StoreError;
+use crate::versions::History;
+
+/// One entry of the table of records. The variants' order is stored: add at the end only.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub(super) enum Record {
+    Secret(SecretRecord),
+    /// A directory that `mkdir` made; others exist because of what is in them.
+    Directory(SecretName),
+    /// How often each binding with `max_uses` was used.
+    Uses(BTreeMap<Box<str>, u32>),
+}
+
+/// A secret without its values.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub(super) struct SecretRecord {
+    pub(super) name: SecretName,
+    pub(super) metadata: Metadata,
+    pub(super) history: History,
+    /// When it was moved to the trash.
+    #[serde(with = "optional_micros")]
+    pub(super) deleted: Option<Timestamp>,
+}
+
+/// Where the one `Uses` record lies.
+pub(super) const USES_ID: SecretId = SecretId([0xff; 16]);
+
+impl Record {
+    /// Returns the bytes to be sealed. They hold names and metadata, so they are wiped.
+    pub(super) fn encode(&self) -> Result<Zeroizing<Vec<u8>>, BrokerError> {
+        postcard::to_stdvec(self)
+            .map(Zeroizing::new)
+            .map_err(|err| BrokerError::Invalid(format!("a record cannot be encoded: {err}")))
+    }
+
+    /// Reads what `encode` wrote.
+    pub(super) fn decode(plain: &[u8]) -> Result<Self, BrokerError> {
+        postcard::from_bytes(plain)
+            .map_err(|err| StoreError::Damaged(format!("a record cannot be decoded: {err}")).into())
+    }
+}

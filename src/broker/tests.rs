@@ -1,0 +1,549 @@
+//! The broker over a store in memory, a real log and a real policy.
+
+use std::collections::HashMap;
+
+use super::*;
+use crate::audit::{Entry, Filter};
+use crate::crypto::{Slot, SlotKind};
+use crate::model::{Gid, Level, ManualClock, Uid};
+use crate::policy::Users;
+use crate::store::{FailedCommit, MemoryStore, Store};
+
+const CANARY: &[u8] = b"canary-7f3a";
+const POLICY: &str = r#"
+    [[role]]
+    name = "admin"
+    allow = [{ names = ["**"], levels = ["admin"] }]
+    [[role]]
+    name = "app"
+    allow = [
+        { names = ["app/*"], levels = ["read", "write"] },
+        { tags = ["shared"], levels = ["read"] },
+    ]
+    deny = [{ names = ["app/root"], levels = ["read", "write", "delete"] }]
+    [[role]]
+    name = "once"
+    allow = [{ names = ["app/key"], levels = ["read"] }]
+    [[binding]]
+    role = "admin"
+    uid = [0]
+    [[binding]]
+    role = "app"
+    uid = [1000]
+    [[binding]]
+    id = "two-reads"
+    role = "once"
+    uid = [1001]
+    max_uses = 2
+"#;
+
+struct NoUsers;
+
+impl Users for NoUsers {
+    fn uid_of(&self, _: &str) -> Option<Uid> {
+        None
+    }
+    fn gid_of(&self, _: &str) -> Option<Gid> {
+        None
+    }
+}
+
+/// A broker, and what it stands on.
+struct World {
+    broker: Option<Broker>,
+    store: Arc<MemoryStore>,
+    clock: Arc<ManualClock>,
+    directory: tempfile::TempDir,
+}
+
+fn caller(uid: u32) -> Caller {
+    Caller::with_ids(Uid(uid), Gid(uid))
+}
+
+fn admin() -> Caller {
+    caller(0)
+}
+
+fn name(text: &str) -> SecretName {
+    text.parse().unwrap()
+}
+
+fn bytes(value: &[u8]) -> SecretBytes {
+    SecretBytes::copy_from(value).unwrap()
+}
+
+fn key() -> SecretBytes {
+    bytes(&[7; 32])
+}
+
+fn make_slot(store: StoreId, root: &RootKey) -> std::result::Result<Slot, String> {
+    Slot::seal(store, SlotKind::KeyFile, &key(), root).map_err(|err| err.to_string())
+}
+
+impl World {
+    fn new() -> Self {
+        let store = Arc::new(MemoryStore::new());
+        let clock = Arc::new(ManualClock::at(1_800_000_000));
+        let root = Broker::create(&*store, &*clock, &mut make_slot).unwrap();
+        let mut world =
+            Self { broker: None, store, clock, directory: tempfile::tempdir().unwrap() };
+        world.broker = Some(Broker::open(world.parts(), root).unwrap());
+        world.wait_verified();
+        world
+    }
+
+    fn parts(&self) -> Parts {
+        Parts {
+            store: Arc::<MemoryStore>::clone(&self.store),
+            policy: Policy::parse(POLICY, &NoUsers).unwrap(),
+            clock: Arc::<ManualClock>::clone(&self.clock),
+            limits: Limits::default(),
+            log: LogSettings {
+                directory: self.directory.path().join("audit"),
+                options: crate::audit::Options::default(),
+                names: Arc::new(HashMap::<Uid, Arc<str>>::new()),
+            },
+            accept_rollback: false,
+        }
+    }
+
+    fn root_key(&self) -> RootKey {
+        let header = read_header(&*self.store).unwrap();
+        header.slots[0].open(header.store, &key()).unwrap()
+    }
+
+    fn close(&mut self) {
+        let broker = self.broker.take().unwrap();
+        broker.close();
+    }
+
+    fn reopen(&mut self) -> Result<()> {
+        self.close();
+        self.broker = Some(Broker::open(self.parts(), self.root_key())?);
+        self.wait_verified();
+        Ok(())
+    }
+
+    fn wait_verified(&self) {
+        self.broker().wait_verified(Duration::from_secs(60)).unwrap();
+    }
+
+    fn broker(&self) -> &Broker {
+        self.broker.as_ref().unwrap()
+    }
+
+    fn put(&self, secret: &str, value: &[u8]) -> Version {
+        self.broker().write(&admin(), &name(secret), bytes(value), &Put::default()).unwrap()
+    }
+
+    fn read(&self, uid: u32, secret: &str) -> Result<Vec<u8>> {
+        self.broker()
+            .read(&caller(uid), &name(secret), Which::Current)
+            .map(|opened| opened.value.expose().to_vec())
+    }
+
+    /// The log's lines about one secret.
+    fn lines(&self, secret: &str) -> Vec<Entry> {
+        let filter = Filter { secret: Some(name(secret)), ..Filter::default() };
+        let directory = self.directory.path().join("audit");
+        crate::audit::query(&directory, &filter).unwrap().map(|entry| entry.unwrap()).collect()
+    }
+
+    fn outcomes(&self, secret: &str) -> Vec<(Action, Outcome)> {
+        self.lines(secret).iter().map(|entry| (entry.action, entry.outcome)).collect()
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if let Some(broker) = self.broker.take() {
+            broker.close();
+        }
+    }
+}
+
+#[test]
+fn a_written_value_is_read_back_by_who_may_and_both_are_on_record() {
+    let world = World::new();
+    world.put("app/key", CANARY);
+    assert_eq!(world.read(1000, "app/key").unwrap(), CANARY);
+    assert_eq!(
+        world.outcomes("app/key"),
+        [(Action::Write, Outcome::Allowed), (Action::Read, Outcome::Allowed)]
+    );
+}
+
+#[test]
+fn a_refused_read_is_on_record_and_is_the_same_for_what_does_not_exist() {
+    let world = World::new();
+    world.put("other/key", CANARY);
+    let forbidden = world.read(1000, "other/key").unwrap_err();
+    let missing = world.read(1000, "other/none").unwrap_err();
+    assert!(matches!(forbidden, BrokerError::Denied));
+    assert_eq!(forbidden.to_string(), missing.to_string());
+    assert_eq!(world.outcomes("other/key").last(), Some(&(Action::Read, Outcome::Denied)));
+    assert_eq!(world.outcomes("other/none"), [(Action::Read, Outcome::Denied)]);
+}
+
+#[test]
+fn looking_and_listing_tell_a_caller_only_what_it_may_know() {
+    let world = World::new();
+    for secret in ["app/key", "app/root", "other/key"] {
+        world.put(secret, CANARY);
+    }
+    let broker = world.broker();
+    let listed = |dir: Option<&str>| -> Vec<String> {
+        let dir = dir.map(name);
+        let listed = broker.list(&caller(1000), dir.as_ref(), None, 100).unwrap();
+        listed.iter().map(|entry| entry.segment.to_string()).collect()
+    };
+    assert_eq!(listed(None), ["app"]);
+    assert_eq!(listed(Some("app")), ["key"]);
+    assert!(matches!(broker.look(&caller(1000), &name("app/key")), Ok(Found::Secret(_))));
+    assert!(matches!(broker.look(&caller(1000), &name("app/none")), Err(BrokerError::NotFound(_))));
+    assert!(matches!(broker.look(&caller(1000), &name("app/root")), Err(BrokerError::Denied)));
+    assert!(matches!(broker.look(&caller(1000), &name("other")), Err(BrokerError::Denied)));
+    assert!(matches!(broker.look(&caller(1000), &name("nowhere")), Err(BrokerError::Denied)));
+}
+
+#[test]
+fn a_rule_by_tag_opens_a_secret_and_the_directories_above_it() {
+    let world = World::new();
+    world.put("other/deep/key", CANARY);
+    world.put("other/deep/secret", CANARY);
+    world.broker().set_attribute(&admin(), &name("other/deep/key"), "tags", Some("shared")).unwrap();
+    assert_eq!(world.read(1000, "other/deep/key").unwrap(), CANARY);
+    assert!(world.read(1000, "other/deep/secret").is_err());
+    let listed = world.broker().list(&caller(1000), Some(&name("other/deep")), None, 9).unwrap();
+    assert_eq!(listed.len(), 1);
+}
+
+#[test]
+fn every_version_is_kept_and_read_by_its_number() {
+    let world = World::new();
+    for value in [b"one".as_slice(), b"two", b"three"] {
+        world.put("app/key", value);
+    }
+    let read = |which| {
+        let opened = world.broker().read(&admin(), &name("app/key"), which).unwrap();
+        (opened.version, opened.value.expose().to_vec())
+    };
+    assert_eq!(read(Which::Number(Version(1))), (Version(1), b"one".to_vec()));
+    assert_eq!(read(Which::Previous), (Version(2), b"two".to_vec()));
+    assert_eq!(read(Which::Current), (Version(3), b"three".to_vec()));
+}
+
+#[test]
+fn a_staged_version_is_an_admins_alone_until_it_is_promoted() {
+    let world = World::new();
+    world.put("app/key", b"old");
+    let stage = Put { stage: true, ..Put::default() };
+    let broker = world.broker();
+    let staged = broker.write(&admin(), &name("app/key"), bytes(b"new"), &stage).unwrap();
+    assert_eq!(world.read(1000, "app/key").unwrap(), b"old");
+    let pending = |uid| broker.read(&caller(uid), &name("app/key"), Which::Pending);
+    assert!(matches!(pending(1000), Err(BrokerError::Denied)));
+    assert_eq!(pending(0).unwrap().value.expose(), b"new");
+    let by_number = broker.read(&caller(1000), &name("app/key"), Which::Number(staged));
+    assert!(matches!(by_number, Err(BrokerError::NotFound(_))));
+    broker.promote(&admin(), &name("app/key")).unwrap();
+    assert_eq!(world.read(1000, "app/key").unwrap(), b"new");
+}
+
+#[test]
+fn an_expectation_that_does_not_hold_changes_nothing() {
+    let world = World::new();
+    world.put("app/key", b"one");
+    world.put("app/key", b"two");
+    let put = Put { expect: Some(Version(1)), ..Put::default() };
+    let err = world.broker().write(&admin(), &name("app/key"), bytes(b"x"), &put).unwrap_err();
+    assert!(matches!(err, BrokerError::ExpectationFailed { .. }));
+    assert_eq!(world.read(0, "app/key").unwrap(), b"two");
+}
+
+#[test]
+fn a_rename_keeps_the_history_and_onto_a_secret_makes_a_version_of_it() {
+    let world = World::new();
+    world.put("app/a", b"a1");
+    world.put("app/a", b"a2");
+    world.put("app/b", b"b1");
+    let broker = world.broker();
+    broker.rename(&admin(), &name("app/a"), &name("app/c"), Replace::Allowed).unwrap();
+    assert_eq!(broker.describe(&admin(), &name("app/c")).unwrap().versions.len(), 2);
+    let refused = broker.rename(&admin(), &name("app/c"), &name("app/b"), Replace::Refused);
+    assert!(matches!(refused, Err(BrokerError::Exists(_))));
+    broker.rename(&admin(), &name("app/c"), &name("app/b"), Replace::Allowed).unwrap();
+    assert_eq!(world.read(0, "app/b").unwrap(), b"a2");
+    assert_eq!(broker.describe(&admin(), &name("app/b")).unwrap().versions.len(), 2);
+    assert_eq!(broker.trash(&admin()).unwrap()[0].name, name("app/c"));
+}
+
+#[test]
+fn a_directory_moves_with_all_that_is_in_it() {
+    let mut world = World::new();
+    world.put("app/x/one", b"1");
+    world.put("app/x/two", b"2");
+    world.broker().make_directory(&admin(), &name("app/x/empty")).unwrap();
+    world.broker().rename(&admin(), &name("app/x"), &name("new"), Replace::Allowed).unwrap();
+    world.reopen().unwrap();
+    assert_eq!(world.read(0, "new/two").unwrap(), b"2");
+    let listed = world.broker().list(&admin(), Some(&name("new")), None, 9).unwrap();
+    assert_eq!(listed.len(), 3);
+    assert!(matches!(world.broker().look(&admin(), &name("app")), Err(BrokerError::NotFound(_))));
+}
+
+#[test]
+fn a_removed_secret_is_in_the_trash_until_it_is_restored_or_purged() {
+    let world = World::new();
+    let broker = world.broker();
+    world.put("app/a", CANARY);
+    world.put("app/b", CANARY);
+    broker.remove(&admin(), &name("app/a")).unwrap();
+    assert!(matches!(world.read(0, "app/a"), Err(BrokerError::NotFound(_))));
+    let trashed = broker.trash(&admin()).unwrap();
+    broker.restore(&admin(), trashed[0].id, None).unwrap();
+    assert_eq!(world.read(0, "app/a").unwrap(), CANARY);
+    broker.remove(&admin(), &name("app/b")).unwrap();
+    world.clock.advance(Duration::from_secs(31 * 24 * 3600));
+    assert_eq!(broker.purge_trash().unwrap(), 1);
+    assert!(broker.trash(&admin()).unwrap().is_empty());
+    assert!(broker.verify(&admin()).unwrap().faults.is_empty());
+}
+
+#[test]
+fn a_binding_is_spent_after_its_uses_also_over_a_restart() {
+    let mut world = World::new();
+    world.put("app/key", CANARY);
+    assert!(world.read(1001, "app/key").is_ok());
+    world.reopen().unwrap();
+    assert!(world.read(1001, "app/key").is_ok());
+    assert!(matches!(world.read(1001, "app/key"), Err(BrokerError::Denied)));
+}
+
+#[test]
+fn a_revoked_or_expired_secret_is_not_read_until_it_has_a_new_value() {
+    let world = World::new();
+    world.put("app/key", b"old");
+    let set = |attribute, value| {
+        world.broker().set_attribute(&admin(), &name("app/key"), attribute, Some(value)).unwrap();
+    };
+    set("status", "revoked");
+    assert!(matches!(world.read(0, "app/key"), Err(BrokerError::Revoked(_))));
+    world.put("app/key", b"new");
+    assert_eq!(world.read(0, "app/key").unwrap(), b"new");
+    set("expires", "2027-01-31");
+    world.clock.advance(Duration::from_secs(365 * 24 * 3600));
+    assert!(matches!(world.read(0, "app/key"), Err(BrokerError::Expired(_))));
+    assert_eq!(world.outcomes("app/key").last(), Some(&(Action::Read, Outcome::Failed)));
+}
+
+#[test]
+fn sealed_means_no_value_no_name_and_no_change() {
+    let world = World::new();
+    world.put("app/key", CANARY);
+    world.broker().seal(&admin()).unwrap();
+    assert!(matches!(world.read(0, "app/key"), Err(BrokerError::Sealed)));
+    assert!(matches!(world.broker().look(&admin(), &name("app/key")), Err(BrokerError::Sealed)));
+    let write = world.broker().write(&admin(), &name("app/x"), bytes(b"x"), &Put::default());
+    assert!(matches!(write, Err(BrokerError::Sealed)));
+    assert!(world.broker().unseal(&caller(1000), world.root_key()).is_err());
+    world.broker().unseal(&admin(), world.root_key()).unwrap();
+    assert_eq!(world.read(0, "app/key").unwrap(), CANARY);
+}
+
+#[test]
+fn a_failed_commit_is_an_error_and_what_is_on_disk_decides_what_it_was_worth() {
+    for (outcome, expected) in [(FailedCommit::Applied, "new"), (FailedCommit::Lost, "old")] {
+        let world = World::new();
+        world.put("app/key", b"old");
+        world.store.fail_next_commit(outcome);
+        let failed = world.broker().write(&admin(), &name("app/key"), bytes(b"new"), &Put::default());
+        assert!(matches!(failed, Err(BrokerError::Store(_))));
+        assert_eq!(world.read(0, "app/key").unwrap(), expected.as_bytes());
+        assert!(world.lines("app/key").iter().any(|entry| entry.outcome == Outcome::Failed));
+        world.put("app/key", b"newer");
+        assert!(world.broker().verify(&admin()).unwrap().faults.is_empty());
+    }
+}
+
+#[test]
+fn nothing_opens_or_commits_when_the_log_is_gone() {
+    let world = World::new();
+    world.put("app/key", CANARY);
+    let audit = world.directory.path().join("audit");
+    for entry in std::fs::read_dir(&audit).unwrap() {
+        std::fs::remove_file(entry.unwrap().path()).unwrap();
+    }
+    assert!(matches!(world.read(0, "app/key"), Err(BrokerError::Audit(_))));
+    let generation = world.broker().statistics().generation;
+    assert!(world.broker().write(&admin(), &name("x"), bytes(b"x"), &Put::default()).is_err());
+    assert_eq!(world.broker().statistics().generation, generation);
+}
+
+#[test]
+fn an_older_copy_of_the_store_is_refused_unless_an_admin_accepts_it() {
+    let mut world = World::new();
+    world.put("app/key", b"one");
+    let mut copy = Vec::new();
+    write_backup(&*world.store, &mut copy).unwrap();
+    for value in [b"two".as_slice(), b"three", b"four"] {
+        world.put("app/key", value);
+    }
+    world.close();
+    unpack_backup(&mut &copy[..], &*world.store).unwrap();
+    let refused = Broker::open(world.parts(), world.root_key());
+    assert!(matches!(refused, Err(BrokerError::Rollback { .. })));
+    let accepted = Parts { accept_rollback: true, ..world.parts() };
+    world.broker = Some(Broker::open(accepted, world.root_key()).unwrap());
+    world.wait_verified();
+    assert_eq!(world.read(0, "app/key").unwrap(), b"one");
+    world.put("app/key", b"three");
+    world.reopen().unwrap();
+}
+
+#[test]
+fn a_record_or_value_that_is_deleted_or_put_back_alone_is_found() {
+    let mut world = World::new();
+    world.put("app/key", b"one");
+    world.put("app/other", b"one");
+    let mut entries = Vec::new();
+    for table in [Table::Records, Table::Values] {
+        let snapshot = world.store.snapshot().unwrap();
+        snapshot
+            .scan(table, &[], &mut |key, value| {
+                entries.push((table, key.to_vec(), value.to_vec()));
+                std::ops::ControlFlow::Continue(())
+            })
+            .unwrap();
+    }
+    world.put("app/key", b"two");
+    for (table, key, old) in entries {
+        world.close();
+        let change = |value: Option<&[u8]>| {
+            let mut txn = world.store.begin().unwrap();
+            let before = match value {
+                Some(value) => txn.put(table, &key, value),
+                None => txn.delete(table, &key),
+            };
+            txn.commit().unwrap();
+            before.unwrap()
+        };
+        let now = change(None);
+        assert!(is_found(&world), "deleted from {table:?}");
+        change(now.as_deref());
+        if now.as_deref() != Some(&old[..]) {
+            change(Some(&old));
+            assert!(is_found(&world), "put back in {table:?}");
+            change(now.as_deref());
+        }
+        world.broker = Some(Broker::open(world.parts(), world.root_key()).unwrap());
+        world.wait_verified();
+        assert_eq!(world.broker().statistics().integrity, "verified");
+    }
+}
+
+/// Opens the store as it is; tells whether the fault was noticed.
+fn is_found(world: &World) -> bool {
+    let Ok(broker) = Broker::open(world.parts(), world.root_key()) else { return true };
+    broker.wait_verified(Duration::from_secs(60)).unwrap();
+    let silent = matches!(broker.look(&admin(), &name("app/none")), Err(BrokerError::NotFound(_)));
+    broker.close();
+    !silent
+}
+
+#[test]
+fn a_new_epoch_and_a_new_root_key_leave_every_value_readable() {
+    let mut world = World::new();
+    for number in 0..1200 {
+        world.put(&format!("app/key-{number}"), format!("value-{number}").as_bytes());
+    }
+    let epoch = world.broker().rotate_epoch(&admin()).unwrap();
+    world.broker().rotate_root(&admin(), &mut make_slot).unwrap();
+    let one_epoch = || {
+        let status = world.broker().key_status(&admin()).unwrap();
+        status["epochs"].as_array().unwrap().len() == 1
+    };
+    while !one_epoch() {
+        std::thread::yield_now();
+    }
+    world.reopen().unwrap();
+    let status = world.broker().key_status(&admin()).unwrap();
+    assert_eq!(status["epochs"][0]["epoch"], epoch.0);
+    assert_eq!(world.read(0, "app/key-1199").unwrap(), b"value-1199");
+    assert!(world.broker().verify(&admin()).unwrap().faults.is_empty());
+}
+
+#[test]
+fn a_backup_brings_the_store_back_and_a_changed_one_nothing() {
+    let mut world = World::new();
+    world.put("app/key", b"one");
+    let mut backup = Vec::new();
+    world.broker().backup(&admin(), &mut backup).unwrap();
+    world.put("app/key", b"two");
+    world.put("app/new", b"new");
+    let mut changed = backup.clone();
+    let middle = changed.len() - 40;
+    changed[middle] ^= 1;
+    assert!(world.broker().restore_backup(&admin(), &mut &changed[..]).is_err());
+    assert!(world.broker().restore_backup(&admin(), &mut &backup[..backup.len() - 1]).is_err());
+    assert_eq!(world.read(0, "app/key").unwrap(), b"two");
+    world.broker().restore_backup(&admin(), &mut &backup[..]).unwrap();
+    assert_eq!(world.read(0, "app/key").unwrap(), b"one");
+    world.reopen().unwrap();
+    assert!(matches!(world.read(0, "app/new"), Err(BrokerError::NotFound(_))));
+}
+
+#[test]
+fn many_writers_at_once_lose_no_version() {
+    let world = World::new();
+    std::thread::scope(|scope| {
+        for writer in 0..8 {
+            let world = &world;
+            scope.spawn(move || {
+                for round in 0..25 {
+                    world.put("app/key", format!("{writer}-{round}").as_bytes());
+                }
+            });
+        }
+    });
+    let versions = world.broker().describe(&admin(), &name("app/key")).unwrap().versions;
+    assert_eq!(versions.len(), 200);
+    assert_eq!(versions.last().unwrap().version, Version(200));
+}
+
+#[test]
+fn the_store_holds_no_name_and_no_value_in_clear() {
+    let world = World::new();
+    world.put("app/peculiar-name", CANARY);
+    let mut copy = Vec::new();
+    write_backup(&*world.store, &mut copy).unwrap();
+    for clear in [CANARY, b"peculiar-name", b"app/"] {
+        assert!(!copy.windows(clear.len()).any(|window| window == clear));
+    }
+}
+
+#[test]
+fn a_flood_of_refusals_is_summarised_and_grants_are_not() {
+    let world = World::new();
+    world.put("app/key", CANARY);
+    for _ in 0..200 {
+        assert!(world.read(1000, "other/none").is_err());
+        world.read(1000, "app/key").unwrap();
+    }
+    let reads = world.lines("app/key").iter().filter(|entry| entry.action == Action::Read).count();
+    assert_eq!(reads, 200);
+    assert_eq!(world.lines("other/none").len(), 50);
+}
+
+#[test]
+fn only_an_admin_of_the_whole_store_may_run_commands_on_it() {
+    let world = World::new();
+    let stranger = caller(1000);
+    let broker = world.broker();
+    assert!(matches!(broker.seal(&stranger), Err(BrokerError::Denied)));
+    assert!(matches!(broker.verify(&stranger), Err(BrokerError::Denied)));
+    assert!(matches!(broker.backup(&stranger, &mut Vec::new()), Err(BrokerError::Denied)));
+    assert!(matches!(broker.rotate_epoch(&stranger), Err(BrokerError::Denied)));
+    assert!(!broker.is_sealed());
+    assert!(matches!(broker.check(&stranger, Level::Admin, &name("app/key")), Err(BrokerError::Denied)));
+}

@@ -1,0 +1,198 @@
+//! Making versions: each is sealed, recorded and durable before it is acknowledged.
+
+use std::sync::Arc;
+
+use super::commit::{Batch, Company, Line};
+use super::gate::{Asked, Grant};
+use super::read::value_key;
+use super::record::SecretRecord;
+use super::{Broker, BrokerError, Put, Result};
+use crate::audit::Action;
+use crate::model::{
+    Attributes, Caller, Level, Metadata, SecretId, SecretName, SecretType, Status, Version,
+};
+use crate::store::Table;
+use crate::system::SecretBytes;
+use crate::versions::NewVersion;
+
+impl Broker {
+    /// Makes a new version (and the secret, where there is none). Returns once it is durable: call
+    /// it from a thread that may block.
+    ///
+    /// Errors: `Denied`, `TooBig`, `Invalid` (no bytes and not `allow_empty`), `Exists`
+    /// (`create_new`), `ExpectationFailed`, `IsDirectory`, `NotDirectory`, `Sealed`, `Store`, `Audit`.
+    pub fn write(&self, caller: &Caller, name: &SecretName, value: SecretBytes, put: &Put) -> Result<Version> {
+        let limit = self.inner.limits.max_value_bytes;
+        let bytes = value.len() as u64;
+        if bytes > limit {
+            return Err(BrokerError::TooBig { bytes, limit });
+        }
+        if bytes == 0 && !put.allow_empty {
+            return Err(BrokerError::Invalid("an empty value needs `secretfs put --allow-empty`".into()));
+        }
+        let (caller, name, put) = (caller.clone(), name.clone(), put.clone());
+        self.inner.submit(Company::Shared, move |batch| write(batch, &caller, &name, &value, &put))
+    }
+
+    /// Publishes the pending version under a new number; for admins only.
+    pub fn promote(&self, caller: &Caller, name: &SecretName) -> Result<Version> {
+        let (caller, name) = (caller.clone(), name.clone());
+        self.inner.submit(Company::Shared, move |batch| promote(batch, &caller, &name))
+    }
+}
+
+fn write(
+    batch: &mut Batch<'_>,
+    caller: &Caller,
+    name: &SecretName,
+    value: &SecretBytes,
+    put: &Put,
+) -> Result<Version> {
+    let existing = batch.secret(name)?;
+    let level = if put.stage { Level::Admin } else { Level::Write };
+    let action = if put.stage { Action::Stage } else { Action::Write };
+    let attributes = existing.as_ref().map(|(_, record)| &record.metadata.attributes);
+    let asked = Asked { action, name, version: None };
+    let gate = &batch.inner.gate;
+    let grant = gate.admit(caller, level, attributes, asked)?;
+    if let Err(err) = check(batch, name, existing.as_ref().map(|(_, record)| record), put) {
+        return Err(gate.failed(caller, asked, err));
+    }
+    let (id, mut record) = match existing {
+        Some(existing) => existing,
+        None => (random_id()?, new_record(batch, caller, name, value)),
+    };
+    let version = add_version(batch, caller, id, &mut record, value, put.stage)?;
+    note(batch, caller, action, name, version, &grant);
+    batch.put_secret(id, record)?;
+    Ok(version)
+}
+
+fn check(batch: &Batch<'_>, name: &SecretName, existing: Option<&SecretRecord>, put: &Put) -> Result<()> {
+    let current = existing.and_then(|record| record.history.current()).map(|entry| entry.version);
+    if put.create_new && existing.is_some() {
+        return Err(BrokerError::Exists(name.clone()));
+    }
+    if let Some(expected) = put.expect
+        && current != Some(expected)
+    {
+        return Err(BrokerError::ExpectationFailed { expected });
+    }
+    if put.stage && existing.is_none() {
+        return Err(BrokerError::NotFound(name.clone()));
+    }
+    if existing.is_none() { batch.check_place(name) } else { Ok(()) }
+}
+
+/// Seals a value as the next version of a record, and stores it. The record itself is still to be put.
+pub(super) fn add_version(
+    batch: &mut Batch<'_>,
+    caller: &Caller,
+    id: SecretId,
+    record: &mut SecretRecord,
+    value: &SecretBytes,
+    stage: bool,
+) -> Result<Version> {
+    let new = NewVersion {
+        created: batch.now,
+        created_by: caller.uid,
+        size: value.len() as u64,
+        fingerprint: batch.keyring.fingerprint(value),
+    };
+    let version = record.history.next();
+    let sealed = batch.keyring.seal_value(id, version, value).map_err(BrokerError::Key)?;
+    if stage {
+        let (_, replaced) = record.history.stage(new);
+        drop_value(batch, id, replaced)?;
+    } else {
+        let is_change = record.history.current().is_some();
+        record.history.publish(new);
+        record.metadata.modified = batch.now;
+        record.metadata.last_rotated = is_change.then_some(batch.now).or(record.metadata.last_rotated);
+        // A new value is what a revoked or expired secret waits for.
+        record.metadata.status = Status::Active;
+        record.metadata.expires = record.metadata.expires.filter(|expires| *expires > batch.now);
+    }
+    batch.put(Table::Values, &value_key(id, version), &sealed)?;
+    if let Some(keep) = batch.inner.limits.keep_versions {
+        for old in record.history.retain_previous(usize::try_from(keep).unwrap_or(usize::MAX)) {
+            drop_value(batch, id, Some(old))?;
+        }
+    }
+    Ok(version)
+}
+
+fn drop_value(batch: &mut Batch<'_>, id: SecretId, version: Option<Version>) -> Result<()> {
+    match version {
+        Some(version) => batch.delete(Table::Values, &value_key(id, version)),
+        None => Ok(()),
+    }
+}
+
+fn promote(batch: &mut Batch<'_>, caller: &Caller, name: &SecretName) -> Result<Version> {
+    let asked = Asked { action: Action::Promote, name, version: None };
+    let existing = batch.secret(name)?;
+    let attributes = existing.as_ref().map(|(_, record)| &record.metadata.attributes);
+    let gate = &batch.inner.gate;
+    let grant = gate.admit(caller, Level::Admin, attributes, asked)?;
+    let missing = || BrokerError::NotFound(name.clone());
+    let (id, mut record) = existing.ok_or_else(missing)?;
+    let staged = record.history.pending().map(|entry| entry.version).ok_or_else(missing)?;
+    let sealed = batch.get(Table::Values, &value_key(id, staged))?.ok_or_else(missing)?;
+    let value = batch.keyring.open_value(id, staged, &sealed).map_err(BrokerError::Damaged)?;
+    let discarded = record.history.discard_pending();
+    drop_value(batch, id, discarded)?;
+    let version = add_version(batch, caller, id, &mut record, &value, false)?;
+    note(batch, caller, Action::Promote, name, version, &grant);
+    batch.put_secret(id, record)?;
+    Ok(version)
+}
+
+pub(super) fn note(
+    batch: &mut Batch<'_>,
+    caller: &Caller,
+    action: Action,
+    name: &SecretName,
+    version: Version,
+    grant: &Grant,
+) {
+    batch.line(Line {
+        action,
+        caller: Some(caller.clone()),
+        name: Some(name.clone()),
+        version: Some(version),
+        rule: Some(Arc::clone(&grant.rule)),
+        reason: None,
+    });
+}
+
+fn new_record(batch: &Batch<'_>, caller: &Caller, name: &SecretName, value: &SecretBytes) -> SecretRecord {
+    let secret_type = SecretType::guess(name.leaf(), value.expose());
+    SecretRecord {
+        name: name.clone(),
+        metadata: Metadata {
+            attributes: Attributes { secret_type, ..Attributes::default() },
+            status: Status::Active,
+            created: batch.now,
+            modified: batch.now,
+            created_by: caller.uid,
+            expires: None,
+            last_rotated: None,
+            rotation_days: None,
+            description: None,
+            owner_contact: None,
+            owner: None,
+            group: None,
+            mode: None,
+        },
+        history: crate::versions::History::default(),
+        deleted: None,
+    }
+}
+
+/// Draws an id for a new secret or directory.
+pub(super) fn random_id() -> Result<SecretId> {
+    let mut id = [0; 16];
+    getrandom::fill(&mut id).map_err(|_| BrokerError::Key(crate::crypto::CryptoError::NoRandom))?;
+    Ok(SecretId(id))
+}

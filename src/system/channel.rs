@@ -1,0 +1,168 @@
+//! Typed messages between our own processes, over a pair of connected sockets.
+//!
+//! `SOCK_SEQPACKET` keeps the borders of messages, so a half message cannot be read, and threads
+//! may send on one end at the same time. The peer is ours but may be hostile once broken into:
+//! whatever does not decode is an error, and no message is larger than [`Channel::MAX_BYTES`].
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, Shutdown, SockFlag, SockType, getsockopt, recv, send, shutdown,
+    socketpair, sockopt,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// One end of a connection to another process of ours.
+#[derive(Debug)]
+pub struct Channel(OwnedFd);
+
+impl Channel {
+    /// Largest encoded message: a path of `PATH_MAX` and room for what goes with it.
+    pub const MAX_BYTES: usize = 8192;
+    /// Where a process started by [`Channel::spawn`] finds its end.
+    const INHERITED: RawFd = 3;
+
+    /// Returns both ends of a new connection; neither is inherited by programs.
+    pub fn pair() -> io::Result<(Self, Self)> {
+        let kind = (AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC);
+        let (ours, theirs) = socketpair(kind.0, kind.1, None, kind.2)?;
+        Ok((Self(ours), Self(theirs)))
+    }
+
+    /// Starts a program with an empty environment and the other end as descriptor 3.
+    pub fn spawn(program: &Path, args: &[&str]) -> io::Result<(Child, Self)> {
+        let (ours, theirs) = Self::pair()?;
+        let fd = theirs.0.as_raw_fd();
+        let mut command = Command::new(program);
+        command.args(args).env_clear().current_dir("/");
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        // SAFETY: between fork and exec the closure makes two system calls that are
+        // async-signal-safe and touches no memory of the parent. Descriptor 3 is not the standard
+        // library's own pipe: the pair was made first and so took the lower numbers.
+        unsafe { command.pre_exec(move || inherit(fd)) };
+        let child = command.spawn()?;
+        Ok((child, ours))
+    }
+
+    /// Takes the end that [`Channel::spawn`] left for this process. Errors: it is not there, or
+    /// was taken already.
+    pub fn inherited() -> io::Result<Self> {
+        static TAKEN: AtomicBool = AtomicBool::new(false);
+        if TAKEN.swap(true, Ordering::SeqCst) {
+            return Err(io::ErrorKind::ResourceBusy.into());
+        }
+        // SAFETY: `fcntl` with F_GETFD takes two integers.
+        if unsafe { libc::fcntl(Self::INHERITED, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the descriptor is open, and whoever started us left it to us: nothing else in
+        // this process owns it, and the flag above keeps it from being taken twice.
+        let fd = unsafe { OwnedFd::from_raw_fd(Self::INHERITED) };
+        if getsockopt(&fd, sockopt::SockType)? != SockType::SeqPacket {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        Ok(Self(fd))
+    }
+
+    /// Sends a message, waiting for room.
+    pub fn send<M: Serialize>(&self, message: &M) -> io::Result<()> {
+        self.send_with(message, MsgFlags::MSG_NOSIGNAL)
+    }
+
+    /// Sends a message, or fails with `WouldBlock` where there is no room for it.
+    pub fn try_send<M: Serialize>(&self, message: &M) -> io::Result<()> {
+        self.send_with(message, MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT)
+    }
+
+    /// Waits for a message; `None` once the other end is closed. Errors: `InvalidData` for a
+    /// message that is too large or no `M`.
+    pub fn receive<M: DeserializeOwned>(&self) -> io::Result<Option<M>> {
+        let mut buffer = [0; Self::MAX_BYTES];
+        let length = loop {
+            match recv(self.0.as_raw_fd(), &mut buffer, MsgFlags::MSG_TRUNC) {
+                Ok(length) => break length,
+                Err(nix::errno::Errno::EINTR) => {}
+                Err(nix::errno::Errno::ECONNRESET) => return Ok(None),
+                Err(error) => return Err(error.into()),
+            }
+        };
+        if length == 0 {
+            return Ok(None);
+        }
+        let bytes = buffer.get(..length).ok_or(io::ErrorKind::InvalidData)?;
+        let (message, rest) = postcard::take_from_bytes(bytes)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        if rest.is_empty() { Ok(Some(message)) } else { Err(io::ErrorKind::InvalidData.into()) }
+    }
+
+    /// Ends the connection in both directions: whoever waits at either end sees it closed.
+    pub fn close(&self) {
+        // It fails only where the connection is gone already.
+        let _ = shutdown(self.0.as_raw_fd(), Shutdown::Both);
+    }
+
+    fn send_with<M: Serialize>(&self, message: &M, flags: MsgFlags) -> io::Result<()> {
+        let mut buffer = [0; Self::MAX_BYTES];
+        let bytes = postcard::to_slice(message, &mut buffer)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        loop {
+            match send(self.0.as_raw_fd(), bytes, flags) {
+                Ok(_) => return Ok(()),
+                Err(nix::errno::Errno::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+/// Puts the socket where the program looks for it, to be kept by exec.
+fn inherit(fd: RawFd) -> io::Result<()> {
+    let result = if fd == Channel::INHERITED {
+        // SAFETY: the call takes integers only.
+        unsafe { libc::fcntl(fd, libc::F_SETFD, 0) }
+    } else {
+        // SAFETY: the call takes integers only; what stood at 3 in this child is replaced.
+        unsafe { libc::dup2(fd, Channel::INHERITED) }
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_arrive_whole_and_in_order_and_then_the_end() {
+        let (here, there) = Channel::pair().unwrap();
+        here.send(&(1_u32, "one")).unwrap();
+        here.send(&(2_u32, "two")).unwrap();
+        drop(here);
+        assert_eq!(there.receive().unwrap(), Some((1_u32, "one".to_owned())));
+        assert_eq!(there.receive().unwrap(), Some((2_u32, "two".to_owned())));
+        assert_eq!(there.receive::<(u32, String)>().unwrap(), None);
+    }
+
+    #[test]
+    fn what_is_no_such_message_or_has_a_tail_is_refused() {
+        let (here, there) = Channel::pair().unwrap();
+        here.send(&[0xff_u8; 4]).unwrap();
+        assert_eq!(there.receive::<String>().unwrap_err().kind(), io::ErrorKind::InvalidData);
+        here.send(&(1_u8, 2_u8)).unwrap();
+        assert_eq!(there.receive::<u8>().unwrap_err().kind(), io::ErrorKind::InvalidData);
+        let too_large = vec![0_u8; Channel::MAX_BYTES];
+        assert_eq!(here.send(&too_large).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    }
+
+    #[test]
+    fn a_sender_that_must_not_wait_is_told_when_there_is_no_room() {
+        let (here, _there) = Channel::pair().unwrap();
+        let error = (0..100_000).find_map(|n: u64| here.try_send(&n).err()).unwrap();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+    }
+}

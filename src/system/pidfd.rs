@@ -1,0 +1,60 @@
+//! File descriptors that stand for one thread, so that a reused number is not taken for it.
+//!
+//! A pidfd does not keep the number from being used again; it tells that the thread is gone.
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+use crate::model::Uid;
+
+/// A thread, as `pidfd_open(2)` with `PIDFD_THREAD` gives it (Linux 6.9).
+#[derive(Debug)]
+pub struct PidFd(OwnedFd);
+
+/// What the kernel says of a thread that exists.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct PidInfo {
+    /// The thread's own id.
+    pub tid: u32,
+    /// Its thread group: what `ps` calls the pid.
+    pub pid: u32,
+    /// The filesystem uid in our user namespace, as the thread has it itself.
+    pub fsuid: Uid,
+    /// The id of its cgroup (v2); changes when it is moved.
+    pub cgroup: u64,
+}
+
+impl PidFd {
+    /// Opens a thread. Errors: `ESRCH` if there is none, `EINVAL` on older kernels.
+    pub fn of_thread(tid: u32) -> io::Result<Self> {
+        let tid = libc::pid_t::try_from(tid).map_err(|_| io::ErrorKind::InvalidInput)?;
+        // SAFETY: the call takes two integers and touches no memory of ours.
+        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, tid, libc::PIDFD_THREAD) };
+        let fd = i32::try_from(fd).map_err(|_| io::ErrorKind::InvalidData)?;
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the kernel has just given us this descriptor, and nobody else knows of it.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// Returns what the thread is now. Errors: `ESRCH` once it is gone, `ENOTTY` before Linux 6.13.
+    pub fn info(&self) -> io::Result<PidInfo> {
+        let wanted = libc::PIDFD_INFO_PID | libc::PIDFD_INFO_CREDS | libc::PIDFD_INFO_CGROUPID;
+        // SAFETY: the structure holds integers only, for which all zeroes is a value.
+        let mut info: libc::pidfd_info = unsafe { std::mem::zeroed() };
+        info.mask = u64::from(wanted);
+        // SAFETY: the request's number holds the size of the structure, so the kernel writes no
+        // more than that into `info`, which lives until the call returns.
+        let result =
+            unsafe { libc::ioctl(self.0.as_raw_fd(), libc::PIDFD_GET_INFO, &raw mut info) };
+        if result < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let given = libc::PIDFD_INFO_PID | libc::PIDFD_INFO_CREDS;
+        if info.mask & u64::from(given) != u64::from(given) {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        Ok(PidInfo { tid: info.pid, pid: info.tgid, fsuid: Uid(info.fsuid), cgroup: info.cgroupid })
+    }
+}
