@@ -70,8 +70,8 @@ impl Sight<'_> {
         self.policy.may_enter(self.caller, directory, &self.context)
     }
 
-    /// Tells whether the caller could write some name below a directory.
-    pub(super) fn may_write_below(&self, directory: &SecretName) -> bool {
+    /// Tells whether the caller could write some name below a directory (`None`: the root).
+    pub(super) fn may_write_below(&self, directory: Option<&SecretName>) -> bool {
         self.policy.levels_below(self.caller, directory, &self.context).allow(Level::Write)
     }
 

@@ -43,12 +43,17 @@ impl Broker {
             At::Folder(folder) if sight.knows_folder(path, folder) => {
                 Ok(Found::Directory(Directory {
                     inode: unlocked.keyring.load().inode(path.as_str()),
-                    may_write: sight.may_write_below(path),
+                    may_write: sight.may_write_below(Some(path)),
                 }))
             }
             At::Folder(_) | At::Nothing if named.is_empty() && !sight.may_enter(path) => Err(refuse()),
             At::Folder(_) | At::Nothing => Err(absent()),
         }
+    }
+
+    /// Tells whether the caller could write some name at all. Not recorded.
+    pub fn may_write_below_root(&self, caller: &Caller) -> bool {
+        self.inner.gate.sight(caller).may_write_below(None)
     }
 
     /// Returns up to `max` entries of a directory (`None` is the root) that the caller may know

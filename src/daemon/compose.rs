@@ -6,19 +6,20 @@
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::DaemonError;
 use super::accounts::{HostAccounts, local_names};
-use super::config::{Config, Durability, KeyConfig};
+use super::config::{Config, Durability, IoMode, KeyConfig};
 use super::init::PassphraseInput;
 use super::keys::{self, UnlockError};
 use super::timers::Task;
 use crate::audit;
 use crate::broker::{Broker, BrokerError, LogSettings, Parts as BrokerParts};
 use crate::crypto::RootKey;
-use crate::fs::control::Host;
-use crate::identity::{self, Observer};
+use crate::fs::{self, control::Host};
+use crate::identity::{self, Callers, Observer};
 use crate::model::{Caller, Clock, Gid, StoreId, Uid};
 use crate::policy::{self, ExpectationResult, Policy, PolicyError};
 use crate::store::{RedbStore, Store, StoreError};
@@ -169,21 +170,21 @@ pub fn restore_offline(
     Ok(outcome?)
 }
 
-/// A mount that serves until it is unmounted. Dropping it neither unmounts nor waits.
+/// The thread that lives as long as the mount.
 #[derive(Debug)]
-pub struct Mounted;
+pub struct Mounted(JoinHandle<()>);
 
 impl Mounted {
     /// Waits for the session's threads, after the unmount.
-    #[expect(clippy::unimplemented, reason = "joined when `fs` is there")]
     pub fn join(self) {
-        unimplemented!("the session's threads")
+        if self.0.join().is_err() {
+            tracing::error!("the session's thread panicked");
+        }
     }
 }
 
 /// Mounts the tree and serves it in threads of its own; `on_end` is called when the session has
 /// ended for whatever reason.
-#[expect(unused_variables, clippy::unimplemented, reason = "joined when `fs` is there")]
 pub fn mount(
     config: &Config,
     parts: &Parts,
@@ -191,8 +192,37 @@ pub fn mount(
     host: Arc<dyn Host>,
     on_end: Box<dyn FnOnce() + Send>,
 ) -> io::Result<Mounted> {
-    let callers = identity::Callers::new(identity::Options::default(), Some(observer), clock());
-    unimplemented!("fs::Tree, fuse mount with subtype=secretfs")
+    let tree = fs::Tree::new(fs::Parts {
+        broker: parts.broker.clone(),
+        host,
+        clock: clock(),
+        cached: config.io == IoMode::Cached,
+    });
+    let identify = Arc::new(Identification {
+        callers: Callers::new(identity::Options::default(), Some(observer), clock()),
+        broker: parts.broker.clone(),
+    });
+    let options = fs::Options { mountpoint: config.mountpoint.clone(), threads: config.threads };
+    let mount = fs::mount(tree, identify, &options)?;
+    let waiter = thread::Builder::new().name("mount".into()).spawn(move || {
+        if let Err(error) = mount.wait() {
+            tracing::error!(%error, "the session ended with an error");
+        }
+        on_end();
+    })?;
+    Ok(Mounted(waiter))
+}
+
+/// Finds out about callers what the policy in force asks for.
+struct Identification {
+    callers: Callers,
+    broker: Broker,
+}
+
+impl fs::Identify for Identification {
+    fn identify(&self, uid: u32, gid: u32, tid: u32) -> Caller {
+        self.callers.identify(Uid(uid), Gid(gid), tid, self.broker.needs())
+    }
 }
 
 /// Starts the helper process that reads `/proc/<tid>/exe`, from this very program. Before any thread.
@@ -218,14 +248,6 @@ pub fn initial_policy(admins: &[Uid]) -> String {
 /// Runs the expectations written beside a policy.
 pub fn policy_expectations(text: &str) -> Result<Vec<ExpectationResult>, PolicyError> {
     Ok(parse_policy(text)?.run_expectations(clock().now()))
-}
-
-/// Tells whether a name's last segment is an editor's scratch name, which never becomes a secret.
-pub fn is_scratch_name(leaf: &str) -> bool {
-    let sed = |rest: &str| rest.len() == 6 && rest.bytes().all(|b| b.is_ascii_alphanumeric());
-    leaf == "4913"
-        || [".tmp", ".swp", ".swx"].iter().any(|end| leaf.ends_with(end))
-        || leaf.strip_prefix("sed").is_some_and(sed)
 }
 
 /// Returns the wall clock.

@@ -1,6 +1,6 @@
 //! What stat(2) shows: every caller sees what it may read as its own.
 
-use crate::broker::{Directory, Secret};
+use crate::broker::Secret;
 use crate::model::{Caller, Level, Levels, Timestamp};
 
 /// The kind of an entry.
@@ -39,10 +39,11 @@ impl Attributes {
         }
     }
 
-    /// Presents a directory.
-    pub(super) fn of_directory(caller: &Caller, inode: u64, directory: &Directory) -> Self {
-        let mode = if directory.may_write { 0o700 } else { 0o500 };
-        Self::own(caller, inode, FileKind::Directory, mode, directory.modified)
+    /// Presents a directory. Its time is no directory's own: that would tell of changes in it to
+    /// those who may not know of them.
+    pub(super) fn of_directory(caller: &Caller, may_write: bool, inode: u64, time: Timestamp) -> Self {
+        let mode = if may_write { 0o700 } else { 0o500 };
+        Self::own(caller, inode, FileKind::Directory, mode, time)
     }
 
     /// Presents an empty entry as the caller's own.

@@ -50,6 +50,8 @@ fn broker_errno(error: &BrokerError) -> c_int {
         BrokerError::NotEmpty(_) => libc::ENOTEMPTY,
         BrokerError::NotFound(_) => libc::ENOENT,
         BrokerError::Revoked(_) => libc::EKEYREVOKED,
+        // Only a start meets it, and then there is no mount.
+        BrokerError::Rollback { .. } => libc::EIO,
         BrokerError::Sealed => libc::ENOKEY,
         BrokerError::Store(error) => store_errno(error),
         BrokerError::TooBig { .. } => libc::EFBIG,
@@ -60,15 +62,20 @@ fn broker_errno(error: &BrokerError) -> c_int {
 
 fn key_errno(error: &CryptoError) -> c_int {
     match error {
-        CryptoError::Damaged | CryptoError::Malformed(_) => libc::EBADMSG,
-        CryptoError::NoRandom => libc::EIO,
+        CryptoError::Damaged | CryptoError::Malformed(_) | CryptoError::UnknownFormat(_) => {
+            libc::EBADMSG
+        }
+        CryptoError::Memory(_) => libc::ENOMEM,
+        CryptoError::NoRandom | CryptoError::TooLong => libc::EIO,
+        CryptoError::WeakStretching => libc::EINVAL,
         CryptoError::UnknownEpoch(_) | CryptoError::WrongKey => libc::EKEYREJECTED,
     }
 }
 
 fn store_errno(error: &StoreError) -> c_int {
     match error {
-        StoreError::Broken | StoreError::Damaged(_) | StoreError::Locked => libc::EIO,
+        StoreError::Broken | StoreError::Locked => libc::EIO,
+        StoreError::Damaged(_) => libc::EBADMSG,
         StoreError::Io(error) if error.kind() == std::io::ErrorKind::StorageFull => libc::ENOSPC,
         StoreError::Io(_) => libc::EIO,
     }

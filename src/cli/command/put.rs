@@ -11,12 +11,13 @@ use crate::cli::client::{Client, Writing};
 use crate::cli::error::{Failure, Kind};
 use crate::cli::{generate, plaintext, when};
 use crate::daemon::compose;
+use crate::fs;
 use crate::model::{Clock, SecretName};
 use crate::system::SecretBytes;
 
 pub(super) fn run(context: &Context, args: &Put) -> Done {
     let name = &args.name;
-    if compose::is_scratch_name(name.leaf()) {
+    if fs::is_scratch_name(name.leaf()) {
         return Err(Failure::new(Kind::Config, name.as_str(), "this is a name of editors' files")
             .hint("such files are never stored: choose another name"));
     }

@@ -100,7 +100,7 @@ impl Tree {
                 let same = *entry.node == **node && entry.attributes.inode == inode;
                 same.then_some(entry.attributes).ok_or(FsError::NotFound)
             }
-            Node::Root => self.root_attributes(caller),
+            Node::Root => Ok(self.root_attributes(caller)),
             Node::Scratch(file) if file.uid == caller.uid.0 => {
                 Ok(self.scratch_attributes(caller, file))
             }
@@ -118,7 +118,7 @@ impl Tree {
         match self.broker.look(caller, name) {
             Ok(Found::Directory(directory)) => Ok(Entry::new(
                 Node::Directory(name.clone()),
-                Attributes::of_directory(caller, directory.inode.0, &directory),
+                Attributes::of_directory(caller, directory.may_write, directory.inode.0, self.started),
             )),
             Ok(Found::Secret(secret)) => {
                 Ok(Entry::new(Node::Secret(name.clone()), Attributes::of_secret(caller, &secret)))
@@ -140,21 +140,17 @@ impl Tree {
         name: &SecretName,
         draft: &Draft,
     ) -> Result<Entry> {
-        let mode = mode_of(self.broker.levels(caller, name)?);
+        let mode = mode_of(self.broker.levels(caller, name));
         let inode = self.broker.inode(name.as_str()).0;
         let attributes = Attributes::own(caller, inode, FileKind::File, mode, draft.created);
         Ok(Entry::new(Node::Secret(name.clone()), attributes.sized(draft.len())))
     }
 
-    pub(super) fn root_attributes(&self, caller: &Caller) -> Result<Attributes> {
-        match self.broker.look_root(caller) {
-            Ok(root) => Ok(Attributes::of_directory(caller, ROOT, &root)),
-            // `.control/unseal` must stay within reach.
-            Err(BrokerError::Sealed) => {
-                Ok(Attributes::own(caller, ROOT, FileKind::Directory, 0o500, self.started))
-            }
-            Err(error) => Err(error.into()),
-        }
+    /// Returns the root's attributes; it can be looked at while sealed too, because
+    /// `.control/unseal` must stay within reach.
+    pub(super) fn root_attributes(&self, caller: &Caller) -> Attributes {
+        let may_write = !self.broker.is_sealed() && self.broker.may_write_below_root(caller);
+        Attributes::of_directory(caller, may_write, ROOT, self.started)
     }
 
     pub(super) fn scratch_attributes(&self, caller: &Caller, file: &ScratchFile) -> Attributes {
@@ -318,7 +314,7 @@ impl Tree {
                 .get(..end)
                 .and_then(|leaf| SecretName::join(name.parent().as_ref(), leaf).ok());
             let Some(beside) = beside.filter(|_| !next.is_control()) else { continue };
-            if self.broker.levels(caller, &beside)?.allow(Level::Write) {
+            if self.broker.levels(caller, &beside).allow(Level::Write) {
                 return Ok(true);
             }
         }
@@ -328,7 +324,7 @@ impl Tree {
     /// Tells whether the caller may write anything below a directory.
     pub(super) fn may_write_in(&self, caller: &Caller, dir: Option<&SecretName>) -> Result<bool> {
         let found = match dir {
-            None => return Ok(self.broker.look_root(caller)?.may_write),
+            None => return Ok(self.broker.may_write_below_root(caller)),
             Some(dir) => self.broker.look(caller, dir)?,
         };
         match found {
