@@ -127,7 +127,7 @@ impl From<DaemonError> for Failure {
             DaemonError::NoStore(_) => (Kind::Config, "make one with `secretfs init`"),
             DaemonError::Trust(_) => (Kind::Config, "only root and you may be able to change it"),
         };
-        Self::new(kind, "secretfs", error.chain()).hint(hint)
+        Self::new(kind, "the store", error.chain()).hint(hint)
     }
 }
 

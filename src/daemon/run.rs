@@ -240,4 +240,45 @@ mod tests {
         assert!(make_way(dir.path()).is_ok());
         assert!(make_way(Path::new("/proc")).is_ok());
     }
+
+    #[test]
+    fn the_unit_has_no_option_that_would_hide_the_mount_from_the_host() {
+        let unit = include_str!("../../systemd/secretfs.service");
+        let settings = || unit.lines().filter(|line| !line.starts_with('#'));
+        // Those that make systemd unshare the mount namespace (systemd.exec(5); THREATS F4).
+        let hiding = [
+            "BindPaths",
+            "BindReadOnlyPaths",
+            "DynamicUser",
+            "ExecPaths",
+            "InaccessiblePaths",
+            "MountFlags",
+            "NoExecPaths",
+            "PrivateDevices",
+            "PrivateIPC",
+            "PrivateMounts",
+            "PrivateNetwork",
+            "PrivateTmp",
+            "PrivateUsers",
+            "ProcSubset",
+            "ProtectControlGroups",
+            "ProtectHome",
+            "ProtectHostname",
+            "ProtectKernelLogs",
+            "ProtectKernelModules",
+            "ProtectKernelTunables",
+            "ProtectProc",
+            "ProtectSystem",
+            "ReadOnlyPaths",
+            "ReadWritePaths",
+            "RootDirectory",
+            "RootImage",
+            "TemporaryFileSystem",
+        ];
+        for line in settings() {
+            let name = line.split('=').next().unwrap();
+            assert!(!hiding.contains(&name), "{line}");
+        }
+        assert!(settings().any(|line| line == "Type=notify"));
+    }
 }

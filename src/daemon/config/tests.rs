@@ -139,3 +139,17 @@ fn the_values_of_the_environment_are_never_shown() {
     let shown = format!("{environment:?}");
     assert!(shown.contains("OTHER_TOKEN") && !shown.contains("canary-7f3a"));
 }
+
+#[test]
+fn the_example_shows_every_key_with_its_built_in_value() {
+    let example = include_str!("../../../systemd/secretfs.toml");
+    let shown = Layer::parse(example).unwrap();
+    let environment = Environment::default();
+    let places = Places::new(Mode::System, &environment);
+    let built_in = resolve(Mode::System, Layer::default(), &places, &environment);
+    let from_example = resolve(Mode::System, shown.clone(), &places, &environment);
+    assert_eq!(format!("{from_example:?}"), format!("{built_in:?}"));
+    // `None` would mean a key that the example leaves out; `credential` excludes `file`.
+    let left_out = format!("{shown:?}").matches("None").count();
+    assert_eq!(left_out, 1, "{shown:?}");
+}
