@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -10,8 +11,8 @@ use std::thread;
 
 use fuser::{BackgroundSession, Config, INodeNo, MountOption, Notifier, Session, SessionACL};
 use nix::errno::Errno;
-use nix::mount::{MntFlags, umount2};
-use nix::unistd::Uid;
+use nix::mount::{MntFlags, MsFlags, umount2};
+use nix::unistd::{Gid, Uid};
 
 use super::fuse::Fuse;
 use super::{Identify, Tree};
@@ -37,19 +38,12 @@ pub fn mount(tree: Arc<Tree>, identify: Arc<dyn Identify>, options: &Options) ->
     let mountpoint = options.mountpoint.canonicalize()?;
     let everybody = may_allow_other(Uid::effective(), Path::new("/etc/fuse.conf"));
     let mut config = Config::default();
-    config.mount_options = vec![
-        MountOption::FSName("secretfs".into()),
-        MountOption::Subtype("secretfs".into()),
-        MountOption::NoSuid,
-        MountOption::NoDev,
-        MountOption::NoExec,
-    ];
     config.acl = if everybody { SessionACL::All } else { SessionACL::Owner };
     config.n_threads = Some(options.threads.max(1));
     // A request that was read through a cloned descriptor could not be taken over.
     config.clone_fd = false;
     let stale_pages = tree.stale_pages();
-    let session = Session::new(Fuse::new(tree, identify), &mountpoint, &config)?;
+    let session = start(Fuse::new(tree, identify), &mountpoint, config)?;
     let notifier = session.notifier();
     if let Some(inodes) = stale_pages {
         thread::Builder::new()
@@ -58,6 +52,32 @@ pub fn mount(tree: Arc<Tree>, identify: Arc<dyn Identify>, options: &Options) ->
             .spawn(move || inodes.into_iter().for_each(|inode| drop_pages(&notifier, inode)))?;
     }
     Ok(Mount { session: Some(session.spawn()?), mountpoint, everybody })
+}
+
+/// Mounts and shakes hands with the kernel. Root mounts by itself, because fuser's own call leaves
+/// the subtype out, by which `findmnt -t fuse.secretfs` and `updatedb` know us; an ordinary user
+/// needs the setuid helper, which sets it.
+fn start(fuse: Fuse, mountpoint: &Path, mut config: Config) -> io::Result<Session<Fuse>> {
+    if !Uid::effective().is_root() {
+        config.mount_options = vec![
+            MountOption::FSName("secretfs".into()),
+            MountOption::Subtype("secretfs".into()),
+            MountOption::NoSuid,
+            MountOption::NoDev,
+            MountOption::NoExec,
+        ];
+        return Session::new(fuse, mountpoint, &config);
+    }
+    let device = fs::File::options().read(true).write(true).open("/dev/fuse")?;
+    let (fd, uid, gid) = (device.as_raw_fd(), Uid::current(), Gid::current());
+    let data = format!("fd={fd},rootmode=40000,user_id={uid},group_id={gid},allow_other");
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    nix::mount::mount(Some("secretfs"), mountpoint, Some("fuse.secretfs"), flags, Some(&*data))?;
+    Session::from_fd(fuse, device.into(), config.acl, config).inspect_err(|_| {
+        if let Err(error) = detach(mountpoint) {
+            tracing::warn!(%error, "not unmounted");
+        }
+    })
 }
 
 impl Mount {
