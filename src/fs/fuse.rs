@@ -527,9 +527,12 @@ impl Filesystem for Fuse {
                 })
             };
             let waker = flags.contains(PollFlags::FUSE_POLL_SCHEDULE_NOTIFY).then(wake);
-            let reading = PollEvents::POLLIN | PollEvents::POLLRDNORM;
-            let ready = self.tree.poll(&handle, waker);
-            reply.poll(if ready { events } else { events - reading });
+            // The kernel always asks for errors and hang-ups too, of which there are none.
+            let mut ready = PollEvents::POLLOUT | PollEvents::POLLWRNORM;
+            if self.tree.poll(&handle, waker) {
+                ready |= PollEvents::POLLIN | PollEvents::POLLRDNORM;
+            }
+            reply.poll(events & ready);
         });
     }
 
