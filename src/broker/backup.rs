@@ -53,9 +53,9 @@ impl Broker {
         let unlocked = inner.unlocked()?;
         let entries = read_backup(from)?;
         let keyring = open_keyring(&entries, unlocked.store_id, &unlocked.root_key.lock())?;
-        let set = check(&entries, &keyring)?;
+        let root = check(&entries, &keyring)?;
         inner.submit(Company::Alone, move |batch| {
-            batch.replace_all(set.clone(), &mut |txn| put_all(txn, &entries))?;
+            batch.replace_all(keyring, root, &mut |txn| put_all(txn, &entries))?;
             batch.line(super::commit::Line {
                 action: Action::Restore,
                 caller: None,
@@ -65,10 +65,7 @@ impl Broker {
                 reason: Some("a backup was restored".into()),
             });
             Ok(())
-        })?;
-        unlocked.keyring.store(std::sync::Arc::new(keyring));
-        inner.cache.clear();
-        inner.reload_index(&unlocked)
+        })
     }
 }
 
@@ -174,8 +171,8 @@ fn find<'a>(entries: &'a [Entry], table: Table, key: &[u8]) -> Result<&'a [u8]> 
     found.map(|entry| entry.value.as_slice()).ok_or_else(missing)
 }
 
-/// Checks that the entries are exactly what the root authenticates.
-fn check(entries: &[Entry], keyring: &Keyring) -> Result<RecordSet> {
+/// Returns the backup's root, if the entries are exactly what it authenticates.
+fn check(entries: &[Entry], keyring: &Keyring) -> Result<Root> {
     let root = Root::decode(find(entries, Table::Root, Root::KEY)?, keyring)?;
     let mut set = RecordSet::default();
     for entry in entries.iter().filter(|entry| entry.table != Table::Root) {
@@ -184,5 +181,5 @@ fn check(entries: &[Entry], keyring: &Keyring) -> Result<RecordSet> {
     if set != root.set {
         return Err(StoreError::Damaged("the backup's records do not add up".into()).into());
     }
-    Ok(set)
+    Ok(root)
 }

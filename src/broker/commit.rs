@@ -168,6 +168,7 @@ fn run_writer(queue: &Queue, inner: &Weak<Inner>) {
             continue;
         }
         inner.commit(jobs);
+        super::keys::begin_epoch_if_worn(&inner);
     }
 }
 
@@ -197,6 +198,8 @@ pub(super) enum Effect {
     InsertSecret(SecretName, Box<Entry>),
     InsertTrashed(SecretId, SecretName),
     RemoveSecret(SecretName),
+    /// Everything is another: the index is built again from the store.
+    ReplaceIndex,
     RemoveTrashed(SecretId),
     ReplaceKeyring(Arc<Keyring>),
     ReplaceRootKey(RootKey),
@@ -343,8 +346,19 @@ impl Batch<'_> {
             self.root.set.remove(&self.keyring.element(table as u8, key, &before));
         }
         self.root.set.add(&self.keyring.element(table as u8, key, value));
+        self.root.seals += u64::from(matches!(table, Table::Records | Table::Values));
         self.puts += 1;
         Ok(())
+    }
+
+    /// Returns how often the active epoch was used.
+    pub(super) fn seals(&self) -> u64 {
+        self.root.seals
+    }
+
+    /// Counts from zero again, under a new epoch.
+    pub(super) fn forget_seals(&mut self) {
+        self.root.seals = 0;
     }
 
     /// Removes an entry, and keeps the record set's sum in step.
@@ -356,16 +370,20 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// Replaces everything by what `fill` puts; see `restore_backup`.
+    /// Replaces everything by what `fill` puts, which adds up to `root` and opens with `keyring`.
     pub(super) fn replace_all(
         &mut self,
-        set: crate::crypto::RecordSet,
+        keyring: Keyring,
+        root: Root,
         fill: &mut FillStore<'_>,
     ) -> Result<(), BrokerError> {
         self.txn.clear()?;
         fill(&mut *self.txn)?;
-        self.root.set = set;
+        self.root = Root { generation: self.root.generation, ..root };
+        self.keyring = Arc::new(keyring);
         self.puts += 1;
+        self.effects.push(Effect::ReplaceKeyring(Arc::clone(&self.keyring)));
+        self.effects.push(Effect::ReplaceIndex);
         Ok(())
     }
 }
@@ -442,11 +460,10 @@ impl Inner {
             drop(self.append(&lines, Outcome::Failed));
             return Err(err);
         }
-        self.counts.writes.fetch_add(lines.len() as u64, Ordering::Relaxed);
+        self.gate.counts.writes.fetch_add(lines.len() as u64, Ordering::Relaxed);
         self.anchor(root.generation)?;
         *unlocked.root.lock() = root;
-        self.apply(unlocked, effects);
-        Ok(())
+        self.apply(unlocked, effects)
     }
 
     /// Tells the log which generation is durable, so that an older copy of the store is found out.
@@ -467,7 +484,7 @@ impl Inner {
         settled.map_err(|err| unrecorded(err.into()))
     }
 
-    fn apply(&self, unlocked: &Unlocked, effects: Vec<Effect>) {
+    fn apply(&self, unlocked: &Unlocked, effects: Vec<Effect>) -> Result<(), StoreError> {
         let now = self.gate.now();
         let mut index = unlocked.index.write();
         for effect in effects {
@@ -475,6 +492,12 @@ impl Inner {
                 Effect::InsertSecret(name, entry) => index.insert(&name, *entry),
                 Effect::InsertTrashed(id, name) => index.insert_trashed(id, name),
                 Effect::RemoveSecret(name) => index.remove(&name, now),
+                Effect::ReplaceIndex => {
+                    self.cache.clear();
+                    let loaded = self.load(unlocked)?;
+                    *index = loaded.index;
+                    self.gate.uses().replace(loaded.uses);
+                }
                 Effect::RemoveTrashed(id) => index.remove_trashed(id),
                 Effect::ReplaceKeyring(keyring) => unlocked.keyring.store(keyring),
                 Effect::ReplaceRootKey(key) => *unlocked.root_key.lock() = key,
@@ -482,13 +505,18 @@ impl Inner {
                 Effect::SetUses(uses) => self.gate.uses().replace(uses),
             }
         }
+        Ok(())
+    }
+
+    fn load(&self, unlocked: &Unlocked) -> Result<super::load::Loaded, StoreError> {
+        super::load::load(&*self.store, &unlocked.keyring.load())
+            .map_err(|err| StoreError::Damaged(err.to_string()))
     }
 
     /// Lets what is on disk decide what the failed commit was worth.
     fn reload(&self, unlocked: &Unlocked) -> Result<(), StoreError> {
         self.store.recover()?;
-        let loaded = super::load::load(&*self.store, &unlocked.keyring.load())
-            .map_err(|err| StoreError::Damaged(err.to_string()))?;
+        let loaded = self.load(unlocked)?;
         *unlocked.root.lock() = loaded.root;
         *unlocked.index.write() = loaded.index;
         self.gate.uses().replace(loaded.uses);

@@ -5,6 +5,7 @@
 //! result leaves: [`Gate::record`] for reads, [`Batch`](super::commit::Batch) for changes.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::{ArcSwap, Guard};
@@ -35,6 +36,16 @@ pub(super) struct Gate {
     uses: UseCounts,
     refusals: Refusals,
     clock: Arc<dyn Clock>,
+    pub(super) counts: Counts,
+}
+
+/// What happened since the start, for metrics.
+#[derive(Default)]
+pub(super) struct Counts {
+    pub(super) failures: AtomicU64,
+    pub(super) reads: AtomicU64,
+    pub(super) refused: AtomicU64,
+    pub(super) writes: AtomicU64,
 }
 
 /// Called with each line as it is written.
@@ -141,6 +152,7 @@ impl Gate {
             uses: UseCounts::default(),
             refusals: Refusals::default(),
             clock,
+            counts: Counts::default(),
         }
     }
 
@@ -266,6 +278,7 @@ impl Gate {
         rule: Option<&str>,
         reason: &str,
     ) -> BrokerError {
+        self.counts.refused.fetch_add(1, Ordering::Relaxed);
         if self.refusals.note(caller.uid, self.now()) == Verdict::CountOnly {
             return BrokerError::Denied;
         }
@@ -286,6 +299,7 @@ impl Gate {
         asked: Asked<'_>,
         err: BrokerError,
     ) -> BrokerError {
+        self.counts.failures.fetch_add(1, Ordering::Relaxed);
         let reason = err.to_string();
         let event = Event { reason: Some(&reason), ..asked.event(caller, Outcome::Failed) };
         drop(self.record(&event));

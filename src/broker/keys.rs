@@ -69,12 +69,7 @@ impl Broker {
     /// Starts a new epoch and re-wraps everything under it in the background.
     pub fn rotate_epoch(&self, caller: &Caller) -> Result<Epoch> {
         let _admitted = self.inner.gate.admit_control(caller, "key-rotate-epoch")?;
-        let epoch = self.inner.submit(Company::Alone, |batch| {
-            let keyring = batch.keyring.with_new_epoch(batch.now).map_err(BrokerError::Key)?;
-            let epoch = keyring.active();
-            put_keyring(batch, keyring)?;
-            Ok(epoch)
-        })?;
+        let epoch = self.inner.submit(Company::Alone, begin_epoch)?;
         rewrap_in_background(&self.inner)?;
         Ok(epoch)
     }
@@ -96,6 +91,44 @@ impl Broker {
             batch.line(key_line("the root key was replaced"));
             Ok(())
         })
+    }
+}
+
+fn begin_epoch(batch: &mut Batch<'_>) -> Result<Epoch> {
+    let keyring = batch.keyring.with_new_epoch(batch.now).map_err(BrokerError::Key)?;
+    let epoch = keyring.active();
+    put_keyring(batch, keyring)?;
+    batch.forget_seals();
+    Ok(epoch)
+}
+
+/// Begins a new epoch when the active one has sealed as often as it may. Called by the writer, which
+/// must not wait for itself: the change is queued behind those that came meanwhile.
+pub(super) fn begin_epoch_if_worn(inner: &Arc<Inner>) {
+    let Ok(unlocked) = inner.unlocked() else { return };
+    if unlocked.root.lock().seals < inner.limits.seals_per_epoch {
+        return;
+    }
+    let inner = Arc::clone(inner);
+    let rotate = move || {
+        let worn = move |batch: &mut Batch<'_>| {
+            // Another change may have begun an epoch since this one was queued.
+            let is_worn = batch.seals() >= batch.inner.limits.seals_per_epoch;
+            is_worn.then(|| begin_epoch(batch)).transpose()
+        };
+        match inner.submit(Company::Alone, worn) {
+            Ok(Some(_)) => rewrap_in_background(&inner),
+            Ok(None) => Ok(()),
+            Err(err) => Err(err),
+        }
+    };
+    let begun = std::thread::Builder::new().name("secretfs-epoch".into()).spawn(move || {
+        if let Err(err) = rotate() {
+            tracing::error!(%err, "no new epoch could be begun; it is tried again at the next change");
+        }
+    });
+    if let Err(err) = begun {
+        tracing::error!(%err, "no thread for a new epoch");
     }
 }
 

@@ -247,7 +247,6 @@ struct Inner {
     cache: Cache,
     writer: std::sync::OnceLock<Writer>,
     seal_hooks: Mutex<Vec<Box<dyn Fn() + Send + Sync>>>,
-    counts: Counts,
 }
 
 /// What is in memory while the store is unsealed.
@@ -261,15 +260,6 @@ struct Unlocked {
     /// Set while what is in memory may differ from what is on disk, after a failed commit. Held by
     /// the writer for the length of a batch; taken before `root` and `index`.
     stale: Mutex<bool>,
-}
-
-/// What happened since the start, for metrics.
-#[derive(Default)]
-struct Counts {
-    reads_allowed: AtomicU64,
-    refused: AtomicU64,
-    writes: AtomicU64,
-    failures: AtomicU64,
 }
 
 impl Broker {
@@ -333,7 +323,6 @@ impl Broker {
             cache: Cache::new(),
             writer: std::sync::OnceLock::new(),
             seal_hooks: Mutex::default(),
-            counts: Counts::default(),
         });
         let writer = Writer::start(Arc::downgrade(&inner)).map_err(StoreError::Io)?;
         drop(inner.writer.set(writer));
@@ -446,10 +435,10 @@ impl Broker {
                 Integrity::Verified => "verified".into(),
             },
             audit_seq: inner.gate.log().map(|log| log.head().seq.0).unwrap_or(0),
-            reads_allowed: count(&inner.counts.reads_allowed),
-            reads_denied: count(&inner.counts.refused),
-            writes: count(&inner.counts.writes),
-            failures: count(&inner.counts.failures),
+            reads_allowed: count(&inner.gate.counts.reads),
+            refused: count(&inner.gate.counts.refused),
+            writes: count(&inner.gate.counts.writes),
+            failures: count(&inner.gate.counts.failures),
             ..Statistics::default()
         };
         if let Some(unlocked) = unlocked {
@@ -602,14 +591,6 @@ impl Inner {
         Ok(())
     }
 
-    /// Builds the index again from what is on disk.
-    fn reload_index(&self, unlocked: &Unlocked) -> Result<()> {
-        let loaded = load::load(&*self.store, &unlocked.keyring.load())?;
-        *unlocked.index.write() = loaded.index;
-        self.gate.uses().replace(loaded.uses);
-        Ok(())
-    }
-
     fn reads_may_block(&self) -> bool {
         self.log.options.durability == crate::audit::Durability::Synced
             || self.gate.policy().limits_uses()
@@ -663,7 +644,7 @@ pub struct Statistics {
     pub generation: u64,
     pub audit_seq: u64,
     pub reads_allowed: u64,
-    pub reads_denied: u64,
+    pub refused: u64,
     pub writes: u64,
     pub failures: u64,
 }
@@ -677,6 +658,8 @@ pub struct Limits {
     pub trash_retention: Duration,
     /// How many earlier versions are kept a secret; `None` keeps all.
     pub keep_versions: Option<u32>,
+    /// How often something may be sealed under one epoch before the next one is begun by itself.
+    pub seals_per_epoch: u64,
     /// Whether a secret past `expires` is refused (EKEYEXPIRED) or served.
     pub refuse_expired: bool,
 }
@@ -687,6 +670,8 @@ impl Default for Limits {
             max_value_bytes: 1 << 20,
             trash_retention: Duration::from_secs(30 * 24 * 3600),
             keep_versions: None,
+            // Half of the 2^32 of NIST SP 800-38D: a batch may still be on its way.
+            seals_per_epoch: 1 << 31,
             refuse_expired: true,
         }
     }

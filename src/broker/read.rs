@@ -159,7 +159,7 @@ impl Inner {
         grant: &Grant,
         reason: Option<&str>,
     ) -> Result<()> {
-        self.counts.reads_allowed.fetch_add(1, Ordering::Relaxed);
+        self.gate.counts.reads.fetch_add(1, Ordering::Relaxed);
         let event =
             Event { rule: Some(&grant.rule), reason, ..asked.event(caller, Outcome::Allowed) };
         self.gate.record(&event)

@@ -17,6 +17,9 @@ pub(super) struct Root {
     pub(super) generation: Generation,
     /// Over every entry of every table besides the root's own.
     pub(super) set: RecordSet,
+    /// How often something was sealed under the active epoch. A random nonce of 96 bits is good for
+    /// so many messages under one key, and no more (NIST SP 800-38D, section 8.3).
+    pub(super) seals: u64,
     /// The last line of the log known to be on disk when the transaction was made.
     pub(super) audit: Head,
 }

@@ -481,6 +481,29 @@ fn a_new_epoch_and_a_new_root_key_leave_every_value_readable() {
 }
 
 #[test]
+fn an_epoch_that_has_sealed_as_often_as_it_may_is_followed_by_the_next() {
+    let mut world = World::new();
+    world.close();
+    let limits = Limits { seals_per_epoch: 100, ..Limits::default() };
+    let parts = Parts { limits, ..world.parts() };
+    world.broker = Some(Broker::open(parts, world.root_key()).unwrap());
+    world.wait_verified();
+    let active = || {
+        let status = world.broker().key_status(&admin()).unwrap();
+        let epochs = status["epochs"].as_array().unwrap().clone();
+        epochs.last().unwrap()["epoch"].as_u64().unwrap()
+    };
+    let before = active();
+    for number in 0..60 {
+        world.put(&format!("app/key-{number}"), CANARY);
+    }
+    while active() == before {
+        std::thread::yield_now();
+    }
+    assert_eq!(world.read(0, "app/key-0").unwrap(), CANARY);
+}
+
+#[test]
 fn a_backup_brings_the_store_back_and_a_changed_one_nothing() {
     let mut world = World::new();
     world.put("app/key", b"one");

@@ -274,6 +274,7 @@ fn resolve_limits(layer: &LimitsLayer) -> Limits {
             Some(Bounded(count)) => Some(u32::try_from(count).unwrap_or(u32::MAX)),
         },
         refuse_expired: layer.refuse_expired.unwrap_or(default.refuse_expired),
+        ..Limits::default()
     }
 }
 

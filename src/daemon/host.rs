@@ -302,10 +302,9 @@ fn health(statistics: &Statistics, faults: &[String]) -> Health {
     }
 }
 
-fn counts(statistics: &Statistics) -> [(&'static str, String); 11] {
+fn counts(statistics: &Statistics) -> [(&'static str, String); 10] {
     let Statistics { sealed, integrity, secrets, in_trash, generation, audit_seq, .. } = statistics;
-    let Statistics { reads_allowed, reads_denied, writes, failures, .. } = statistics;
-    let reads = reads_allowed + reads_denied;
+    let Statistics { reads_allowed, refused, writes, failures, .. } = statistics;
     [
         ("sealed", if *sealed { "yes" } else { "no" }.into()),
         ("integrity", integrity.clone()),
@@ -313,9 +312,8 @@ fn counts(statistics: &Statistics) -> [(&'static str, String); 11] {
         ("in_trash", in_trash.to_string()),
         ("generation", generation.to_string()),
         ("audit_seq", audit_seq.to_string()),
-        ("reads", reads.to_string()),
         ("reads_allowed", reads_allowed.to_string()),
-        ("reads_denied", reads_denied.to_string()),
+        ("refused", refused.to_string()),
         ("writes", writes.to_string()),
         ("failures", failures.to_string()),
     ]

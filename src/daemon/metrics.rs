@@ -7,7 +7,7 @@ use crate::broker::Statistics;
 /// Formats the counts. Names of secrets are in no label: they are not for everybody who scrapes.
 pub(super) fn text(statistics: &Statistics, uptime_seconds: u64, healthy: bool) -> String {
     let Statistics { sealed, integrity, secrets, in_trash, generation, audit_seq, .. } = statistics;
-    let Statistics { reads_allowed, reads_denied, writes, failures, .. } = statistics;
+    let Statistics { reads_allowed, refused, writes, failures, .. } = statistics;
     let verified = u64::from(integrity == "verified");
     let rows: [(&str, &str, &str, u64); 12] = [
         ("secretfs_healthy", "gauge", "1 when health is ok.", u64::from(healthy)),
@@ -19,7 +19,7 @@ pub(super) fn text(statistics: &Statistics, uptime_seconds: u64, healthy: bool) 
         ("secretfs_store_generation", "counter", "Commits that the store has taken.", *generation),
         ("secretfs_audit_seq", "counter", "Lines of the audit log.", *audit_seq),
         ("secretfs_reads_allowed_total", "counter", "Reads that were allowed.", *reads_allowed),
-        ("secretfs_reads_denied_total", "counter", "Reads that were refused.", *reads_denied),
+        ("secretfs_refused_total", "counter", "Requests that were refused.", *refused),
         ("secretfs_writes_total", "counter", "Versions that were made.", *writes),
         ("secretfs_failures_total", "counter", "Requests that failed.", *failures),
     ];
