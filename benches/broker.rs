@@ -1,7 +1,11 @@
 //! What the broker's part of an open costs, without FUSE: policy, record, decryption.
 //!
 //! `cargo bench --bench broker [-- --smoke]` prints nanoseconds a call as medians of rounds.
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark is a program for people")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a benchmark is a program for people"
+)]
 
 use std::collections::HashMap;
 use std::hint::black_box;
@@ -30,7 +34,10 @@ impl Users for NoUsers {
 struct WallClock;
 
 impl Clock for WallClock {
-    #[expect(clippy::disallowed_methods, reason = "the broker's real clock is part of what is measured")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the broker's real clock is part of what is measured"
+    )]
     fn now(&self) -> Timestamp {
         Timestamp::now()
     }

@@ -21,15 +21,34 @@ const LAYERS: [(&str, &[&str]); 14] = [
     (
         "daemon",
         &[
-            "audit", "broker", "crypto", "fs", "identity", "keysource", "model", "policy", "store",
-            "system", "versions",
+            "audit",
+            "broker",
+            "crypto",
+            "fs",
+            "identity",
+            "keysource",
+            "model",
+            "policy",
+            "store",
+            "system",
+            "versions",
         ],
     ),
     (
         "cli",
         &[
-            "audit", "broker", "crypto", "daemon", "fs", "identity", "keysource", "model", "policy",
-            "store", "system", "versions",
+            "audit",
+            "broker",
+            "crypto",
+            "daemon",
+            "fs",
+            "identity",
+            "keysource",
+            "model",
+            "policy",
+            "store",
+            "system",
+            "versions",
         ],
     ),
     ("main", &["cli", "system"]),
@@ -80,7 +99,8 @@ fn unsafe_code_is_in_system_alone() {
         let module = module_of(&path);
         if module != "system" {
             let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
-            let found = code.filter(|line| line.contains("unsafe ") || line.contains("unsafe{")).count();
+            let found =
+                code.filter(|line| line.contains("unsafe ") || line.contains("unsafe{")).count();
             assert_eq!(found, 0, "{} has unsafe code", path.display());
         }
     }
@@ -90,7 +110,9 @@ fn unsafe_code_is_in_system_alone() {
 fn fuser_is_known_to_its_adapter_alone() {
     for (path, text) in sources() {
         let adapter = path.ends_with("fs/fuse.rs") || path.ends_with("fs/mount.rs");
-        let names_fuser = text.lines().any(|line| line.trim_start().starts_with("use fuser") || line.contains("fuser::"));
+        let names_fuser = text
+            .lines()
+            .any(|line| line.trim_start().starts_with("use fuser") || line.contains("fuser::"));
         assert!(adapter || !names_fuser, "{} names fuser", path.display());
     }
 }

@@ -174,14 +174,18 @@ pub(super) fn hex_text(id: &[u8]) -> String {
 
 /// Returns the bytes that a lower-case hexadecimal text stands for.
 pub(super) fn unhex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
-    let value = |digit: u8| HEX.iter().position(|&known| known == digit);
+    let value = |digit: u8| match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
+    };
     let mut bytes = [0; N];
     if text.len() != N * 2 {
         return None;
     }
     for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
         let [high, low] = pair else { return None };
-        *byte = u8::try_from(value(*high)? << 4 | value(*low)?).ok()?;
+        *byte = value(*high)? << 4 | value(*low)?;
     }
     Some(bytes)
 }

@@ -45,7 +45,7 @@ impl Broker {
         self.inner.submit(Company::Alone, move |batch| {
             let asked = Asked { action: Action::CreateDirectory, name: &path, version: None };
             let gate = &batch.inner.gate;
-            if !gate.may_write_below(&caller, &path) {
+            if !gate.sight(&caller).may_write_below(Some(&path)) {
                 return Err(gate.refuse(&caller, asked, None, "no rule lets the caller write below it"));
             }
             if batch.kind_at(&path).is_some() {
@@ -66,7 +66,7 @@ impl Broker {
         self.inner.submit(Company::Alone, move |batch| {
             let asked = Asked { action: Action::RemoveDirectory, name: &path, version: None };
             let gate = &batch.inner.gate;
-            if !gate.may_write_below(&caller, &path) {
+            if !gate.sight(&caller).may_write_below(Some(&path)) {
                 return Err(gate.refuse(&caller, asked, None, "no rule lets the caller write below it"));
             }
             match batch.kind_at(&path) {
@@ -172,7 +172,8 @@ fn rename_directory(
     }
     for (path, _) in &made {
         let target = moved(path, from, to)?;
-        if !gate.may_write_below(caller, path) || !gate.may_write_below(caller, &target) {
+        let sight = gate.sight(caller);
+        if !sight.may_write_below(Some(path)) || !sight.may_write_below(Some(&target)) {
             let asked = Asked { action: Action::Rename, name: path, version: None };
             return Err(gate.refuse(caller, asked, None, "no rule lets the caller write below it"));
         }

@@ -11,6 +11,7 @@ use arc_swap::{ArcSwap, Guard};
 use parking_lot::{Mutex, RwLock};
 
 use super::BrokerError;
+use super::index::{Entry, Folder, Node};
 use super::refusals::{Refusals, Verdict};
 use crate::audit::{Action, AuditLog, Event, Outcome, Recorded};
 use crate::model::{Attributes, Caller, Clock, Level, Levels, SecretName, Timestamp, Version};
@@ -38,6 +39,62 @@ pub(super) struct Gate {
 
 /// Called with each line as it is written.
 pub(super) type Subscriber = Box<dyn Fn(&Recorded<'_>) + Send + Sync>;
+
+/// What one caller may know and do, by one policy at one moment. Nothing of it is recorded.
+pub(super) struct Sight<'a> {
+    policy: Guard<Arc<Policy>>,
+    context: Context<'a>,
+    caller: &'a Caller,
+    /// Whether the answers can depend on a secret's attributes.
+    pub(super) by_attributes: bool,
+}
+
+impl Sight<'_> {
+    /// Returns the caller's levels on a name whose secret, if there is one, is not looked at.
+    pub(super) fn levels_by_name(&self, name: &SecretName) -> Levels {
+        let target = Target::Secret { name, attributes: None };
+        self.policy.levels(self.caller, target, &self.context)
+    }
+
+    /// Returns the caller's levels on a secret that exists.
+    pub(super) fn levels(&self, name: &SecretName, entry: &Entry) -> Levels {
+        if !self.by_attributes {
+            return self.levels_by_name(name);
+        }
+        let target = Target::Secret { name, attributes: Some(&entry.attributes()) };
+        self.policy.levels(self.caller, target, &self.context)
+    }
+
+    /// Tells whether the caller could have a right on some name below a directory.
+    pub(super) fn may_enter(&self, directory: &SecretName) -> bool {
+        self.policy.may_enter(self.caller, directory, &self.context)
+    }
+
+    /// Tells whether the caller could write some name below a directory (`None`: the root).
+    pub(super) fn may_write_below(&self, directory: Option<&SecretName>) -> bool {
+        self.policy.levels_below(self.caller, directory, &self.context).allow(Level::Write)
+    }
+
+    /// Tells whether the caller may know that a directory is there.
+    pub(super) fn knows_folder(&self, path: &SecretName, folder: &Folder) -> bool {
+        self.may_enter(path) || (self.by_attributes && self.knows_below(path, folder))
+    }
+
+    /// Tells whether the caller may know of some secret below a directory by its attributes.
+    fn knows_below(&self, path: &SecretName, folder: &Folder) -> bool {
+        folder.after(None).any(|(segment, node)| {
+            let Ok(below) = SecretName::join(Some(path), segment) else { return false };
+            match node {
+                Node::Secret(entry) => !self.levels(&below, entry).is_empty(),
+                Node::Folder(folder) => self.knows_below(&below, folder),
+            }
+        })
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.context.now
+    }
+}
 
 /// How often each binding with `max_uses` was used, as the store has it.
 #[derive(Debug, Default)]
@@ -124,34 +181,22 @@ impl Gate {
         self.clock.now()
     }
 
-    /// Returns the levels of a caller on a name. Not recorded.
-    pub(super) fn levels(
-        &self,
-        caller: &Caller,
-        name: &SecretName,
-        attributes: Option<&Attributes>,
-    ) -> Levels {
-        self.policy.load().levels(caller, Target::Secret { name, attributes }, &self.context())
+    /// Returns what a caller may know and do as of now, for several questions about it.
+    pub(super) fn sight<'a>(&'a self, caller: &'a Caller) -> Sight<'a> {
+        let (policy, context) = (self.policy.load(), self.context());
+        let by_attributes = policy.has_attribute_rules(caller, &context);
+        Sight { policy, context, caller, by_attributes }
     }
 
-    /// Tells whether a caller could have a right on some name below a directory.
-    pub(super) fn may_enter(&self, caller: &Caller, directory: &SecretName) -> bool {
-        self.policy.load().may_enter(caller, directory, &self.context())
-    }
-
-    /// Tells whether a caller could write some name below a directory, or remove it.
-    pub(super) fn may_write_below(&self, caller: &Caller, directory: &SecretName) -> bool {
-        self.policy.load().levels_below(caller, directory, &self.context()).allow(Level::Write)
+    /// Returns the levels of a caller on a secret with these attributes. Not recorded.
+    pub(super) fn levels(&self, caller: &Caller, name: &SecretName, attributes: &Attributes) -> Levels {
+        let target = Target::Secret { name, attributes: Some(attributes) };
+        self.policy.load().levels(caller, target, &self.context())
     }
 
     /// Says what a caller may do, and which rule says so.
     pub(super) fn explain(&self, caller: &Caller, target: Target<'_>) -> Explanation {
         self.policy.load().explain(caller, target, &self.context())
-    }
-
-    /// Tells whether what a caller may do can depend on a secret's attributes.
-    pub(super) fn has_attribute_rules(&self, caller: &Caller) -> bool {
-        self.policy.load().has_attribute_rules(caller, &self.context())
     }
 
     /// Tells whether a caller is an admin of the store. Not recorded.

@@ -7,10 +7,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::gate::Asked;
-use super::index::{At, Entry, Folder, Node};
+use super::index::{At, Entry, Node};
 use super::{
-    Broker, BrokerError, Description, Directory, Facet, Found, Inner, Listed, Result, Unlocked,
-    VersionSummary,
+    Broker, BrokerError, Description, Directory, Facet, Found, Inner, Listed, Result, VersionSummary,
 };
 use crate::audit::Action;
 use crate::model::{Attributes, Caller, Inode, Level, Levels, SecretName, Timestamp};
@@ -21,12 +20,11 @@ impl Broker {
     /// matches, whether it exists or not; `NotFound`; `Verifying`; `Sealed`.
     pub fn look(&self, caller: &Caller, path: &SecretName) -> Result<Found> {
         let inner = &*self.inner;
-        let by_attributes = inner.gate.has_attribute_rules(caller);
+        let sight = inner.gate.sight(caller);
         let asked = Asked { action: Action::Check, name: path, version: None };
         let refuse = || inner.gate.refuse(caller, asked, None, "no rule matches");
-        let named = inner.gate.levels(caller, path, None);
-        let enter = inner.gate.may_enter(caller, path);
-        if named.is_empty() && !enter && !by_attributes {
+        let named = sight.levels_by_name(path);
+        if named.is_empty() && !sight.by_attributes && !sight.may_enter(path) {
             return Err(refuse());
         }
         let unlocked = inner.unlocked()?;
@@ -34,20 +32,28 @@ impl Broker {
         let absent = || inner.verdict.absent(BrokerError::NotFound(path.clone()));
         match index.at(path) {
             At::Secret(entry) => {
-                let levels = inner.levels_on(caller, path, entry);
+                let levels = if sight.by_attributes { sight.levels(path, entry) } else { named };
                 if !levels.is_empty() {
-                    return Ok(Found::Secret(entry.shown(levels, inner.gate.now())));
+                    return Ok(Found::Secret(entry.shown(levels, sight.now())));
                 }
                 // Whoever may pass through a directory of this name would be told that it is not
                 // there; that a secret is there instead must look the same.
-                if enter { Err(absent()) } else { Err(refuse()) }
+                if sight.may_enter(path) { Err(absent()) } else { Err(refuse()) }
             }
-            At::Folder(folder) if enter || (by_attributes && inner.knows_below(caller, path, folder)) => {
-                Ok(Found::Directory(inner.show_folder(caller, &unlocked, path, folder)))
+            At::Folder(folder) if sight.knows_folder(path, folder) => {
+                Ok(Found::Directory(Directory {
+                    inode: unlocked.keyring.load().inode(path.as_str()),
+                    may_write: sight.may_write_below(Some(path)),
+                }))
             }
-            At::Folder(_) | At::Nothing if named.is_empty() && !enter => Err(refuse()),
+            At::Folder(_) | At::Nothing if named.is_empty() && !sight.may_enter(path) => Err(refuse()),
             At::Folder(_) | At::Nothing => Err(absent()),
         }
+    }
+
+    /// Tells whether the caller could write some name at all. Not recorded.
+    pub fn may_write_below_root(&self, caller: &Caller) -> bool {
+        self.inner.gate.sight(caller).may_write_below(None)
     }
 
     /// Returns up to `max` entries of a directory (`None` is the root) that the caller may know
@@ -60,22 +66,20 @@ impl Broker {
         max: usize,
     ) -> Result<Vec<Listed>> {
         let inner = &*self.inner;
+        let sight = inner.gate.sight(caller);
         let unlocked = inner.unlocked()?;
         let index = unlocked.index.read();
         let folder = index
             .folder(directory)
             .ok_or_else(|| directory.map_or(BrokerError::Sealed, |path| BrokerError::NotFound(path.clone())))?;
-        let by_attributes = inner.gate.has_attribute_rules(caller);
         let keyring = unlocked.keyring.load();
         let known = folder.after(after).filter_map(|(segment, node)| {
             let path = SecretName::join(directory, segment).ok()?;
             let inode = match node {
-                Node::Secret(entry) => {
-                    (!inner.levels_on(caller, &path, entry).is_empty()).then_some(entry.inode)
+                Node::Secret(entry) => (!sight.levels(&path, entry).is_empty()).then_some(entry.inode),
+                Node::Folder(below) => {
+                    sight.knows_folder(&path, below).then(|| keyring.inode(path.as_str()))
                 }
-                Node::Folder(below) => (inner.gate.may_enter(caller, &path)
-                    || (by_attributes && inner.knows_below(caller, &path, below)))
-                .then(|| keyring.inode(path.as_str())),
             }?;
             Some(Listed { segment: segment.into(), kind: node.kind(), inode })
         });
@@ -136,15 +140,20 @@ impl Broker {
     }
 
     /// Returns the levels that the caller has on a name, whether it exists or not. Not recorded.
-    pub fn levels(&self, caller: &Caller, name: &SecretName) -> Result<Levels> {
-        let attributes = self.inner.attributes_for_policy(caller, name);
-        Ok(self.inner.gate.levels(caller, name, attributes.as_ref()))
+    pub fn levels(&self, caller: &Caller, name: &SecretName) -> Levels {
+        let sight = self.inner.gate.sight(caller);
+        if sight.by_attributes
+            && let Some(unlocked) = self.inner.unlocked.load().as_deref()
+            && let Some(entry) = unlocked.index.read().secret(name)
+        {
+            return sight.levels(name, entry);
+        }
+        sight.levels_by_name(name)
     }
 
     /// Tells whether the caller may know of a name: has any level on it. Not recorded.
     pub fn may_know(&self, caller: &Caller, name: &SecretName) -> bool {
-        let attributes = self.inner.attributes_for_policy(caller, name);
-        !self.inner.gate.levels(caller, name, attributes.as_ref()).is_empty()
+        !self.levels(caller, name).is_empty()
     }
 
     /// Checks a level on a name; a refusal is recorded, a consent is not.
@@ -172,13 +181,13 @@ impl Broker {
     }
 
     fn each_known(&self, caller: &Caller, visit: &mut dyn FnMut(&SecretName, &Entry)) -> Result<()> {
-        let inner = &*self.inner;
-        let unlocked = inner.unlocked()?;
+        let sight = self.inner.gate.sight(caller);
+        let unlocked = self.inner.unlocked()?;
         let index = unlocked.index.read();
         let Some(root) = index.folder(None) else { return Ok(()) };
         root.each_secret(&mut String::new(), &mut |name, entry| {
             if let Ok(name) = name.parse::<SecretName>()
-                && !inner.levels_on(caller, &name, entry).is_empty()
+                && !sight.levels(&name, entry).is_empty()
             {
                 visit(&name, entry);
             }
@@ -188,47 +197,15 @@ impl Broker {
 }
 
 impl Inner {
-    /// Returns the levels of a caller on a secret that exists.
-    fn levels_on(&self, caller: &Caller, name: &SecretName, entry: &Entry) -> Levels {
-        if self.gate.has_attribute_rules(caller) {
-            return self.gate.levels(caller, name, Some(&entry.attributes()));
-        }
-        self.gate.levels(caller, name, None)
-    }
-
     /// Returns the attributes of a secret where the policy's answer to this caller can depend on
     /// them; otherwise the index is not even looked at.
     pub(super) fn attributes_for_policy(&self, caller: &Caller, name: &SecretName) -> Option<Attributes> {
-        if !self.gate.has_attribute_rules(caller) {
+        if !self.gate.sight(caller).by_attributes {
             return None;
         }
         let unlocked = self.unlocked.load();
         let index = unlocked.as_deref()?.index.read();
         index.secret(name).map(Entry::attributes)
-    }
-
-    /// Tells whether a caller may know of some secret below a directory by its attributes.
-    fn knows_below(&self, caller: &Caller, path: &SecretName, folder: &Folder) -> bool {
-        folder.after(None).any(|(segment, node)| {
-            let Ok(below) = SecretName::join(Some(path), segment) else { return false };
-            match node {
-                Node::Secret(entry) => !self.levels_on(caller, &below, entry).is_empty(),
-                Node::Folder(folder) => self.knows_below(caller, &below, folder),
-            }
-        })
-    }
-
-    fn show_folder(
-        &self,
-        caller: &Caller,
-        unlocked: &Unlocked,
-        path: &SecretName,
-        _folder: &Folder,
-    ) -> Directory {
-        Directory {
-            inode: unlocked.keyring.load().inode(path.as_str()),
-            may_write: self.gate.may_write_below(caller, path),
-        }
     }
 }
 

@@ -23,7 +23,7 @@ impl Broker {
         for (id, name) in names {
             let record = inner.secret_record(&unlocked, id)?;
             let Some(deleted) = record.deleted else { continue };
-            let levels = inner.gate.levels(caller, &name, Some(&record.metadata.attributes));
+            let levels = inner.gate.levels(caller, &name, &record.metadata.attributes);
             if levels.allow(Level::Delete) {
                 trashed.push(Trashed {
                     id,

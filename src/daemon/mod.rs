@@ -1,2 +1,26 @@
 //! The composition root: joins the parts and runs them.
+//!
+//! Everything that is decided once a process stands here: where files are, what the configuration
+//! says, in which order the parts start and end. What the parts do is theirs.
 #![forbid(unsafe_code)]
+
+mod accounts;
+pub mod background;
+pub mod compose;
+pub mod config;
+mod host;
+pub mod init;
+mod keys;
+pub mod lock;
+pub mod logging;
+mod metrics;
+mod notify;
+pub mod paths;
+pub mod restore;
+pub mod run;
+mod timers;
+pub mod trust;
+
+mod error;
+
+pub use error::DaemonError;

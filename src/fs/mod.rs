@@ -1,4 +1,40 @@
-//! The mounted tree.
+//! The mounted tree: a thin adapter for the kernel over plain calls, and the broker behind them.
+//!
+//! [`Tree`] says what each request means, [`mount()`] joins it to the kernel. Nothing here decides
+//! who may do what, and nothing that one caller was told is kept for another.
 #![forbid(unsafe_code)]
 
+mod attributes;
+mod by;
 pub mod control;
+mod directory;
+mod draft;
+mod errno;
+mod error;
+mod fuse;
+mod handle;
+mod inode;
+mod mount;
+mod node;
+mod numbered;
+mod quota;
+mod scratch;
+mod tree;
+mod views;
+mod workers;
+mod writer;
+mod xattr;
+
+use crate::model::Caller;
+
+pub use mount::{Mount, Options, mount};
+pub use scratch::is_scratch_name;
+pub use tree::{Parts, Tree};
+
+/// Tells who is behind a request. The daemon joins it to what it knows of processes.
+pub trait Identify: Send + Sync {
+    /// Returns the caller. `uid` and `gid` are the kernel's fsuid and fsgid; `tid` is a thread id,
+    /// or 0 for a caller outside our pid namespace. The thread waits for its answer meanwhile, so
+    /// its /proc entry is its own.
+    fn identify(&self, uid: u32, gid: u32, tid: u32) -> Caller;
+}

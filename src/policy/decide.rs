@@ -104,12 +104,17 @@ impl Policy {
     /// Tells whether some name below the directory could be allowed, from the policy's text
     /// alone. Rules by attributes do not count: see [`Policy::has_attribute_rules`].
     pub fn may_enter(&self, caller: &Caller, dir: &SecretName, context: &Context<'_>) -> bool {
-        !self.levels_below(caller, dir, context).is_empty()
+        !self.levels_below(caller, Some(dir), context).is_empty()
     }
 
-    /// Returns the levels that could be allowed on some name below the directory, from the
-    /// policy's text alone.
-    pub fn levels_below(&self, caller: &Caller, dir: &SecretName, context: &Context<'_>) -> Levels {
+    /// Returns the levels that could be allowed on some name below the directory (`None`: the
+    /// root), from the policy's text alone.
+    pub fn levels_below(
+        &self,
+        caller: &Caller,
+        dir: Option<&SecretName>,
+        context: &Context<'_>,
+    ) -> Levels {
         let mut allowed = self.default_level;
         let mut denied = Levels::NONE;
         for binding in self.bindings_of(caller.uid) {

@@ -71,13 +71,15 @@ impl Rule {
     }
 
     /// Tells whether some name below the directory could match by its name alone.
-    pub(super) fn may_match_below(&self, dir: &SecretName) -> bool {
-        !self.is_by_attributes() && self.names.iter().any(|n| n.may_match_below(dir))
+    pub(super) fn may_match_below(&self, dir: Option<&SecretName>) -> bool {
+        let below = |n: &Names| dir.is_none_or(|dir| n.may_match_below(dir));
+        !self.is_by_attributes() && self.names.iter().any(below)
     }
 
-    /// Tells whether every name below the directory matches.
-    pub(super) fn covers(&self, dir: &SecretName) -> bool {
-        !self.is_by_attributes() && self.names.iter().any(|n| n.covers(dir))
+    /// Tells whether every name below the directory (`None`: the root) matches.
+    pub(super) fn covers(&self, dir: Option<&SecretName>) -> bool {
+        let all = |n: &Names| dir.map_or(matches!(n.whole, Whole::Every), |dir| n.covers(dir));
+        !self.is_by_attributes() && self.names.iter().any(all)
     }
 
     pub(super) fn is_by_attributes(&self) -> bool {

@@ -1,0 +1,497 @@
+//! The grammar of the command line.
+//!
+//! No argument takes a value of a secret: other users can read argv. `tests` walks this tree and
+//! fails on any argument that is not known to take something else.
+
+use std::num::NonZeroU64;
+use std::os::fd::RawFd;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use clap_complete::engine::ArgValueCompleter;
+
+use super::client::complete_name;
+use crate::model::{SecretName, SecretType};
+
+/// A filesystem of secrets: reading a file decrypts it for a caller whom the policy allows, and
+/// records who read it.
+///
+/// Exit codes: 0 done, 1 failed, 2 usage, 3 secret not found, 4 secret already exists, 5 not
+/// authorized, 6 encryption, 7 decryption or sealed, 8 rotation or changed meanwhile, 9 injection,
+/// 10 scanning, 11 no connection to a daemon or backend, 12 configuration.
+#[derive(Debug, Parser)]
+#[command(name = "secretfs", version, propagate_version = false, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Global {
+    /// Answers in JSON; a failure too, with an error.kind.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// The mount to talk to, where there are several (also SECRETFS_MOUNT).
+    #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub mount: Option<PathBuf>,
+    /// The configuration file (also SECRETFS_CONFIG).
+    #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub config: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Makes a store on first use and mounts it in the background: the two-minute start.
+    Up(Up),
+    /// Makes a store, its key, configuration and policy, and mounts nothing.
+    Init(Init),
+    /// Mounts the store.
+    Mount(MountArgs),
+    /// Unmounts; the directory stays behind, closed, so that nobody writes plaintext into it.
+    Umount(Umount),
+    /// Shows how the daemon is.
+    Status,
+    /// Stores a value: from standard input, a file, a prompt on a terminal, or a generator.
+    Put(Put),
+    /// Writes a value to standard output, byte by byte as it was stored.
+    Get(Get),
+    /// Lists secrets.
+    Ls(Ls),
+    /// Shows everything about a secret but its value.
+    Show(Named),
+    /// Lists the versions of a secret.
+    History(Named),
+    /// Moves a secret to the trash.
+    Rm(Named),
+    /// Brings a secret back from the trash.
+    Restore(Restore),
+    /// Destroys a secret in the trash for good; without a name, lists the trash.
+    Destroy(Destroy),
+    /// Renames a secret with its history; onto an existing one, makes a new version of that.
+    Mv(Mv),
+    /// Opens a value in $EDITOR, in memory, and stores what comes out.
+    Edit(Edit),
+    /// Shows who did what, from the audit log.
+    Log(Log),
+    /// Verifies the audit log, or shows where it ends.
+    #[command(subcommand)]
+    Audit(Audit),
+    /// Checks, tests, explains and shows policies.
+    #[command(subcommand)]
+    Policy(Policy),
+    /// Shows and rotates the store's keys.
+    #[command(subcommand)]
+    Key(Key),
+    /// Makes and restores encrypted backups of the store.
+    #[command(subcommand)]
+    Backup(Backup),
+    /// Checks every record and value in the store.
+    Verify,
+    /// Says what you may do with a secret, and which rule says so.
+    Explain(Named),
+    /// Looks for what is wrong here and says what to do.
+    Doctor(System),
+    /// Frees callers that hang in the mount by cutting its connection; the mount is dead afterwards.
+    Abort,
+    /// Shows as whom the daemon sees you.
+    Whoami,
+    /// Forgets the keys at once: every read fails until `unseal`.
+    Seal,
+    /// Brings the keys back.
+    Unseal(Unseal),
+    /// Prints the completion script of a shell; it completes names of secrets too.
+    Completions(Completions),
+    /// Writes the manual pages into a directory.
+    Man(Man),
+    /// The helper process that the daemon starts for itself.
+    #[command(hide = true)]
+    Observer,
+}
+
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct System {
+    /// Uses the system's configuration and paths instead of your own.
+    #[arg(long)]
+    pub system: bool,
+}
+
+/// Where a passphrase comes from.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct PassphraseFrom {
+    /// Reads the passphrase from this open descriptor instead of asking for it.
+    #[arg(long, value_name = "FD")]
+    pub passphrase_fd: Option<RawFd>,
+}
+
+/// Where the root key of a new store comes from.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct KeyFrom {
+    /// Keeps the root key in this file (the default, in the configuration's directory).
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["passphrase", "credential"])]
+    pub key_file: Option<PathBuf>,
+    /// Derives the root key's wrapping from a passphrase.
+    #[arg(long, conflicts_with = "credential")]
+    pub passphrase: bool,
+    /// Takes the root key from a systemd credential of this name.
+    #[arg(long, value_name = "CREDENTIAL_NAME")]
+    pub credential: Option<String>,
+    #[command(flatten)]
+    pub from: PassphraseFrom,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Up {
+    /// Where to mount; ~/secrets (with --system /secrets) unless configured otherwise.
+    #[arg(value_name = "MOUNTPOINT", value_hint = ValueHint::DirPath)]
+    pub mountpoint: Option<PathBuf>,
+    #[command(flatten)]
+    pub system: System,
+    /// Stays in the foreground and logs to standard error.
+    #[arg(long)]
+    pub foreground: bool,
+    /// An admin of a new store, besides or instead of you; may be given again.
+    #[arg(long = "admin", value_name = "UID|USER")]
+    pub admins: Vec<String>,
+    #[command(flatten)]
+    pub key: KeyFrom,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Init {
+    #[command(flatten)]
+    pub system: System,
+    /// An admin; you (under sudo, the person behind it too) if none is named. May be given again.
+    #[arg(long = "admin", value_name = "UID|USER")]
+    pub admins: Vec<String>,
+    #[command(flatten)]
+    pub key: KeyFrom,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct MountArgs {
+    /// Where to mount, if not where the configuration says.
+    #[arg(value_name = "MOUNTPOINT", value_hint = ValueHint::DirPath)]
+    pub mountpoint: Option<PathBuf>,
+    #[command(flatten)]
+    pub system: System,
+    /// Stays in the foreground and logs to standard error.
+    #[arg(long)]
+    pub foreground: bool,
+    /// Serves a store that is older than its audit log says: one that you have put back on purpose.
+    #[arg(long)]
+    pub accept_rollback: bool,
+    #[command(flatten)]
+    pub from: PassphraseFrom,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Umount {
+    /// What to unmount, if not the only one.
+    #[arg(value_name = "MOUNTPOINT", value_hint = ValueHint::DirPath)]
+    pub mountpoint: Option<PathBuf>,
+    /// Takes it out of the tree even while files in it are open.
+    #[arg(long)]
+    pub lazy: bool,
+    /// Removes the directory too, with its protection.
+    #[arg(long)]
+    pub rmdir: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Named {
+    /// The name of a secret.
+    #[arg(value_name = "NAME", add = ArgValueCompleter::new(complete_name))]
+    pub name: SecretName,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Put {
+    /// The name of the secret.
+    #[arg(value_name = "NAME", add = ArgValueCompleter::new(complete_name))]
+    pub name: SecretName,
+    /// Reads the value from a file instead of standard input.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "generate")]
+    pub file: Option<PathBuf>,
+    /// Makes up a random value of LEN characters out of A-Z a-z 0-9 - _ (6 bits each).
+    #[arg(long, value_name = "LEN", num_args = 0..=1, default_missing_value = "32", require_equals = true, value_parser = clap::value_parser!(u32).range(8..=65_536))]
+    pub generate: Option<u32>,
+    #[command(flatten)]
+    pub attributes: Attributes,
+    /// Fails unless version N is the current one.
+    #[arg(long, value_name = "N", conflicts_with = "create")]
+    pub expect: Option<NonZeroU64>,
+    /// Fails if the secret exists.
+    #[arg(long)]
+    pub create: bool,
+    /// Stores a value of no bytes.
+    #[arg(long)]
+    pub allow_empty: bool,
+}
+
+/// What is known of a secret beside its value.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct Attributes {
+    /// What kind of secret it is.
+    #[arg(long = "type", value_name = "TYPE", value_parser = parse_type)]
+    pub secret_type: Option<SecretType>,
+    /// What it is for. Not encrypted towards those who may know of the secret.
+    #[arg(long, value_name = "TEXT")]
+    pub description: Option<String>,
+    /// The service it belongs to.
+    #[arg(long, value_name = "SERVICE")]
+    pub service: Option<String>,
+    /// The environment it belongs to, such as prod.
+    #[arg(long, value_name = "ENVIRONMENT")]
+    pub environment: Option<String>,
+    /// A tag; may be given again.
+    #[arg(long = "tag", value_name = "TAG")]
+    pub tags: Vec<String>,
+    /// When it ends: 2027-01-31, 2027-01-31T12:00:00Z, or 90d from now.
+    #[arg(long, value_name = "WHEN")]
+    pub expires: Option<String>,
+}
+
+fn parse_type(text: &str) -> Result<SecretType, String> {
+    text.parse()
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Get {
+    /// The name of the secret.
+    #[arg(value_name = "NAME", add = ArgValueCompleter::new(complete_name))]
+    pub name: SecretName,
+    /// Reads this version instead of the current one.
+    #[arg(long, value_name = "N", conflicts_with = "previous")]
+    pub version: Option<NonZeroU64>,
+    /// Reads the version before the current one.
+    #[arg(long)]
+    pub previous: bool,
+    /// Writes a binary value even to a terminal.
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Ls {
+    /// The directory to list; the whole tree's root if none is named.
+    #[arg(value_name = "DIR", add = ArgValueCompleter::new(complete_name))]
+    pub directory: Option<SecretName>,
+    /// Shows type, version, size and dates.
+    #[arg(short, long)]
+    pub long: bool,
+    /// Goes down into directories.
+    #[arg(short = 'R', long)]
+    pub recursive: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Restore {
+    /// The name that the secret had, or its entry in the trash.
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// Restores it under another name.
+    #[arg(long, value_name = "NEW_NAME")]
+    pub to: Option<SecretName>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Destroy {
+    /// The name that the secret had, or its entry in the trash.
+    #[arg(value_name = "NAME")]
+    pub name: Option<String>,
+    /// Does not ask.
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Mv {
+    /// The secret to rename.
+    #[arg(value_name = "FROM", add = ArgValueCompleter::new(complete_name))]
+    pub from: SecretName,
+    /// Its new name.
+    #[arg(value_name = "TO")]
+    pub to: SecretName,
+    /// Fails if there is a secret of that name.
+    #[arg(short, long)]
+    pub no_clobber: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Edit {
+    /// The name of the secret.
+    #[arg(value_name = "NAME", add = ArgValueCompleter::new(complete_name))]
+    pub name: SecretName,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Log {
+    /// Only what concerns this secret, or the secrets below this directory.
+    #[arg(value_name = "NAME", add = ArgValueCompleter::new(complete_name))]
+    pub name: Option<SecretName>,
+    /// Only the newest N lines that fit; 0 shows all.
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    pub limit: usize,
+    /// Only this user id.
+    #[arg(long, value_name = "UID")]
+    pub uid: Option<u32>,
+    /// Only programs at this path.
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
+    pub exe: Option<String>,
+    /// Only this systemd unit, by its full path or its name.
+    #[arg(long, value_name = "UNIT")]
+    pub unit: Option<String>,
+    /// Only this outcome, such as allowed, denied or failed.
+    #[arg(long, value_name = "OUTCOME")]
+    pub outcome: Option<String>,
+    /// Only this action, such as read, write or control.
+    #[arg(long, value_name = "ACTION")]
+    pub action: Option<String>,
+    /// Only from then on: a date, a time, or 2h ago.
+    #[arg(long, value_name = "WHEN")]
+    pub since: Option<String>,
+    /// Only up to then.
+    #[arg(long, value_name = "WHEN")]
+    pub until: Option<String>,
+    /// Goes on with lines as they are written.
+    #[arg(short, long)]
+    pub follow: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Audit {
+    /// Verifies the whole chain.
+    Verify,
+    /// Shows the last line's number and code, to be kept elsewhere.
+    Head,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Policy {
+    /// Says whether a policy file is well formed, and where it is not.
+    Check(PolicyFile),
+    /// Runs the expectations written in a policy file.
+    Test(PolicyFile),
+    /// Says who may do what with a name, and which rule says so.
+    Explain(PolicyExplain),
+    /// Shows the policy in force; for admins.
+    Show,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct PolicyFile {
+    /// The policy file.
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub file: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct PolicyExplain {
+    /// A name, of an existing secret or not.
+    #[arg(value_name = "NAME", add = ArgValueCompleter::new(complete_name))]
+    pub name: SecretName,
+    /// For this user instead of yourself; for admins.
+    #[arg(long, value_name = "UID")]
+    pub uid: Option<u32>,
+    /// With this group instead of the user's own one.
+    #[arg(long, value_name = "GID", requires = "uid")]
+    pub gid: Option<u32>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Key {
+    /// Shows key sources and epochs.
+    Status,
+    /// Starts a new epoch and re-wraps every value's key in the background.
+    RotateEpoch,
+    /// Makes a new root key for the same key source.
+    RotateRoot(PassphraseFrom),
+    /// Makes a new root key for another key source.
+    ChangeSource(ChangeSource),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ChangeSource {
+    /// The kind of the new source.
+    #[arg(value_name = "SOURCE", value_enum)]
+    pub source: KeySourceKind,
+    /// The new key's file, for the source `file`.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, required_if_eq("source", "file"))]
+    pub file: Option<PathBuf>,
+    /// The credential's name, for the source `credential`.
+    #[arg(long, value_name = "CREDENTIAL_NAME", required_if_eq("source", "credential"))]
+    pub credential: Option<String>,
+    #[command(flatten)]
+    pub from: PassphraseFrom,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum KeySourceKind {
+    Credential,
+    File,
+    Passphrase,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Backup {
+    /// Writes an encrypted backup of the whole store into a new file.
+    Create(BackupFile),
+    /// Replaces everything in the store by a backup of the same store.
+    Restore(BackupRestore),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct BackupFile {
+    /// The backup's file.
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub file: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct BackupRestore {
+    /// The backup's file.
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub file: PathBuf,
+    /// Does not ask.
+    #[arg(long)]
+    pub force: bool,
+    #[command(flatten)]
+    pub system: System,
+    #[command(flatten)]
+    pub from: PassphraseFrom,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Unseal {
+    /// Gives a passphrase, asked for on the terminal.
+    #[arg(long)]
+    pub passphrase: bool,
+    #[command(flatten)]
+    pub from: PassphraseFrom,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Completions {
+    /// The shell.
+    #[arg(value_name = "SHELL", value_enum)]
+    pub shell: Shell,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum Shell {
+    Bash,
+    Elvish,
+    Fish,
+    Powershell,
+    Zsh,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Man {
+    /// An existing directory for the pages, such as /usr/local/share/man/man1.
+    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub directory: PathBuf,
+}

@@ -1,0 +1,130 @@
+//! One file a command; here, which is which.
+
+use std::process::ExitCode;
+
+use super::Context;
+use super::args::{Cli, Command};
+use super::client::Client;
+use super::error::{Failure, Kind};
+use crate::daemon::compose;
+use crate::daemon::config::{Absolute, Config, KeyLayer, Layer, Sources};
+use crate::daemon::paths::Mode;
+
+mod abort;
+mod audit;
+mod backup;
+mod completions;
+mod destroy;
+mod doctor;
+mod edit;
+mod explain;
+mod get;
+mod history;
+mod init;
+mod key;
+mod log;
+mod ls;
+mod man;
+mod mount;
+mod mv;
+mod policy;
+mod put;
+mod restore;
+mod rm;
+mod seal;
+mod show;
+mod status;
+mod umount;
+mod unseal;
+mod up;
+mod verify;
+mod whoami;
+
+type Done = Result<(), Failure>;
+
+/// Runs a command. Commands that find something wrong end with their own code, not with a failure.
+pub(super) fn run(context: &Context, command: Command) -> Result<ExitCode, Failure> {
+    let done = match command {
+        Command::Abort => abort::run(context),
+        Command::Audit(args) => return audit::run(context, &args),
+        Command::Backup(args) => backup::run(context, &args),
+        Command::Completions(args) => completions::run(context, &args),
+        Command::Destroy(args) => destroy::run(context, &args),
+        Command::Doctor(args) => return doctor::run(context, &args),
+        Command::Edit(args) => edit::run(context, &args),
+        Command::Explain(args) => explain::run(context, &args),
+        Command::Get(args) => get::run(context, &args),
+        Command::History(args) => history::run(context, &args),
+        Command::Init(args) => init::run(context, &args),
+        Command::Key(args) => key::run(context, &args),
+        Command::Log(args) => log::run(context, &args),
+        Command::Ls(args) => ls::run(context, &args),
+        Command::Man(args) => man::run(context, &args),
+        Command::Mount(args) => mount::run(context, &args),
+        Command::Mv(args) => mv::run(context, &args),
+        Command::Observer => observer(),
+        Command::Policy(args) => return policy::run(context, &args),
+        Command::Put(args) => put::run(context, &args),
+        Command::Restore(args) => restore::run(context, &args),
+        Command::Rm(args) => rm::run(context, &args),
+        Command::Seal => seal::run(context),
+        Command::Show(args) => show::run(context, &args),
+        Command::Status => status::run(context),
+        Command::Umount(args) => umount::run(context, &args),
+        Command::Unseal(args) => unseal::run(context, &args),
+        Command::Up(args) => up::run(context, &args),
+        Command::Verify => return verify::run(context),
+        Command::Whoami => whoami::run(context),
+    };
+    done.map(|()| ExitCode::SUCCESS)
+}
+
+impl Context {
+    /// Finds the running daemon's mount.
+    fn client(&self) -> Result<Client, Failure> {
+        Client::find(self.args.mount.as_deref(), &self.environment)
+    }
+
+    /// Loads the configuration as the daemon would have it, with flags over it.
+    fn config(&self, system: bool, flags: Layer) -> Result<(Sources, Config), Failure> {
+        let mode = Mode::choose(system, nix::unistd::geteuid().is_root());
+        let file = self.args.config.as_deref().map(absolute).transpose()?;
+        let sources = Sources { mode, file, environment: self.environment.clone(), flags };
+        let config = sources.load().map_err(crate::daemon::DaemonError::from)?;
+        config.warnings.iter().for_each(|warning| self.out.note(warning));
+        Ok((sources, config))
+    }
+}
+
+fn observer() -> Done {
+    compose::serve_observer()
+        .map_err(|err| Failure::new(Kind::BackendConnection, "the observer", err.to_string()))
+}
+
+/// Makes a path absolute: a daemon has another working directory.
+fn absolute(path: &std::path::Path) -> Result<std::path::PathBuf, Failure> {
+    std::path::absolute(path)
+        .map_err(|err| Failure::new(Kind::Config, path.display().to_string(), err.to_string()))
+}
+
+/// Returns the layer that a mountpoint and a key source on the command line make.
+fn layer(
+    mountpoint: Option<&std::path::Path>,
+    key: &super::args::KeyFrom,
+) -> Result<Layer, Failure> {
+    let path = |path: Option<&std::path::Path>| {
+        path.map(absolute).transpose().map(|path| path.map(Absolute))
+    };
+    let passphrase = key.passphrase || key.from.passphrase_fd.is_some();
+    Ok(Layer {
+        mountpoint: path(mountpoint)?,
+        key: KeyLayer::named(passphrase, path(key.key_file.as_deref())?, key.credential.clone())
+            .map_err(|why| Failure::new(Kind::Config, "--credential", why))?,
+        ..Layer::default()
+    })
+}
+
+/// Returns the grammar, for completions and manual pages.
+fn grammar() -> clap::Command {
+    <Cli as clap::CommandFactory>::command()
+}

@@ -1,0 +1,81 @@
+//! `backup`: the whole store, encrypted, into a file and back.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use serde_json::json;
+
+use super::Done;
+use super::destroy::confirm;
+use super::mount::{passphrase, read_descriptor};
+use crate::cli::Context;
+use crate::cli::args::{Backup, BackupRestore};
+use crate::cli::client::{Client, close};
+use crate::cli::error::{Failure, Kind};
+use crate::daemon::config::Layer;
+use crate::daemon::restore;
+use crate::daemon::run::FS_TYPE;
+use crate::system::mounts;
+
+pub(super) fn run(context: &Context, args: &Backup) -> Done {
+    match args {
+        Backup::Create(args) => create(context, &args.file),
+        Backup::Restore(args) => bring_back(context, args),
+    }
+}
+
+fn create(context: &Context, path: &Path) -> Done {
+    let client = context.client()?;
+    let shown = path.display().to_string();
+    let fail = |err: io::Error| Failure::new(Kind::Config, shown.clone(), err.to_string());
+    let mut from = File::open(client.path(".control/backup"))
+        .map_err(|err| Failure::from_errno("backup", &err))?;
+    let mut to =
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(fail)?;
+    let copied = io::copy(&mut from, &mut to).and_then(|bytes| to.sync_all().map(|()| bytes));
+    let bytes = copied.map_err(|err| {
+        // Half a backup must not be taken for one.
+        drop(std::fs::remove_file(path));
+        Failure::from_errno("backup", &err)
+    })?;
+    let document = json!({ "file": shown, "bytes": bytes });
+    context
+        .out
+        .done(format_args!("{shown}: {bytes} bytes, encrypted with the store's key"), &document)
+}
+
+fn bring_back(context: &Context, args: &BackupRestore) -> Done {
+    let shown = args.file.display().to_string();
+    let backup = File::open(&args.file)
+        .map_err(|err| Failure::new(Kind::Config, shown.clone(), err.to_string()))?;
+    if !args.force {
+        confirm(context, &format!("Replace everything in the store by {shown}?"))?;
+    }
+    let none_is_mounted = context.args.mount.is_none()
+        && mounts().is_ok_and(|table| table.iter().all(|mount| mount.fs_type != FS_TYPE));
+    if none_is_mounted {
+        offline(context, args, backup)?;
+    } else {
+        online(&context.client()?, backup)?;
+    }
+    context.out.done(format_args!("restored from {shown}"), &json!({ "restored": shown }))
+}
+
+fn online(client: &Client, mut backup: File) -> Done {
+    let fail = |err: io::Error| Failure::from_errno("restore", &err);
+    let mut to =
+        OpenOptions::new().write(true).open(client.path(".control/restore")).map_err(fail)?;
+    io::copy(&mut backup, &mut to).map_err(fail)?;
+    to.flush().map_err(fail)?;
+    // The verdict is close(2)'s.
+    close(to).map_err(fail)
+}
+
+/// Without a daemon: the store is ours for that time, by the lock that a daemon would hold.
+fn offline(context: &Context, args: &BackupRestore, mut backup: File) -> Done {
+    let (_, config) = context.config(args.system.system, Layer::default())?;
+    let phrase = read_descriptor(passphrase(&config.key, &args.from))?;
+    Ok(restore::offline(&config, &phrase, &mut backup)?)
+}

@@ -1,0 +1,45 @@
+//! `completions`: the script with which a shell asks this program what may come next.
+
+use clap_complete::env::Shells;
+
+use super::{Done, grammar};
+use crate::cli::Context;
+use crate::cli::args::{Completions, Shell};
+use crate::cli::error::{Failure, Kind};
+
+pub(super) fn run(context: &Context, args: &Completions) -> Done {
+    context.out.bytes(&script(args.shell)?)
+}
+
+fn script(shell: Shell) -> Result<Vec<u8>, Failure> {
+    let word = match shell {
+        Shell::Bash => "bash",
+        Shell::Elvish => "elvish",
+        Shell::Fish => "fish",
+        Shell::Powershell => "powershell",
+        Shell::Zsh => "zsh",
+    };
+    let failed = |why: &str| Failure::new(Kind::Config, word, why);
+    let grammar = grammar();
+    let name = grammar.get_name();
+    let shells = Shells::builtins();
+    let completer = shells.completer(word).ok_or_else(|| failed("this shell is not known"))?;
+    let mut script = Vec::new();
+    completer
+        .write_registration("COMPLETE", name, name, name, &mut script)
+        .map_err(|err| failed(&err.to_string()))?;
+    Ok(script)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_shell_has_a_script_that_asks_this_program() {
+        for shell in [Shell::Bash, Shell::Elvish, Shell::Fish, Shell::Powershell, Shell::Zsh] {
+            let script = String::from_utf8(script(shell).unwrap()).unwrap();
+            assert!(script.contains("COMPLETE") && script.contains("secretfs"), "{shell:?}");
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! `log`: who did what, out of the audit log.
+//!
+//! The log is one file that grows, so it is read as one and filtered here; the daemon records that
+//! it was opened. It shows whatever callers chose (names, programs), escaped by the printer.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::Done;
+use crate::cli::Context;
+use crate::cli::args::Log;
+use crate::cli::error::{Failure, Kind};
+use crate::cli::out::{Out, text_of};
+use crate::cli::table::short_time;
+use crate::cli::when::{self, Direction};
+use crate::daemon::compose;
+use crate::model::{Clock, SecretName, Timestamp};
+
+const COLUMNS: [&str; 8] =
+    ["time", "user", "action", "outcome", "secret", "version", "program", "rule"];
+
+pub(super) fn run(context: &Context, args: &Log) -> Done {
+    let filter = Filter::new(args, compose::clock().as_ref())?;
+    let client = context.client()?;
+    let file = File::open(client.path(".control/audit/log")).map_err(|err| {
+        Failure::from_errno("the audit log", &err).hint("it is for admins; others have `events`")
+    })?;
+    let mut lines = Lines(BufReader::new(file));
+    let mut kept = VecDeque::new();
+    while let Some(line) = lines.next()? {
+        if let Some(event) = filter.admit(&line) {
+            kept.push_back(event);
+            if args.limit > 0 && kept.len() > args.limit {
+                kept.pop_front();
+            }
+        }
+    }
+    show(&context.out, kept.make_contiguous())?;
+    if !args.follow {
+        return Ok(());
+    }
+    loop {
+        match lines.next()? {
+            Some(line) => show(&context.out, filter.admit(&line).as_slice())?,
+            // The file tells of no growth by itself; a fifth of a second is at once for a person.
+            None => thread::sleep(Duration::from_millis(200)),
+        }
+    }
+}
+
+/// The lines of a file that may grow: a last line without its end waits for the rest.
+struct Lines<R>(BufReader<R>);
+
+impl<R: io::Read> Lines<R> {
+    fn next(&mut self) -> Result<Option<String>, Failure> {
+        let mut line = Vec::new();
+        loop {
+            let read = self.0.read_until(b'\n', &mut line);
+            let read = read.map_err(|err| Failure::from_errno("the audit log", &err))?;
+            match (read, line.ends_with(b"\n")) {
+                (0, _) if line.is_empty() => return Ok(None),
+                (_, true) => return Ok(Some(String::from_utf8_lossy(&line).trim().to_owned())),
+                // The daemon writes whole lines, so the rest is there the moment we look again.
+                (_, false) => thread::sleep(Duration::from_millis(10)),
+            }
+        }
+    }
+}
+
+/// What is asked for.
+#[derive(Debug, Default)]
+struct Filter {
+    name: Option<SecretName>,
+    uid: Option<u32>,
+    since: Option<Timestamp>,
+    until: Option<Timestamp>,
+    /// Members that must have exactly this text.
+    exact: Vec<(&'static str, String)>,
+    unit: Option<String>,
+}
+
+impl Filter {
+    fn new(args: &Log, clock: &dyn Clock) -> Result<Self, Failure> {
+        let time = |option: &'static str, text: &Option<String>| {
+            let parsed = text.as_ref().map(|text| when::parse(text, clock.now(), Direction::Ago));
+            parsed.transpose().map_err(|why| Failure::new(Kind::Config, option, why))
+        };
+        let exact = [
+            ("exe", args.exe.clone()),
+            ("outcome", args.outcome.clone()),
+            ("action", args.action.clone()),
+        ];
+        Ok(Self {
+            name: args.name.clone(),
+            uid: args.uid,
+            since: time("--since", &args.since)?,
+            until: time("--until", &args.until)?,
+            exact: exact.into_iter().filter_map(|(key, text)| Some((key, text?))).collect(),
+            unit: args.unit.clone(),
+        })
+    }
+
+    /// Returns the event of a line, if it is one and is asked for.
+    fn admit(&self, line: &str) -> Option<Value> {
+        let event: Value = serde_json::from_str(line).ok()?;
+        self.fits(&event).then_some(event)
+    }
+
+    fn fits(&self, event: &Value) -> bool {
+        let text = |key: &str| event.get(key).and_then(Value::as_str);
+        let uid = event.get("uid").and_then(Value::as_u64);
+        let time = text("time").and_then(|time| time.parse::<Timestamp>().ok());
+        let secret = text("secret").and_then(|name| name.parse::<SecretName>().ok());
+        // What an event does not say, no filter on it lets through.
+        let fits = |wanted: Option<bool>| wanted.unwrap_or(true);
+        let within = |edge: Option<Timestamp>, holds: fn(Timestamp, Timestamp) -> bool| {
+            edge.map(|edge| time.is_some_and(|time| holds(time, edge)))
+        };
+        fits(self.name.as_ref().map(|wanted| {
+            secret.is_some_and(|secret| secret == *wanted || secret.is_below(wanted))
+        })) && fits(self.uid.map(|wanted| uid == Some(wanted.into())))
+            && fits(within(self.since, |time, since| time >= since))
+            && fits(within(self.until, |time, until| time <= until))
+            && self.exact.iter().all(|(key, wanted)| text(key) == Some(wanted))
+            && fits(self.unit.as_ref().map(|wanted| {
+                text("unit").is_some_and(|unit| {
+                    unit == wanted || unit.rsplit('/').next() == Some(wanted.as_str())
+                })
+            }))
+    }
+}
+
+fn show(out: &Out, events: &[Value]) -> Done {
+    events.iter().try_for_each(|event| out.json(event))?;
+    let rows: Vec<Vec<String>> = events.iter().map(row).collect();
+    out.table(&COLUMNS, &rows)
+}
+
+fn row(event: &Value) -> Vec<String> {
+    let text = |key: &str| event.get(key).map(text_of).unwrap_or_default();
+    let first = |keys: [&str; 2]| {
+        keys.into_iter().map(text).find(|text| !text.is_empty()).unwrap_or_default()
+    };
+    vec![
+        short_time(&text("time")),
+        first(["user", "uid"]),
+        text("action"),
+        text("outcome"),
+        text("secret"),
+        text("version"),
+        first(["exe", "comm"]),
+        first(["rule", "reason"]),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn event() -> Value {
+        json!({
+            "seq": 1, "time": "2026-11-24T12:00:00.5Z", "action": "read", "outcome": "allowed",
+            "secret": "prod/db/password", "version": 3, "uid": 1000, "exe": "/usr/bin/cat",
+            "unit": "system.slice/nginx.service", "rule": null,
+        })
+    }
+
+    #[test]
+    fn each_filter_lets_its_own_through_and_nothing_else() {
+        let cases: [(Filter, bool); 10] = [
+            (Filter::default(), true),
+            (Filter { name: "prod/db".parse().ok(), ..Filter::default() }, true),
+            (Filter { name: "prod/d".parse().ok(), ..Filter::default() }, false),
+            (Filter { uid: Some(1000), ..Filter::default() }, true),
+            (Filter { uid: Some(0), ..Filter::default() }, false),
+            (Filter { since: "2026-11-24T12:00:01Z".parse().ok(), ..Filter::default() }, false),
+            (Filter { until: "2026-11-24T12:00:01Z".parse().ok(), ..Filter::default() }, true),
+            (Filter { exact: vec![("outcome", "denied".into())], ..Filter::default() }, false),
+            (Filter { unit: Some("nginx.service".into()), ..Filter::default() }, true),
+            (Filter { unit: Some("inx.service".into()), ..Filter::default() }, false),
+        ];
+        for (filter, expected) in cases {
+            assert_eq!(filter.fits(&event()), expected, "{filter:?}");
+        }
+    }
+
+    #[test]
+    fn an_event_that_does_not_say_is_not_let_through_by_a_filter_on_it() {
+        let bare = json!({ "seq": 1 });
+        assert!(Filter::default().fits(&bare));
+        assert!(!Filter { uid: Some(0), ..Filter::default() }.fits(&bare));
+        assert!(!Filter { since: Some(Timestamp::MIN), ..Filter::default() }.fits(&bare));
+    }
+
+    #[test]
+    fn lines_are_whole_and_what_is_no_event_is_left_out() {
+        let text = format!("not json\n{}\n", event());
+        let mut lines = Lines(BufReader::new(text.as_bytes()));
+        let mut admitted = 0;
+        while let Some(line) = lines.next().unwrap() {
+            admitted += usize::from(Filter::default().admit(&line).is_some());
+        }
+        assert_eq!(admitted, 1);
+    }
+
+    #[test]
+    fn a_row_prefers_names_to_numbers() {
+        assert_eq!(row(&event())[..3], ["2026-11-24T12:00:00Z", "1000", "read"]);
+    }
+}

@@ -1,0 +1,52 @@
+//! `umount`: ends a mount, and with it its daemon.
+
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use super::{Done, absolute};
+use crate::cli::Context;
+use crate::cli::args::Umount;
+use crate::cli::error::{Failure, Kind};
+use crate::daemon::run::FS_TYPE;
+use crate::system::{Unmount, mounts, remove_mountpoint, topmost, unmount};
+
+pub(super) fn run(context: &Context, args: &Umount) -> Done {
+    let path = path(context, args)?;
+    let shown = path.display().to_string();
+    let fail = |why: String| Failure::new(Kind::BackendConnection, shown.clone(), why);
+    let table = mounts().map_err(|err| fail(err.to_string()))?;
+    // A dead mount is unmounted too, so its root is not opened here.
+    if topmost(&table, &path).is_none_or(|found| found.fs_type != FS_TYPE) {
+        return Err(fail("no secretfs is mounted there".into()));
+    }
+    let how = if args.lazy { Unmount::Detach } else { Unmount::IfUnused };
+    unmount(&path, how).map_err(|err| {
+        let busy = err.kind() == std::io::ErrorKind::ResourceBusy;
+        let hint = if busy { "close the files that are open in it, or use --lazy" } else { "" };
+        fail(err.to_string()).hint(hint)
+    })?;
+    if args.rmdir {
+        remove_mountpoint(&path).map_err(|err| fail(err.to_string()))?;
+    }
+    context.out.done(format_args!("unmounted {shown}"), &json!({ "unmounted": shown }))
+}
+
+fn path(context: &Context, args: &Umount) -> Result<PathBuf, Failure> {
+    match args.mountpoint.as_deref().or(context.args.mount.as_deref()) {
+        // Not canonicalize: that would ask the daemon, which may be dead.
+        Some(named) => absolute(named),
+        None => match context.client() {
+            Ok(client) => Ok(client.mount.mountpoint),
+            Err(failure) => only_mount().ok_or(failure),
+        },
+    }
+}
+
+/// Returns the only mount there is, dead or alive.
+fn only_mount() -> Option<PathBuf> {
+    let table = mounts().ok()?;
+    let mut ours = table.into_iter().filter(|mount| mount.fs_type == FS_TYPE);
+    let only = ours.next()?;
+    ours.next().is_none().then_some(only.mountpoint)
+}

@@ -1,0 +1,256 @@
+//! Where the parts are joined: each function is the one call on the part that does the work.
+//!
+//! The rest of the daemon and the command line know the parts through this file alone, so that the
+//! parts can change their constructors without anybody else noticing.
+
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use super::DaemonError;
+use super::accounts::{HostAccounts, local_names};
+use super::config::{Config, Durability, IoMode, KeyConfig};
+use super::init::PassphraseInput;
+use super::keys::{self, UnlockError};
+use super::timers::Task;
+use crate::audit;
+use crate::broker::{Broker, BrokerError, LogSettings, Parts as BrokerParts};
+use crate::crypto::RootKey;
+use crate::fs::{self, control::Host};
+use crate::identity::{self, Callers, Observer};
+use crate::model::{Caller, Clock, Gid, StoreId, Uid};
+use crate::policy::{self, ExpectationResult, Policy, PolicyError};
+use crate::store::{RedbStore, Store, StoreError};
+use crate::system::{Channel, SystemClock};
+
+pub(super) use super::keys::new_slot;
+
+/// The opened store with everything that serves it.
+pub struct Parts {
+    pub broker: Broker,
+    store: Arc<dyn Store>,
+}
+
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Parts(..)")
+    }
+}
+
+impl Parts {
+    /// Asks a key source for the root key, for `unseal`.
+    pub fn unlock(
+        &self,
+        key: &KeyConfig,
+        passphrase: &PassphraseInput,
+    ) -> Result<RootKey, BrokerError> {
+        Ok(keys::unlock(&*self.store, key, passphrase)?)
+    }
+
+    /// Returns the work that comes round.
+    pub(super) fn housekeeping(&self) -> Vec<Task> {
+        let daily = |name, run: fn(&Broker) -> Result<(), BrokerError>| {
+            let broker = self.broker.clone();
+            let run = move || match run(&broker) {
+                // Nothing can be done without keys, and nothing is late because of it.
+                Ok(()) | Err(BrokerError::Sealed) => Ok(()),
+                Err(error) => Err(super::error::chain(&error)),
+            };
+            Task { name, every: DAY, run: Box::new(run) }
+        };
+        vec![
+            daily("audit retention", Broker::prune_audit),
+            daily("trash retention", |broker| broker.purge_trash().map(drop)),
+        ]
+    }
+}
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// Stands for "for ever" where a duration is needed; far from any overflow.
+const A_CENTURY: Duration = Duration::from_secs(36_525 * 24 * 3600);
+
+/// Makes the store's file with a new root key, its slot, and the first keyring. Nothing is at `path`.
+pub fn create_store(
+    path: &Path,
+    key: &KeyConfig,
+    passphrase: &PassphraseInput,
+) -> Result<StoreId, DaemonError> {
+    let store = RedbStore::create(path).map_err(BrokerError::from)?;
+    let mut id = None;
+    let mut slot = |store_id, root: &RootKey| {
+        id = Some(store_id);
+        new_slot(key, passphrase, store_id, root)
+    };
+    Broker::create(&store, &SystemClock, &mut slot)?;
+    id.ok_or_else(|| DaemonError::Key("no slot was made".into()))
+}
+
+/// What a start may do beyond the ordinary, because a person asked for it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Exceptions {
+    /// Serves a store that is older than its audit log says.
+    pub accept_rollback: bool,
+}
+
+/// Unlocks the key, opens store and audit log, and loads the index. Where a passphrase is needed and
+/// there is nobody to ask, the store is opened sealed.
+pub fn open(
+    config: &Config,
+    policy: Policy,
+    passphrase: &PassphraseInput,
+    exceptions: Exceptions,
+) -> Result<Parts, DaemonError> {
+    let store: Arc<dyn Store> =
+        Arc::new(RedbStore::open(&config.store()).map_err(|error| locked(config, error))?);
+    let parts = BrokerParts {
+        store: Arc::clone(&store),
+        policy,
+        clock: clock(),
+        limits: config.limits.clone(),
+        log: log_settings(config),
+        accept_rollback: exceptions.accept_rollback,
+    };
+    let broker = match keys::unlock(&*store, &config.key, passphrase) {
+        Ok(root) => Broker::open(parts, root)?,
+        Err(error) if error.nobody_to_ask() => {
+            tracing::warn!("there is nobody to ask for the passphrase: sealed until `unseal`");
+            Broker::open_sealed(parts)?
+        }
+        Err(UnlockError::Source(error)) => {
+            return Err(DaemonError::Key(super::error::chain(&error)));
+        }
+        Err(UnlockError::Store(error)) => return Err(BrokerError::from(error).into()),
+    };
+    Ok(Parts { broker, store })
+}
+
+fn locked(config: &Config, error: StoreError) -> DaemonError {
+    match error {
+        StoreError::Locked => super::lock::LockError::Held {
+            state_dir: config.state_dir.clone(),
+            holder: "a process that holds the store's file".into(),
+        }
+        .into(),
+        StoreError::Broken | StoreError::Damaged(_) | StoreError::Io(_) => {
+            BrokerError::from(error).into()
+        }
+    }
+}
+
+fn log_settings(config: &Config) -> LogSettings {
+    let options = audit::Options {
+        durability: match config.audit.durability {
+            Durability::Synced => audit::Durability::Synced,
+            Durability::Written => audit::Durability::Written,
+        },
+        retention: config.audit.retention.unwrap_or(A_CENTURY),
+        segment_bytes: config.audit.segment_bytes,
+        start: Some(serde_json::json!({ "version": env!("CARGO_PKG_VERSION") })),
+        ..audit::Options::default()
+    };
+    LogSettings { directory: config.audit_dir(), options, names: Arc::new(local_names()) }
+}
+
+/// Replaces the content of the store by a backup while nothing is mounted, on behalf of whoever runs
+/// this process.
+pub fn restore_offline(
+    config: &Config,
+    policy: Policy,
+    passphrase: &PassphraseInput,
+    backup: &mut dyn Read,
+) -> Result<(), DaemonError> {
+    let parts = open(config, policy, passphrase, Exceptions { accept_rollback: true })?;
+    let uid = Uid(nix::unistd::getuid().as_raw());
+    let caller = Caller::with_ids(uid, Gid(nix::unistd::getgid().as_raw()));
+    let outcome = parts.broker.restore_backup(&caller, backup);
+    parts.broker.close();
+    Ok(outcome?)
+}
+
+/// The thread that lives as long as the mount.
+#[derive(Debug)]
+pub struct Mounted(JoinHandle<()>);
+
+impl Mounted {
+    /// Waits for the session's threads, after the unmount.
+    pub fn join(self) {
+        if self.0.join().is_err() {
+            tracing::error!("the session's thread panicked");
+        }
+    }
+}
+
+/// Mounts the tree and serves it in threads of its own; `on_end` is called when the session has
+/// ended for whatever reason.
+pub fn mount(
+    config: &Config,
+    parts: &Parts,
+    observer: Observer,
+    host: Arc<dyn Host>,
+    on_end: Box<dyn FnOnce() + Send>,
+) -> io::Result<Mounted> {
+    let tree = fs::Tree::new(fs::Parts {
+        broker: parts.broker.clone(),
+        host,
+        clock: clock(),
+        cached: config.io == IoMode::Cached,
+    });
+    let identify = Arc::new(Identification {
+        callers: Callers::new(identity::Options::default(), Some(observer), clock()),
+        broker: parts.broker.clone(),
+    });
+    let options = fs::Options { mountpoint: config.mountpoint.clone(), threads: config.threads };
+    let mount = fs::mount(tree, identify, &options)?;
+    let waiter = thread::Builder::new().name("mount".into()).spawn(move || {
+        if let Err(error) = mount.wait() {
+            tracing::error!(%error, "the session ended with an error");
+        }
+        on_end();
+    })?;
+    Ok(Mounted(waiter))
+}
+
+/// Finds out about callers what the policy in force asks for.
+struct Identification {
+    callers: Callers,
+    broker: Broker,
+}
+
+impl fs::Identify for Identification {
+    fn identify(&self, uid: u32, gid: u32, tid: u32) -> Caller {
+        self.callers.identify(Uid(uid), Gid(gid), tid, self.broker.needs())
+    }
+}
+
+/// Starts the helper process that reads `/proc/<tid>/exe`, from this very program. Before any thread.
+pub fn start_observer() -> io::Result<Observer> {
+    Observer::spawn(&std::env::current_exe()?)
+}
+
+/// Is the observer: the hidden subcommand's whole life.
+pub fn serve_observer() -> io::Result<()> {
+    identity::observer::serve(Channel::inherited()?)
+}
+
+/// Parses a policy with the host's users and groups.
+pub fn parse_policy(text: &str) -> Result<Policy, PolicyError> {
+    Policy::parse(text, &HostAccounts)
+}
+
+/// Returns the policy of a new store.
+pub fn initial_policy(admins: &[Uid]) -> String {
+    policy::initial(admins)
+}
+
+/// Runs the expectations written beside a policy.
+pub fn policy_expectations(text: &str) -> Result<Vec<ExpectationResult>, PolicyError> {
+    Ok(parse_policy(text)?.run_expectations(clock().now()))
+}
+
+/// Returns the wall clock.
+pub fn clock() -> Arc<dyn Clock> {
+    Arc::new(SystemClock)
+}

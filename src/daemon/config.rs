@@ -1,0 +1,285 @@
+//! The configuration: built-in values, under the file, under the environment, under the flags.
+//!
+//! An unknown key or a value out of range is refused with its line and column and with what was
+//! expected: a typing error in a security setting must not become its default. This is the only file
+//! that reads the environment.
+
+mod environment;
+mod layer;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use environment::Environment;
+pub use layer::{Absolute, AuditLayer, Bounded, KeyLayer, Layer, LimitsLayer, LogLayer};
+
+use super::paths::{Mode, Places};
+use crate::broker::Limits;
+
+/// Everything that can be configured, complete and checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub mode: Mode,
+    /// The file that was read, or would have been if it were there.
+    pub file: PathBuf,
+    pub mountpoint: PathBuf,
+    pub state_dir: PathBuf,
+    pub policy: PathBuf,
+    pub key: KeyConfig,
+    pub audit: AuditConfig,
+    pub limits: Limits,
+    pub io: IoMode,
+    pub names: NamesMode,
+    pub log: LogConfig,
+    /// Threads that answer the kernel.
+    pub threads: usize,
+    /// The longest that a caller waits for anything.
+    pub deadline: Duration,
+    /// Things to tell the administrator that are no errors.
+    pub warnings: Vec<String>,
+}
+
+impl Config {
+    /// The store's file.
+    pub fn store(&self) -> PathBuf {
+        self.state_dir.join("store.redb")
+    }
+
+    /// The directory of the audit log.
+    pub fn audit_dir(&self) -> PathBuf {
+        self.state_dir.join("audit")
+    }
+}
+
+/// Where the root key comes from.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum KeyConfig {
+    /// A systemd credential of that name, found in `directory` (`$CREDENTIALS_DIRECTORY`).
+    Credential {
+        name: String,
+        directory: Option<PathBuf>,
+    },
+    File(PathBuf),
+    /// Asked for, or given by a descriptor or by `unseal`.
+    Passphrase,
+}
+
+impl KeyConfig {
+    /// Returns the word for it in the configuration.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Credential { .. } => "credential",
+            Self::File(_) => "file",
+            Self::Passphrase => "passphrase",
+        }
+    }
+}
+
+/// How the audit log is kept.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct AuditConfig {
+    pub durability: Durability,
+    pub segment_bytes: u64,
+    /// `None` keeps everything.
+    pub retention: Option<Duration>,
+}
+
+/// What an audit line has survived before the answer goes out.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// Written after fdatasync(2): survives a power cut.
+    Synced,
+    /// Written to the page cache: survives any death of the process; synced each second.
+    #[default]
+    Written,
+}
+
+/// How the kernel reads values.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IoMode {
+    /// Through the page cache, which is invalidated at release.
+    Cached,
+    /// Each read(2) is asked of the daemon.
+    #[default]
+    Direct,
+}
+
+/// As whose files secrets are presented.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NamesMode {
+    /// As the caller's own.
+    #[default]
+    Own,
+}
+
+/// Where the daemon's own log goes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct LogConfig {
+    pub target: LogTarget,
+    pub level: LogLevel,
+}
+
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogTarget {
+    /// The journal when standard error is connected to it, else standard error.
+    #[default]
+    Auto,
+    Journald,
+    Stderr,
+}
+
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    Debug,
+    Error,
+    #[default]
+    Info,
+    Trace,
+    Warn,
+}
+
+/// Where to look, and what is laid over what is found there.
+#[derive(Clone, Debug)]
+pub struct Sources {
+    pub mode: Mode,
+    /// `--config`: then the file must exist.
+    pub file: Option<PathBuf>,
+    pub environment: Environment,
+    pub flags: Layer,
+}
+
+impl Sources {
+    /// Reads the file and joins the layers.
+    pub fn load(&self) -> Result<Config, ConfigError> {
+        let places = Places::new(self.mode, &self.environment);
+        let named = self.file.clone().or_else(|| self.environment.absolute_path("SECRETFS_CONFIG"));
+        let path = named.clone().unwrap_or_else(|| places.config_file.clone());
+        let from_file = match std::fs::read_to_string(&path) {
+            Ok(text) => Layer::parse(&text).map_err(|fault| fault.in_file(&path))?,
+            Err(err) if err.kind() == io::ErrorKind::NotFound && named.is_none() => {
+                Layer::default()
+            }
+            Err(source) => return Err(ConfigError::Unreadable { path, source }),
+        };
+        let from_environment = self.environment.layer()?;
+        let joined = from_file.under(from_environment).under(self.flags.clone());
+        let mut config = resolve(self.mode, joined, &places, &self.environment);
+        config.file = path;
+        config.warnings = self.environment.unknown_variables();
+        Ok(config)
+    }
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("{path}, line {line}, column {column}: {message}")]
+    Invalid {
+        path: PathBuf,
+        /// From 1.
+        line: usize,
+        /// From 1, in characters.
+        column: usize,
+        message: String,
+    },
+    #[error("the configuration {path} cannot be read")]
+    Unreadable { path: PathBuf, source: io::Error },
+    #[error("environment variable {variable}: {message}")]
+    Variable { variable: &'static str, message: String },
+}
+
+/// A fault in a text, before it is known which file it came from.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Fault {
+    pub line: usize,
+    pub column: usize,
+    pub message: String,
+}
+
+impl Fault {
+    fn in_file(self, path: &Path) -> ConfigError {
+        let Self { line, column, message } = self;
+        ConfigError::Invalid { path: path.into(), line, column, message }
+    }
+}
+
+const DAY: u64 = 24 * 3600;
+
+/// Fills in the built-in values.
+fn resolve(mode: Mode, layer: Layer, places: &Places, environment: &Environment) -> Config {
+    let Layer { mountpoint, state_dir, policy, io, names, threads, deadline_seconds, .. } = layer;
+    let path = |given: Option<Absolute>, default: &Path| {
+        given.map_or_else(|| default.to_path_buf(), |path| path.0)
+    };
+    Config {
+        mode,
+        file: places.config_file.clone(),
+        mountpoint: path(mountpoint, &places.mountpoint),
+        state_dir: path(state_dir, &places.state_dir),
+        policy: path(policy, &places.policy),
+        key: resolve_key(layer.key, places, environment),
+        audit: AuditConfig {
+            durability: layer.audit.durability.unwrap_or_default(),
+            segment_bytes: layer.audit.segment_mib.map_or(64, |mib| mib.0) << 20,
+            retention: days(layer.audit.retention_days.map_or(365, |days| days.0)),
+        },
+        limits: resolve_limits(&layer.limits),
+        io: io.unwrap_or_default(),
+        names: names.unwrap_or_default(),
+        log: LogConfig {
+            target: layer.log.target.unwrap_or_default(),
+            level: layer.log.level.unwrap_or_default(),
+        },
+        threads: threads.map_or(4, |threads| usize::try_from(threads.0).unwrap_or(usize::MAX)),
+        deadline: Duration::from_secs(deadline_seconds.map_or(5, |seconds| seconds.0)),
+        warnings: Vec::new(),
+    }
+}
+
+fn resolve_key(key: KeyLayer, places: &Places, environment: &Environment) -> KeyConfig {
+    // Naming a file or a credential says where the key is; `source` settles it when both are named.
+    let source = key.source.unwrap_or(match &key.credential {
+        Some(_) if key.file.is_none() => layer::Source::Credential,
+        _ => layer::Source::File,
+    });
+    match source {
+        layer::Source::Credential => KeyConfig::Credential {
+            name: key.credential.map_or_else(|| "secretfs-root-key".into(), |name| name.0),
+            directory: environment.absolute_path("CREDENTIALS_DIRECTORY"),
+        },
+        layer::Source::File => {
+            KeyConfig::File(key.file.map_or_else(|| places.key_file.clone(), |path| path.0))
+        }
+        layer::Source::Passphrase => KeyConfig::Passphrase,
+    }
+}
+
+fn resolve_limits(layer: &LimitsLayer) -> Limits {
+    let default = Limits::default();
+    Limits {
+        max_value_bytes: layer.max_value_bytes.map_or(default.max_value_bytes, |bytes| bytes.0),
+        trash_retention: layer
+            .trash_days
+            .map_or(default.trash_retention, |days| Duration::from_secs(days.0 * DAY)),
+        keep_versions: match layer.keep_versions {
+            None => default.keep_versions,
+            // 0 is "no limit" in the file, where there is no way to write an absent value over one.
+            Some(Bounded(0)) => None,
+            Some(Bounded(count)) => Some(u32::try_from(count).unwrap_or(u32::MAX)),
+        },
+        refuse_expired: layer.refuse_expired.unwrap_or(default.refuse_expired),
+    }
+}
+
+fn days(count: u64) -> Option<Duration> {
+    (count > 0).then(|| Duration::from_secs(count * DAY))
+}
+
+#[cfg(test)]
+mod tests;

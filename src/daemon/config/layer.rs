@@ -1,0 +1,211 @@
+//! One layer of configuration: what one source says, and nothing about what it leaves out.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, Unexpected, Visitor};
+
+use super::{Durability, Fault, IoMode, LogLevel, LogTarget, NamesMode};
+
+/// The keys of the file, all optional. The same keys can come from the environment and from flags.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Layer {
+    pub mountpoint: Option<Absolute>,
+    pub state_dir: Option<Absolute>,
+    pub policy: Option<Absolute>,
+    pub io: Option<IoMode>,
+    pub names: Option<NamesMode>,
+    pub threads: Option<Bounded<1, 64>>,
+    pub deadline_seconds: Option<Bounded<1, 60>>,
+    #[serde(default)]
+    pub key: KeyLayer,
+    #[serde(default)]
+    pub audit: AuditLayer,
+    #[serde(default)]
+    pub limits: LimitsLayer,
+    #[serde(default)]
+    pub log: LogLayer,
+}
+
+/// The table `[key]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyLayer {
+    pub source: Option<Source>,
+    pub file: Option<Absolute>,
+    pub credential: Option<CredentialName>,
+}
+
+/// The values of `key.source`.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    Credential,
+    File,
+    Passphrase,
+}
+
+/// The table `[audit]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuditLayer {
+    pub durability: Option<Durability>,
+    pub segment_mib: Option<Bounded<1, 4096>>,
+    /// 0 keeps everything.
+    pub retention_days: Option<Bounded<0, 36_500>>,
+}
+
+/// The table `[limits]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LimitsLayer {
+    /// At most 16 MiB: a value is held in locked memory as a whole.
+    pub max_value_bytes: Option<Bounded<1, 16_777_216>>,
+    pub trash_days: Option<Bounded<0, 36_500>>,
+    /// Earlier versions kept a secret; 0 keeps all.
+    pub keep_versions: Option<Bounded<0, 1_000_000>>,
+    pub refuse_expired: Option<bool>,
+}
+
+/// The table `[log]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogLayer {
+    pub target: Option<LogTarget>,
+    pub level: Option<LogLevel>,
+}
+
+impl Layer {
+    /// Parses a configuration file.
+    pub fn parse(text: &str) -> Result<Self, Fault> {
+        toml::from_str(text).map_err(|err| {
+            let (line, column) = err.span().map_or((1, 1), |span| place(text, span.start));
+            Fault { line, column, message: err.message().to_owned() }
+        })
+    }
+
+    /// Lays `over` over this layer: what it says wins.
+    #[must_use]
+    pub fn under(self, over: Self) -> Self {
+        Self {
+            mountpoint: over.mountpoint.or(self.mountpoint),
+            state_dir: over.state_dir.or(self.state_dir),
+            policy: over.policy.or(self.policy),
+            io: over.io.or(self.io),
+            names: over.names.or(self.names),
+            threads: over.threads.or(self.threads),
+            deadline_seconds: over.deadline_seconds.or(self.deadline_seconds),
+            key: self.key.under(over.key),
+            audit: AuditLayer {
+                durability: over.audit.durability.or(self.audit.durability),
+                segment_mib: over.audit.segment_mib.or(self.audit.segment_mib),
+                retention_days: over.audit.retention_days.or(self.audit.retention_days),
+            },
+            limits: LimitsLayer {
+                max_value_bytes: over.limits.max_value_bytes.or(self.limits.max_value_bytes),
+                trash_days: over.limits.trash_days.or(self.limits.trash_days),
+                keep_versions: over.limits.keep_versions.or(self.limits.keep_versions),
+                refuse_expired: over.limits.refuse_expired.or(self.limits.refuse_expired),
+            },
+            log: LogLayer {
+                target: over.log.target.or(self.log.target),
+                level: over.log.level.or(self.log.level),
+            },
+        }
+    }
+}
+
+impl KeyLayer {
+    /// Returns the layer that names one source, or none.
+    pub fn named(
+        passphrase: bool,
+        file: Option<Absolute>,
+        credential: Option<String>,
+    ) -> Result<Self, String> {
+        let credential = credential.map(CredentialName::try_from).transpose()?;
+        Ok(Self { source: passphrase.then_some(Source::Passphrase), file, credential })
+    }
+
+    /// A layer that names where the key is also settles the source, unless it names the source.
+    fn under(self, over: Self) -> Self {
+        let implied = match (&over.file, &over.credential) {
+            (Some(_), None) => Some(Source::File),
+            (None, Some(_)) => Some(Source::Credential),
+            (Some(_), Some(_)) | (None, None) => None,
+        };
+        Self {
+            source: over.source.or(implied).or(self.source),
+            file: over.file.or(self.file),
+            credential: over.credential.or(self.credential),
+        }
+    }
+}
+
+/// Returns the line and column, from 1 and in characters, of a byte offset.
+fn place(text: &str, offset: usize) -> (usize, usize) {
+    let before = text.get(..offset).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    (line, column)
+}
+
+/// A whole number from `MIN` to `MAX`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Bounded<const MIN: u64, const MAX: u64>(pub u64);
+
+impl<'de, const MIN: u64, const MAX: u64> Deserialize<'de> for Bounded<MIN, MAX> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Within<const MIN: u64, const MAX: u64>;
+        impl<const MIN: u64, const MAX: u64> Visitor<'_> for Within<MIN, MAX> {
+            type Value = Bounded<MIN, MAX>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "a whole number from {MIN} to {MAX}")
+            }
+
+            fn visit_i64<E: Error>(self, value: i64) -> Result<Self::Value, E> {
+                let refused = || E::invalid_value(Unexpected::Signed(value), &self);
+                let number = u64::try_from(value).map_err(|_| refused())?;
+                if (MIN..=MAX).contains(&number) { Ok(Bounded(number)) } else { Err(refused()) }
+            }
+        }
+        from.deserialize_i64(Within)
+    }
+}
+
+/// A path from the root. `~` and variables are not expanded: the daemon has no shell.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Absolute(pub PathBuf);
+
+impl<'de> Deserialize<'de> for Absolute {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let path = PathBuf::deserialize(from)?;
+        if path.is_absolute() {
+            return Ok(Self(path));
+        }
+        let shown = path.display().to_string();
+        Err(D::Error::invalid_value(
+            Unexpected::Str(&shown),
+            &"an absolute path such as \"/secrets\"",
+        ))
+    }
+}
+
+/// The name of a systemd credential: a file name.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[serde(try_from = "String")]
+pub struct CredentialName(pub String);
+
+impl TryFrom<String> for CredentialName {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        if !name.is_empty() && !name.starts_with('.') && name.chars().all(allowed) {
+            return Ok(Self(name));
+        }
+        Err(format!("{name:?}: expected a credential name of letters, digits, `.`, `_` and `-`"))
+    }
+}

@@ -1,0 +1,381 @@
+//! The daemon as the control files see it.
+//!
+//! Nobody gets anything by having opened a control file: each command is first admitted, and recorded,
+//! by the broker. What a command costs (reading files, stretching a passphrase) is paid only after
+//! that.
+
+mod command;
+
+use std::sync::{Arc, OnceLock};
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+
+use super::compose::{self, Parts};
+use super::config::{Config, KeyConfig, Sources};
+use super::error::chain;
+use super::init::{PassphraseInput, check_policy};
+use super::logging::Level;
+use super::{DaemonError, metrics, trust};
+use crate::broker::{Broker, BrokerError, Put, Statistics};
+use crate::fs::control::{Health, Host};
+use crate::model::{Caller, Clock, Timestamp};
+use crate::system::{SecretBytes, mounts, topmost};
+use command::Command;
+
+type Result<T> = std::result::Result<T, BrokerError>;
+
+/// What the control files act upon.
+pub(super) struct Daemon {
+    parts: Parts,
+    sources: Sources,
+    config: ArcSwap<Config>,
+    /// The key source as of now: it can be changed while the configuration still names the old one.
+    key: Mutex<KeyConfig>,
+    clock: Arc<dyn Clock>,
+    started: Timestamp,
+    level: Level,
+    /// Why the last reload was refused.
+    reload_fault: Mutex<Option<String>>,
+    /// The mount's device, once it is mounted.
+    device: OnceLock<(u32, u32)>,
+}
+
+impl Daemon {
+    pub(super) fn new(parts: Parts, config: Config, sources: Sources, level: Level) -> Self {
+        let clock = compose::clock();
+        Self {
+            key: Mutex::new(config.key.clone()),
+            config: ArcSwap::from_pointee(config),
+            started: clock.now(),
+            reload_fault: Mutex::new(None),
+            device: OnceLock::new(),
+            parts,
+            sources,
+            clock,
+            level,
+        }
+    }
+
+    pub(super) fn parts(&self) -> &Parts {
+        &self.parts
+    }
+
+    /// Remembers what was mounted, so that a mount put over it is noticed.
+    pub(super) fn mounted(&self) {
+        let config = self.config.load();
+        let table = mounts().unwrap_or_default();
+        if let Some(ours) = topmost(&table, &config.mountpoint) {
+            // Set once: there is one mount a daemon.
+            let _ = self.device.set(ours.device);
+        }
+    }
+
+    /// Reads policy and configuration again; `caller` is `None` for SIGHUP. Nothing changes unless
+    /// everything is good.
+    pub(super) fn reload_as(&self, caller: Option<&Caller>) -> Result<Value> {
+        let outcome = self.try_reload(caller);
+        let fault = outcome.as_ref().err().map(|error| chain(error));
+        match &fault {
+            None => tracing::info!("policy and configuration reloaded"),
+            Some(fault) => tracing::error!(%fault, "reload refused, nothing has changed"),
+        }
+        *self.reload_fault.lock() = fault;
+        outcome
+    }
+
+    fn try_reload(&self, caller: Option<&Caller>) -> Result<Value> {
+        let new = self.sources.load().map_err(|error| BrokerError::Invalid(chain(&error)))?;
+        let policy = check_policy(&new.policy).map_err(|error| invalid(&error))?;
+        self.broker().replace_policy(caller, policy)?;
+        self.level.set(new.log.level);
+        let restart = restart_needed(&self.config.load(), &new);
+        let reply = json!({ "reloaded": true, "restart_needed": restart });
+        // What only a restart changes keeps its old value, so that `status` tells the truth.
+        let mut now = Config::clone(&self.config.load());
+        (now.log, now.policy, now.warnings) = (new.log, new.policy, new.warnings);
+        self.config.store(Arc::new(now));
+        Ok(reply)
+    }
+
+    fn broker(&self) -> &Broker {
+        &self.parts.broker
+    }
+
+    /// Admits a control command that the broker does not admit by itself.
+    fn admit(&self, caller: &Caller, command: &str) -> Result<()> {
+        self.broker().admit_control(caller, command)
+    }
+
+    /// Refuses (and records) a caller who is no admin, before the command costs anything. For an
+    /// admin nothing is recorded: the broker records the command itself.
+    fn admins_only(&self, caller: &Caller, command: &str) -> Result<()> {
+        if self.broker().is_admin(caller) { Ok(()) } else { self.admit(caller, command) }
+    }
+
+    /// Says what is wrong with the mount, as others see it.
+    fn mount_fault(&self) -> Option<&'static str> {
+        let ours = *self.device.get()?;
+        let table = mounts().ok()?;
+        match topmost(&table, &self.config.load().mountpoint) {
+            None => Some("the mount was taken away"),
+            Some(found) if found.device != ours => Some("something is mounted over the mount"),
+            Some(_) => None,
+        }
+    }
+
+    /// Says what a person should look at.
+    fn faults(&self, statistics: &Statistics) -> Vec<String> {
+        let integrity = &statistics.integrity;
+        let known = ["verified", "verifying"].contains(&integrity.as_str()) || statistics.sealed;
+        let integrity = (!known).then(|| format!("integrity: {integrity}"));
+        let reload = self.reload_fault.lock().as_ref().map(|why| format!("last reload: {why}"));
+        let mount = self.mount_fault().map(str::to_owned);
+        integrity.into_iter().chain(reload).chain(mount).collect()
+    }
+
+    fn uptime_seconds(&self) -> u64 {
+        let seconds = self.clock.now().duration_since(self.started).as_secs();
+        u64::try_from(seconds).unwrap_or(0)
+    }
+
+    /// Changes the key source, or with the same one makes a new root key.
+    fn rotate_root(
+        &self,
+        caller: &Caller,
+        key: KeyConfig,
+        passphrase: Option<SecretBytes>,
+    ) -> Result<Value> {
+        self.admins_only(caller, "key-rotate-root")?;
+        if key == KeyConfig::Passphrase && passphrase.is_none() {
+            return Err(BrokerError::Invalid("the new passphrase is missing".into()));
+        }
+        let input = passphrase.map_or(PassphraseInput::Ask, PassphraseInput::Given);
+        let mut slot = |store, root: &_| compose::new_slot(&key, &input, store, root);
+        self.broker().rotate_root(caller, &mut slot)?;
+        let mut held = self.key.lock();
+        let changed = *held != key;
+        let reply = json!({
+            "rotated": "root",
+            "source": key.as_str(),
+            "config_must_change": changed,
+            "config": self.config.load().file,
+        });
+        *held = key;
+        Ok(reply)
+    }
+
+    fn run(&self, caller: &Caller, command: Command) -> Result<Value> {
+        match command {
+            Command::AuditVerify => self.broker().verify_audit(caller),
+            Command::Explain { name, uid, gid } => {
+                self.admit(caller, "explain")?;
+                self.broker().explain(&Caller::with_ids(uid, gid), &name)
+            }
+            Command::KeyChangeSource { key, passphrase } => {
+                let key = key.config(&self.sources.environment)?;
+                self.rotate_root(caller, key, passphrase.map(|phrase| phrase.0))
+            }
+            Command::KeyRotateEpoch => {
+                let epoch = self.broker().rotate_epoch(caller)?;
+                Ok(json!({ "rotated": "epoch", "epoch": epoch }))
+            }
+            Command::KeyRotateRoot { passphrase } => {
+                let key = self.key.lock().clone();
+                self.rotate_root(caller, key, passphrase.map(|phrase| phrase.0))
+            }
+            Command::KeyStatus => self.broker().key_status(caller),
+            Command::PolicyShow => {
+                self.admit(caller, "policy-show")?;
+                let path = self.config.load().policy.clone();
+                let text = trust::read(&path).map_err(|error| invalid(&error.into()))?;
+                Ok(json!({ "path": path, "policy": text }))
+            }
+            Command::PutEmpty { name, expect, create } => {
+                let put = Put { expect, create_new: create, allow_empty: true, stage: false };
+                let nothing = SecretBytes::copy_from(&[]).map_err(no_memory)?;
+                let version = self.broker().write(caller, &name, nothing, &put)?;
+                Ok(json!({ "name": name, "version": version }))
+            }
+            Command::Verify => {
+                let found = self.broker().verify(caller)?;
+                serde_json::to_value(found).map_err(|err| BrokerError::Invalid(err.to_string()))
+            }
+        }
+    }
+}
+
+impl Host for Daemon {
+    fn status(&self) -> Vec<(String, String)> {
+        let statistics = self.broker().statistics();
+        let config = self.config.load();
+        let faults = self.faults(&statistics);
+        let durability = format!("{:?}", config.audit.durability).to_lowercase();
+        let mut pairs: Vec<(&str, String)> = vec![
+            ("health", health(&statistics, &faults).as_str().into()),
+            ("version", env!("CARGO_PKG_VERSION").into()),
+            ("pid", std::process::id().to_string()),
+            ("mode", config.mode.as_str().into()),
+            ("mountpoint", config.mountpoint.display().to_string()),
+            ("state_dir", config.state_dir.display().to_string()),
+            ("config", config.file.display().to_string()),
+            ("policy", config.policy.display().to_string()),
+            ("key_source", self.key.lock().as_str().into()),
+            ("io", format!("{:?}", config.io).to_lowercase()),
+            ("audit_durability", durability),
+            ("started", self.started.to_string()),
+            ("uptime_seconds", self.uptime_seconds().to_string()),
+        ];
+        pairs.extend(counts(&statistics));
+        pairs.extend(faults.into_iter().map(|fault| ("fault", fault)));
+        pairs.extend(config.warnings.iter().map(|warning| ("warning", warning.clone())));
+        pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+    }
+
+    fn health(&self) -> Health {
+        let statistics = self.broker().statistics();
+        health(&statistics, &self.faults(&statistics))
+    }
+
+    fn metrics(&self) -> String {
+        let statistics = self.broker().statistics();
+        let healthy = health(&statistics, &self.faults(&statistics)) == Health::Ok;
+        metrics::text(&statistics, self.uptime_seconds(), healthy)
+    }
+
+    fn reload(&self, caller: &Caller) -> Result<Value> {
+        self.admins_only(caller, "reload")?;
+        self.reload_as(Some(caller))
+    }
+
+    fn seal(&self, caller: &Caller) -> Result<Value> {
+        self.broker().seal(caller)?;
+        tracing::warn!(uid = caller.uid.0, "sealed");
+        Ok(json!({ "sealed": true }))
+    }
+
+    fn unseal(&self, caller: &Caller, passphrase: Option<SecretBytes>) -> Result<Value> {
+        self.admins_only(caller, "unseal")?;
+        let key = self.key.lock().clone();
+        let root = match (passphrase, &key) {
+            (Some(phrase), _) => {
+                let given = PassphraseInput::Given(phrase);
+                self.parts.unlock(&KeyConfig::Passphrase, &given)?
+            }
+            (None, KeyConfig::Passphrase) => {
+                return Err(BrokerError::Invalid("a passphrase is needed to unseal".into()));
+            }
+            (None, key) => self.parts.unlock(key, &PassphraseInput::Ask)?,
+        };
+        self.broker().unseal(caller, root)?;
+        tracing::warn!(uid = caller.uid.0, "unsealed");
+        Ok(json!({ "sealed": false }))
+    }
+
+    fn admin(&self, caller: &Caller, command: &Value) -> Result<Value> {
+        let command = Command::parse(command)?;
+        tracing::info!(uid = caller.uid.0, ?command, "admin command");
+        self.run(caller, command)
+    }
+
+    fn backup(&self, caller: &Caller) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.broker().backup(caller, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn restore(&self, caller: &Caller, backup: &[u8]) -> Result<Value> {
+        self.broker().restore_backup(caller, &mut &*backup)?;
+        tracing::warn!(uid = caller.uid.0, bytes = backup.len(), "restored from a backup");
+        Ok(json!({ "restored": true }))
+    }
+}
+
+fn health(statistics: &Statistics, faults: &[String]) -> Health {
+    if statistics.sealed {
+        Health::Sealed
+    } else if faults.is_empty() {
+        Health::Ok
+    } else {
+        Health::Degraded
+    }
+}
+
+fn counts(statistics: &Statistics) -> [(&'static str, String); 11] {
+    let Statistics { sealed, integrity, secrets, in_trash, generation, audit_seq, .. } = statistics;
+    let Statistics { reads_allowed, reads_denied, writes, failures, .. } = statistics;
+    let reads = reads_allowed + reads_denied;
+    [
+        ("sealed", if *sealed { "yes" } else { "no" }.into()),
+        ("integrity", integrity.clone()),
+        ("secrets", secrets.to_string()),
+        ("in_trash", in_trash.to_string()),
+        ("generation", generation.to_string()),
+        ("audit_seq", audit_seq.to_string()),
+        ("reads", reads.to_string()),
+        ("reads_allowed", reads_allowed.to_string()),
+        ("reads_denied", reads_denied.to_string()),
+        ("writes", writes.to_string()),
+        ("failures", failures.to_string()),
+    ]
+}
+
+/// Names the keys of the file whose new value a reload does not bring into effect.
+fn restart_needed(old: &Config, new: &Config) -> Vec<&'static str> {
+    let changed = [
+        ("mountpoint", old.mountpoint != new.mountpoint),
+        ("state_dir", old.state_dir != new.state_dir),
+        ("key", old.key != new.key),
+        ("audit", old.audit != new.audit),
+        ("limits", format!("{:?}", old.limits) != format!("{:?}", new.limits)),
+        ("io", old.io != new.io),
+        ("names", old.names != new.names),
+        ("threads", old.threads != new.threads),
+        ("deadline_seconds", old.deadline != new.deadline),
+        ("log.target", old.log.target != new.log.target),
+    ];
+    changed.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+}
+
+fn invalid(error: &DaemonError) -> BrokerError {
+    BrokerError::Invalid(error.chain())
+}
+
+fn no_memory(error: crate::system::MemoryError) -> BrokerError {
+    BrokerError::Invalid(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::daemon::config::{Environment, Layer};
+    use crate::daemon::paths::Mode;
+
+    #[test]
+    fn health_is_one_word_and_sealed_comes_before_any_fault() {
+        let fault = ["integrity: 3 faults".to_owned()];
+        let sealed = Statistics { sealed: true, ..Statistics::default() };
+        assert_eq!(health(&Statistics::default(), &[]), Health::Ok);
+        assert_eq!(health(&Statistics::default(), &fault), Health::Degraded);
+        assert_eq!(health(&sealed, &fault), Health::Sealed);
+    }
+
+    #[test]
+    fn a_reload_names_what_only_a_restart_changes() {
+        let load = |variables: &[(&str, &str)]| {
+            let environment = Environment::of(variables.iter().copied());
+            let (file, flags) = (None, Layer::default());
+            Sources { mode: Mode::User, file, environment, flags }.load().unwrap()
+        };
+        let old = load(&[("HOME", "/nonexistent")]);
+        let new = load(&[
+            ("HOME", "/nonexistent"),
+            ("SECRETFS_THREADS", "9"),
+            ("SECRETFS_LOG_LEVEL", "debug"),
+            ("SECRETFS_TRASH_DAYS", "1"),
+        ]);
+        assert_eq!(restart_needed(&old, &new), ["limits", "threads"]);
+        assert!(restart_needed(&old, &old).is_empty());
+    }
+}

@@ -1,0 +1,108 @@
+//! From the configured key source to the root key.
+
+use std::path::PathBuf;
+
+use super::config::KeyConfig;
+use super::init::PassphraseInput;
+use crate::broker::BrokerError;
+use crate::crypto::{Header, RootKey, Slot};
+use crate::keysource::{KeySource, KeySourceError, PassphraseFrom};
+use crate::model::StoreId;
+use crate::store::{Store, StoreError, Table};
+use crate::system::SecretBytes;
+
+/// Where the header lies in its table.
+const HEADER: &[u8] = b"header";
+
+/// Opens the root key of a store with a key source.
+pub(super) fn unlock(
+    store: &dyn Store,
+    key: &KeyConfig,
+    passphrase: &PassphraseInput,
+) -> Result<RootKey, UnlockError> {
+    let bytes = store.get(Table::Header, HEADER)?;
+    let bytes = bytes.ok_or_else(|| StoreError::Damaged("the header is missing".into()))?;
+    let header = Header::decode(&bytes).map_err(KeySourceError::Crypto)?;
+    Ok(source(key, passphrase)?.unlock(&header)?)
+}
+
+/// Seals a root key for a key source: of a new store, or of one that gets a new root key.
+pub(super) fn new_slot(
+    key: &KeyConfig,
+    passphrase: &PassphraseInput,
+    store: StoreId,
+    root: &RootKey,
+) -> Result<Slot, String> {
+    source(key, passphrase)
+        .and_then(|source| source.create_slot(store, root))
+        .map_err(|error| super::error::chain(&error))
+}
+
+/// Why the root key could not be had.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum UnlockError {
+    #[error(transparent)]
+    Source(#[from] KeySourceError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl UnlockError {
+    /// Tells whether the only thing missing is a terminal to ask at.
+    pub(super) fn nobody_to_ask(&self) -> bool {
+        matches!(self, Self::Source(KeySourceError::NoTerminal(_)))
+    }
+}
+
+impl From<UnlockError> for BrokerError {
+    fn from(error: UnlockError) -> Self {
+        match error {
+            UnlockError::Source(KeySourceError::WrongKey) => {
+                Self::Key(crate::crypto::CryptoError::WrongKey)
+            }
+            UnlockError::Source(error) => Self::Invalid(super::error::chain(&error)),
+            UnlockError::Store(error) => Self::Store(error),
+        }
+    }
+}
+
+fn source(key: &KeyConfig, passphrase: &PassphraseInput) -> Result<KeySource, KeySourceError> {
+    Ok(match key {
+        KeyConfig::Credential { name, directory } => {
+            // Where systemd sets no directory there is no credential, and the error names a path.
+            let directory = directory.clone().unwrap_or_else(|| PathBuf::from("/run/credentials"));
+            KeySource::SystemdCredential(name.clone(), directory)
+        }
+        KeyConfig::File(path) => KeySource::File(path.clone()),
+        KeyConfig::Passphrase => KeySource::Passphrase(match passphrase {
+            PassphraseInput::Ask => PassphraseFrom::Terminal,
+            PassphraseInput::Descriptor(fd) => PassphraseFrom::Descriptor(*fd),
+            PassphraseInput::Given(phrase) => {
+                let copy = SecretBytes::copy_from(phrase.expose());
+                PassphraseFrom::Given(copy.map_err(crate::crypto::CryptoError::Memory)?)
+            }
+        }),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::MemoryStore;
+
+    #[test]
+    fn a_store_without_a_header_is_damaged_and_never_unlocked() {
+        let key = KeyConfig::File("/nonexistent".into());
+        let error = unlock(&MemoryStore::new(), &key, &PassphraseInput::Ask).unwrap_err();
+        assert!(matches!(error, UnlockError::Store(StoreError::Damaged(_))));
+    }
+
+    #[test]
+    fn a_wrong_key_is_told_apart_from_a_missing_one() {
+        let wrong = BrokerError::from(UnlockError::Source(KeySourceError::WrongKey));
+        assert!(matches!(wrong, BrokerError::Key(crate::crypto::CryptoError::WrongKey)));
+        let missing = KeySourceError::KeyFileMissing { path: "/k".into() };
+        let missing = BrokerError::from(UnlockError::Source(missing));
+        assert_eq!(missing.to_string(), "the key file /k is missing");
+    }
+}

@@ -1,0 +1,75 @@
+//! One daemon a store: a lock on a file beside it, which also says who has it.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+
+/// The lock, held until it is dropped or the process ends in any way.
+#[derive(Debug)]
+pub struct StoreLock {
+    _held: Flock<File>,
+}
+
+/// Why the store is not ours.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    #[error("another secretfs uses the store in {state_dir}: {holder}")]
+    Held { state_dir: PathBuf, holder: String },
+    #[error("the lock {path} cannot be taken")]
+    Io { path: PathBuf, source: io::Error },
+}
+
+impl StoreLock {
+    /// Takes the lock of the store in `state_dir`; `doing` tells others what it is held for.
+    pub fn take(state_dir: &Path, doing: &str) -> Result<Self, LockError> {
+        let path = state_dir.join("lock");
+        let fail = |source| LockError::Io { path: path.clone(), source };
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .map_err(fail)?;
+        let mut held = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(held) => held,
+            Err((file, Errno::EWOULDBLOCK)) => {
+                return Err(LockError::Held { state_dir: state_dir.into(), holder: holder(&file) });
+            }
+            Err((_, errno)) => return Err(fail(errno.into())),
+        };
+        held.set_len(0).map_err(fail)?;
+        write!(held, "process {} {doing}", std::process::id()).map_err(fail)?;
+        Ok(Self { _held: held })
+    }
+}
+
+/// The text is only for people; who holds the lock is the kernel's business.
+fn holder(file: &File) -> String {
+    let mut text = String::new();
+    match file.take(200).read_to_string(&mut text) {
+        Ok(1..) => text,
+        _ => "a process that did not say what for".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_holder_is_told_who_the_first_one_is_and_gets_it_afterwards() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = StoreLock::take(dir.path(), "serving /secrets").unwrap();
+        let message = StoreLock::take(dir.path(), "again").unwrap_err().to_string();
+        let expected = format!("process {} serving /secrets", std::process::id());
+        assert!(message.contains(&expected), "{message}");
+        drop(first);
+        StoreLock::take(dir.path(), "again").unwrap();
+    }
+}

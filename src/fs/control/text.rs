@@ -1,0 +1,79 @@
+//! Control files that show a text made when they are opened.
+
+use std::fmt::Write;
+
+use super::{Host, Text};
+use crate::broker::{Broker, BrokerError};
+use crate::fs::error::Result;
+use crate::model::Caller;
+
+/// Returns the text for a caller.
+pub(in crate::fs) fn text(
+    text: Text,
+    broker: &Broker,
+    host: &dyn Host,
+    caller: &Caller,
+) -> Result<String> {
+    match text {
+        Text::AuditHead => {
+            // How far the log has come tells what others do.
+            if !broker.is_admin(caller) {
+                return Err(BrokerError::Denied.into());
+            }
+            Ok(format!("{:#}\n", broker.audit_head()))
+        }
+        Text::Metrics => Ok(host.metrics()),
+        Text::Status => Ok(lines(host.status())),
+        Text::Version => Ok(format!("version: {}\n", env!("CARGO_PKG_VERSION"))),
+        Text::Whoami => Ok(lines(whoami(caller, broker.is_admin(caller)))),
+    }
+}
+
+fn lines(pairs: Vec<(String, String)>) -> String {
+    pairs.into_iter().fold(String::new(), |mut text, (key, value)| {
+        // Writing to a string cannot fail.
+        writeln!(text, "{key}: {value}").unwrap_or_default();
+        text
+    })
+}
+
+/// Returns what the daemon takes the caller for; what a rule could bind and it does not know is not
+/// shown.
+fn whoami(caller: &Caller, admin: bool) -> Vec<(String, String)> {
+    let mut pairs = vec![
+        ("uid".to_owned(), caller.uid.to_string()),
+        ("gid".to_owned(), caller.gid.to_string()),
+    ];
+    let mut push = |key: &str, value: Option<String>| {
+        pairs.extend(value.map(|value| (key.to_owned(), value)));
+    };
+    push(
+        "groups",
+        caller
+            .groups
+            .as_ref()
+            .map(|groups| groups.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")),
+    );
+    let process = caller.process.as_deref();
+    push("pid", process.map(|process| process.pid.to_string()));
+    push("comm", process.map(|process| process.comm.escape_ascii().to_string()));
+    let exe = caller.exe_now.as_deref().or_else(|| process?.exe.as_ref());
+    push("exe", exe.map(|exe| exe.path.as_os_str().as_encoded_bytes().escape_ascii().to_string()));
+    push("unit", process.and_then(|process| process.unit.as_deref().map(str::to_owned)));
+    let container = process.and_then(|process| process.container.as_ref());
+    push("container", container.map(|c| format!("{}:{}", c.runtime, c.id)));
+    push("admin", Some(if admin { "yes" } else { "no" }.to_owned()));
+    pairs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Gid, Uid};
+
+    #[test]
+    fn whoami_shows_what_is_known_and_is_silent_on_the_rest() {
+        let caller = Caller::with_ids(Uid(1000), Gid(100));
+        assert_eq!(lines(whoami(&caller, false)), "uid: 1000\ngid: 100\nadmin: no\n");
+    }
+}

@@ -1,0 +1,58 @@
+//! Why a call on the tree failed, before it becomes a number.
+
+use crate::broker::BrokerError;
+use crate::system::MemoryError;
+
+/// What calls on the tree return.
+pub(super) type Result<T> = std::result::Result<T, FsError>;
+
+/// One variant per thing the kernel can be told; `errno` gives each its number.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FsError {
+    #[error("access denied")]
+    Access,
+    #[error("no such handle, or not opened for this")]
+    BadHandle,
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+    /// The queue of the workers is full.
+    #[error("too many requests are waiting")]
+    Busy,
+    #[error("the name is taken")]
+    Exists,
+    /// A handler panicked, or something below failed in a way that a caller cannot repair.
+    #[error("internal fault")]
+    Fault,
+    #[error("invalid argument")]
+    Invalid,
+    #[error("is a directory")]
+    IsDirectory,
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    #[error("no such attribute")]
+    NoAttribute,
+    #[error("is not a directory")]
+    NotDirectory,
+    #[error("the directory is not empty")]
+    NotEmpty,
+    #[error("no such name")]
+    NotFound,
+    #[error("operation not permitted")]
+    NotPermitted,
+    /// The caller's share of scratch space or of plaintext in memory is used up.
+    #[error("over quota")]
+    Quota,
+    /// The store was sealed while the handle was open.
+    #[error("sealed: the value is no longer in memory")]
+    Sealed,
+    #[error("the inode or handle is not known any more")]
+    Stale,
+    #[error("took longer than the deadline")]
+    TimedOut,
+    #[error("larger than the limit")]
+    TooBig,
+    #[error("too many open handles")]
+    TooManyHandles,
+    #[error("not supported")]
+    Unsupported,
+}

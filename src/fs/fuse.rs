@@ -1,0 +1,794 @@
+//! Translates the kernel's requests into calls on the tree. No decisions are made here.
+//!
+//! Every method has the same shape: build the caller, make one call, reply. What may block is given
+//! to a worker. A panic ends in EIO for the one request: the reply is dropped, and that answers it.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use fuser::{
+    AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileAttr, FileHandle, FileType,
+    Filesystem, FopenFlags, Generation, INodeNo, InitFlags, IoctlFlags, KernelConfig, LockOwner,
+    OpenFlags, PollEvents, PollFlags, PollNotifier, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
+    ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyPoll,
+    ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+};
+
+use super::Identify;
+use super::attributes::{Attributes, FileKind};
+use super::control::Waker;
+use super::errno::errno;
+use super::error::{FsError, Result};
+use super::handle::{Chunk, Handle};
+use super::tree::{Change, Entry, OpenMode, Opening, Renaming, Time, Tree, Want};
+use super::workers::{DEADLINE, Reply, Workers};
+use crate::broker::{BrokerError, Replace};
+use crate::model::{Caller, Timestamp};
+use crate::system::SecretBytes;
+
+/// Nothing that one caller was told is kept for the next.
+const TTL: Duration = Duration::ZERO;
+const MAX_WRITE: u32 = 128 << 10;
+
+/// The adapter.
+pub(super) struct Fuse {
+    tree: Arc<Tree>,
+    identify: Arc<dyn Identify>,
+    workers: Workers,
+}
+
+impl Fuse {
+    /// Returns an adapter with no threads of its own yet.
+    pub(super) fn new(tree: Arc<Tree>, identify: Arc<dyn Identify>) -> Self {
+        Self { tree, identify, workers: Workers::new() }
+    }
+
+    fn caller(&self, request: &Request) -> Caller {
+        self.identify.identify(request.uid(), request.gid(), request.pid())
+    }
+
+    /// Replies with an answer that is there; but while "not found" cannot be said yet, a worker
+    /// waits until it can and then makes the call that `again` returns.
+    fn reply<R: Reply, F>(&self, reply: R, answer: Result<R::Answer>, again: impl FnOnce() -> F)
+    where
+        F: FnOnce(&Tree) -> Result<R::Answer> + Send + 'static,
+    {
+        match answer {
+            Err(FsError::Broker(BrokerError::Verifying)) => {
+                let again = again();
+                self.work(reply, move |tree| {
+                    tree.wait_verified(DEADLINE)?;
+                    again(tree)
+                });
+            }
+            answer => reply.send(answer),
+        }
+    }
+
+    fn work<R: Reply>(
+        &self,
+        reply: R,
+        call: impl FnOnce(&Tree) -> Result<R::Answer> + Send + 'static,
+    ) {
+        let tree = self.tree.clone();
+        self.workers.submit(reply, move || call(&tree));
+    }
+
+    fn with<R>(&self, reply: R) -> WithTree<R> {
+        WithTree { tree: self.tree.clone(), reply }
+    }
+
+    /// Finds a handle, or answers that there is none.
+    fn handle<R: Reply>(&self, number: FileHandle, reply: R) -> Option<(Arc<Handle>, R)> {
+        match self.tree.handle(number.0) {
+            Ok(handle) => Some((handle, reply)),
+            Err(error) => {
+                reply.send(Err(error));
+                None
+            }
+        }
+    }
+
+    fn flush_or_sync(&self, number: FileHandle, reply: ReplyEmpty) {
+        let Some((handle, reply)) = self.handle(number, reply) else { return };
+        if handle.flush_blocks() {
+            self.work(reply, move |tree| tree.flush(&handle));
+        } else {
+            reply.ok();
+        }
+    }
+}
+
+/// Runs a request; see the head of this file for what a panic does.
+fn guarded(request: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(request)).is_err() {
+        tracing::error!("a request panicked");
+    }
+}
+
+impl Filesystem for Fuse {
+    fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        // The page cache must never decide for us: see docs on why the other flags stay off.
+        for flag in [InitFlags::FUSE_ASYNC_DIO, InitFlags::FUSE_PARALLEL_DIROPS] {
+            if config.add_capabilities(flag).is_err() {
+                tracing::info!(flag = ?flag, "not known to this kernel");
+            }
+        }
+        if let Err(nearest) = config.set_max_write(MAX_WRITE) {
+            tracing::warn!(nearest, "the kernel's largest write was not lowered");
+        }
+        Ok(())
+    }
+
+    fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        guarded(|| {
+            let caller = self.caller(request);
+            let answer = self.tree.lookup(&caller, parent.0, name.as_bytes());
+            self.reply(self.with(reply), answer, || {
+                let name = name.to_owned();
+                move |tree: &Tree| tree.lookup(&caller, parent.0, name.as_bytes())
+            });
+        });
+    }
+
+    fn forget(&self, _: &Request, inode: INodeNo, count: u64) {
+        guarded(|| self.tree.forget(inode.0, count));
+    }
+
+    fn getattr(
+        &self,
+        request: &Request,
+        inode: INodeNo,
+        handle: Option<FileHandle>,
+        reply: ReplyAttr,
+    ) {
+        guarded(|| {
+            let caller = self.caller(request);
+            let handle = handle.map(|handle| handle.0);
+            let answer = self.tree.attributes(&caller, inode.0, handle);
+            self.reply(reply, answer, || {
+                move |tree: &Tree| tree.attributes(&caller, inode.0, handle)
+            });
+        });
+    }
+
+    fn setattr(
+        &self,
+        request: &Request,
+        inode: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        accessed: Option<TimeOrNow>,
+        modified: Option<TimeOrNow>,
+        _: Option<SystemTime>,
+        handle: Option<FileHandle>,
+        _: Option<SystemTime>,
+        _: Option<SystemTime>,
+        _: Option<SystemTime>,
+        _: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        guarded(|| {
+            let caller = self.caller(request);
+            let handle = handle.map(|handle| handle.0);
+            let (accessed, modified) = (accessed.map(time), modified.map(time));
+            let change = Change { mode, uid, gid, size, accessed, modified };
+            let answer = self.tree.set_attributes(&caller, inode.0, handle, change);
+            self.reply(reply, answer, || {
+                move |tree: &Tree| tree.set_attributes(&caller, inode.0, handle, change)
+            });
+        });
+    }
+
+    fn access(&self, request: &Request, inode: INodeNo, mask: AccessFlags, reply: ReplyEmpty) {
+        guarded(|| {
+            let caller = self.caller(request);
+            let answer = self.tree.access(&caller, inode.0, mask.bits());
+            self.reply(reply, answer, || {
+                move |tree: &Tree| tree.access(&caller, inode.0, mask.bits())
+            });
+        });
+    }
+
+    fn readlink(&self, request: &Request, inode: INodeNo, reply: ReplyData) {
+        guarded(|| {
+            let caller = self.caller(request);
+            let link =
+                move |tree: &Tree| Ok(Chunk::Owned(tree.read_link(&caller, inode.0)?.into_bytes()));
+            self.reply(reply, link.clone()(&self.tree), || link);
+        });
+    }
+
+    fn open(&self, request: &Request, inode: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        guarded(|| {
+            let caller = self.caller(request);
+            let want = Want::from_flags(flags.0);
+            let reply = self.with(reply);
+            if self.tree.open_blocks(inode.0) {
+                return self.work(reply, move |tree| tree.open(&caller, inode.0, want));
+            }
+            let answer = self.tree.open(&caller, inode.0, want);
+            self.reply(reply, answer, || move |tree: &Tree| tree.open(&caller, inode.0, want));
+        });
+    }
+
+    fn create(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        _: u32,
+        _: u32,
+        flags: i32,
+        reply: ReplyCreate,
+    ) {
+        guarded(|| {
+            let caller = self.caller(request);
+            let want = Want::from_flags(flags);
+            let answer = self.tree.create(&caller, parent.0, name.as_bytes(), want);
+            self.reply(self.with(reply), answer, || {
+                let name = name.to_owned();
+                move |tree: &Tree| tree.create(&caller, parent.0, name.as_bytes(), want)
+            });
+        });
+    }
+
+    fn read(
+        &self,
+        request: &Request,
+        _: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        size: u32,
+        _: OpenFlags,
+        owner: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        guarded(|| {
+            let Some((handle, reply)) = self.handle(handle, reply) else { return };
+            let caller = self.caller(request);
+            let size = usize::try_from(size).unwrap_or(usize::MAX);
+            // Only a read for the kernel's own pages has no owner (mmap, sendfile, readahead).
+            let paged = owner.is_none();
+            if handle.read_blocks() {
+                return self
+                    .work(reply, move |tree| tree.read(&caller, &handle, offset, size, paged));
+            }
+            reply.send(self.tree.read(&caller, &handle, offset, size, paged));
+        });
+    }
+
+    fn write(
+        &self,
+        request: &Request,
+        _: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        data: &[u8],
+        _: WriteFlags,
+        flags: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        guarded(|| {
+            let Some((handle, reply)) = self.handle(handle, reply) else { return };
+            let caller = self.caller(request);
+            if handle.write_blocks() {
+                return match SecretBytes::copy_from(data) {
+                    Ok(text) => self.work(reply, move |tree| tree.command(&caller, &handle, &text)),
+                    Err(error) => reply.send(Err(error.into())),
+                };
+            }
+            // The kernel takes the end of an append from an inode that all callers share.
+            let offset = (flags.0 & libc::O_APPEND == 0).then_some(offset);
+            reply.send(self.tree.write(&caller, &handle, offset, data));
+        });
+    }
+
+    fn flush(&self, _: &Request, _: INodeNo, handle: FileHandle, _: LockOwner, reply: ReplyEmpty) {
+        guarded(|| self.flush_or_sync(handle, reply));
+    }
+
+    fn fsync(&self, _: &Request, _: INodeNo, handle: FileHandle, _: bool, reply: ReplyEmpty) {
+        guarded(|| self.flush_or_sync(handle, reply));
+    }
+
+    fn release(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        handle: FileHandle,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        _: bool,
+        reply: ReplyEmpty,
+    ) {
+        guarded(|| {
+            self.tree.release(handle.0);
+            reply.ok();
+        });
+    }
+
+    fn opendir(&self, request: &Request, inode: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        guarded(|| {
+            let caller = self.caller(request);
+            let answer = self.tree.open_directory(&caller, inode.0);
+            self.reply(self.with(reply), answer, || {
+                move |tree: &Tree| tree.open_directory(&caller, inode.0)
+            });
+        });
+    }
+
+    fn readdir(
+        &self,
+        request: &Request,
+        _: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        reply: ReplyDirectory,
+    ) {
+        guarded(|| {
+            let (tree, caller) = (self.tree.clone(), self.caller(request));
+            let mut listing = Listing { tree, caller, handle: handle.0, offset, reply };
+            match listing.fill() {
+                Err(FsError::Broker(BrokerError::Verifying)) => {
+                    self.work(listing, |tree| tree.wait_verified(DEADLINE));
+                }
+                answer => listing.finish(answer),
+            }
+        });
+    }
+
+    fn releasedir(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        handle: FileHandle,
+        _: OpenFlags,
+        reply: ReplyEmpty,
+    ) {
+        guarded(|| {
+            self.tree.release(handle.0);
+            reply.ok();
+        });
+    }
+
+    fn fsyncdir(&self, _: &Request, _: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
+        // Every change was durable when it was answered.
+        guarded(|| reply.ok());
+    }
+
+    fn mkdir(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        _: u32,
+        _: u32,
+        reply: ReplyEntry,
+    ) {
+        guarded(|| {
+            let (caller, name) = (self.caller(request), name.to_owned());
+            self.work(self.with(reply), move |tree| {
+                tree.make_directory(&caller, parent.0, name.as_bytes())
+            });
+        });
+    }
+
+    fn unlink(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        guarded(|| {
+            let (caller, name) = (self.caller(request), name.to_owned());
+            self.work(reply, move |tree| tree.unlink(&caller, parent.0, name.as_bytes()));
+        });
+    }
+
+    fn rmdir(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        guarded(|| {
+            let (caller, name) = (self.caller(request), name.to_owned());
+            self.work(reply, move |tree| tree.remove_directory(&caller, parent.0, name.as_bytes()));
+        });
+    }
+
+    fn rename(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        new_parent: INodeNo,
+        new_name: &OsStr,
+        flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        guarded(|| {
+            if !RenameFlags::RENAME_NOREPLACE.contains(flags) {
+                return reply.error(Errno::EINVAL);
+            }
+            let caller = self.caller(request);
+            let renaming = Renaming {
+                parent: parent.0,
+                name: name.as_bytes().into(),
+                new_parent: new_parent.0,
+                new_name: new_name.as_bytes().into(),
+                replace: if flags.is_empty() { Replace::Allowed } else { Replace::Refused },
+            };
+            self.work(reply, move |tree| tree.rename(&caller, &renaming));
+        });
+    }
+
+    fn link(
+        &self,
+        request: &Request,
+        _: INodeNo,
+        parent: INodeNo,
+        name: &OsStr,
+        reply: ReplyEntry,
+    ) {
+        guarded(|| {
+            let caller = self.caller(request);
+            let refused = self.tree.refuse_link(&caller, parent.0, name.as_bytes());
+            reply.error(refused.map_or_else(|error| number(&error), |()| Errno::EPERM));
+        });
+    }
+
+    fn symlink(&self, _: &Request, _: INodeNo, _: &OsStr, _: &Path, reply: ReplyEntry) {
+        guarded(|| reply.error(Errno::EPERM));
+    }
+
+    fn mknod(&self, _: &Request, _: INodeNo, _: &OsStr, _: u32, _: u32, _: u32, reply: ReplyEntry) {
+        guarded(|| reply.error(Errno::EPERM));
+    }
+
+    fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
+        // Counts would tell what others make and remove.
+        guarded(|| reply.statfs(0, 0, 0, 0, 0, 4096, 255, 4096));
+    }
+
+    fn getxattr(
+        &self,
+        request: &Request,
+        inode: INodeNo,
+        name: &OsStr,
+        size: u32,
+        reply: ReplyXattr,
+    ) {
+        guarded(|| {
+            let caller = self.caller(request);
+            let answer = self.tree.attribute(&caller, inode.0, name.as_bytes());
+            self.reply(Sized { reply, size }, answer, || {
+                let name = name.to_owned();
+                move |tree: &Tree| tree.attribute(&caller, inode.0, name.as_bytes())
+            });
+        });
+    }
+
+    fn listxattr(&self, request: &Request, inode: INodeNo, size: u32, reply: ReplyXattr) {
+        guarded(|| {
+            let caller = self.caller(request);
+            let answer = self.tree.attribute_names(&caller, inode.0);
+            self.reply(Sized { reply, size }, answer, || {
+                move |tree: &Tree| tree.attribute_names(&caller, inode.0)
+            });
+        });
+    }
+
+    fn setxattr(
+        &self,
+        request: &Request,
+        inode: INodeNo,
+        name: &OsStr,
+        value: &[u8],
+        flags: i32,
+        _: u32,
+        reply: ReplyEmpty,
+    ) {
+        guarded(|| {
+            let (caller, name, value) = (self.caller(request), name.to_owned(), value.to_vec());
+            self.work(reply, move |tree| {
+                tree.set_attribute(&caller, inode.0, name.as_bytes(), Some(&value), flags)
+            });
+        });
+    }
+
+    fn removexattr(&self, request: &Request, inode: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        guarded(|| {
+            let (caller, name) = (self.caller(request), name.to_owned());
+            self.work(reply, move |tree| {
+                tree.set_attribute(&caller, inode.0, name.as_bytes(), None, 0)
+            });
+        });
+    }
+
+    fn poll(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        handle: FileHandle,
+        notifier: PollNotifier,
+        events: PollEvents,
+        flags: PollFlags,
+        reply: ReplyPoll,
+    ) {
+        guarded(|| {
+            let Some((handle, reply)) = self.handle(handle, reply) else { return };
+            let wake = || -> Waker {
+                Box::new(move || {
+                    if let Err(error) = notifier.notify() {
+                        tracing::debug!(error = %error, "nobody was woken");
+                    }
+                })
+            };
+            let waker = flags.contains(PollFlags::FUSE_POLL_SCHEDULE_NOTIFY).then(wake);
+            let reading = PollEvents::POLLIN | PollEvents::POLLRDNORM;
+            let ready = self.tree.poll(&handle, waker);
+            reply.poll(if ready { events } else { events - reading });
+        });
+    }
+
+    fn fallocate(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        _: u64,
+        _: u64,
+        _: i32,
+        reply: ReplyEmpty,
+    ) {
+        guarded(|| reply.error(Errno::EOPNOTSUPP));
+    }
+
+    fn ioctl(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        _: IoctlFlags,
+        _: u32,
+        _: &[u8],
+        _: u32,
+        reply: ReplyIoctl,
+    ) {
+        guarded(|| reply.error(Errno::ENOTTY));
+    }
+
+    /// ENOSYS lets the kernel do it by itself from now on, here and in the next method.
+    fn lseek(&self, _: &Request, _: INodeNo, _: FileHandle, _: i64, _: i32, reply: ReplyLseek) {
+        guarded(|| reply.error(Errno::ENOSYS));
+    }
+
+    fn copy_file_range(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        _: u64,
+        _: INodeNo,
+        _: FileHandle,
+        _: u64,
+        _: u64,
+        _: CopyFileRangeFlags,
+        reply: ReplyWrite,
+    ) {
+        guarded(|| reply.error(Errno::ENOSYS));
+    }
+}
+
+/// A reply whose answer is counted in the tree as it is sent.
+struct WithTree<R> {
+    tree: Arc<Tree>,
+    reply: R,
+}
+
+/// A reply to a caller who has room for so many bytes; 0 asks how many there are.
+struct Sized {
+    reply: ReplyXattr,
+    size: u32,
+}
+
+/// A reply that is filled with entries as it is sent.
+struct Listing {
+    tree: Arc<Tree>,
+    caller: Caller,
+    handle: u64,
+    offset: u64,
+    reply: ReplyDirectory,
+}
+
+impl Listing {
+    fn fill(&mut self) -> Result<()> {
+        let Self { tree, caller, handle, offset, reply } = self;
+        tree.read_directory(caller, *handle, *offset, |item, next| {
+            reply.add(INodeNo(item.inode), next, file_type(item.kind), &*item.name)
+        })
+    }
+
+    fn finish(self, filled: Result<()>) {
+        match filled {
+            Ok(()) => self.reply.ok(),
+            Err(error) => self.reply.error(number(&error)),
+        }
+    }
+}
+
+impl Reply for Listing {
+    type Answer = ();
+
+    fn send(mut self, answer: Result<()>) {
+        let filled = answer.and_then(|()| self.fill());
+        self.finish(filled);
+    }
+}
+
+impl Reply for WithTree<ReplyEntry> {
+    type Answer = Entry;
+
+    fn send(self, answer: Result<Entry>) {
+        match answer {
+            Ok(entry) => {
+                self.tree.remember(&entry);
+                self.reply.entry(&TTL, &file_attr(&entry.attributes), Generation(0));
+            }
+            Err(error) => self.reply.error(number(&error)),
+        }
+    }
+}
+
+impl Reply for WithTree<ReplyOpen> {
+    type Answer = Opening;
+
+    fn send(self, answer: Result<Opening>) {
+        match answer {
+            Ok(opening) => {
+                let flags = fopen_flags(opening.mode);
+                self.reply.opened(FileHandle(self.tree.register(opening)), flags);
+            }
+            Err(error) => self.reply.error(number(&error)),
+        }
+    }
+}
+
+impl Reply for WithTree<ReplyCreate> {
+    type Answer = (Entry, Opening);
+
+    fn send(self, answer: Result<(Entry, Opening)>) {
+        match answer {
+            Ok((entry, opening)) => {
+                let flags = fopen_flags(opening.mode);
+                self.tree.remember(&entry);
+                let handle = FileHandle(self.tree.register(opening));
+                let attr = file_attr(&entry.attributes);
+                self.reply.created(&TTL, &attr, Generation(0), handle, flags);
+            }
+            Err(error) => self.reply.error(number(&error)),
+        }
+    }
+}
+
+impl Reply for ReplyAttr {
+    type Answer = Attributes;
+
+    fn send(self, answer: Result<Attributes>) {
+        match answer {
+            Ok(attributes) => self.attr(&TTL, &file_attr(&attributes)),
+            Err(error) => self.error(number(&error)),
+        }
+    }
+}
+
+impl Reply for ReplyData {
+    type Answer = Chunk;
+
+    fn send(self, answer: Result<Chunk>) {
+        match answer {
+            Ok(chunk) => self.data(chunk.bytes()),
+            Err(error) => self.error(number(&error)),
+        }
+    }
+}
+
+impl Reply for ReplyEmpty {
+    type Answer = ();
+
+    fn send(self, answer: Result<()>) {
+        match answer {
+            Ok(()) => self.ok(),
+            Err(error) => self.error(number(&error)),
+        }
+    }
+}
+
+impl Reply for ReplyPoll {
+    type Answer = PollEvents;
+
+    fn send(self, answer: Result<PollEvents>) {
+        match answer {
+            Ok(events) => self.poll(events),
+            Err(error) => self.error(number(&error)),
+        }
+    }
+}
+
+impl Reply for ReplyWrite {
+    type Answer = u32;
+
+    fn send(self, answer: Result<u32>) {
+        match answer {
+            Ok(bytes) => self.written(bytes),
+            Err(error) => self.error(number(&error)),
+        }
+    }
+}
+
+impl Reply for Sized {
+    type Answer = Vec<u8>;
+
+    fn send(self, answer: Result<Vec<u8>>) {
+        let Self { reply, size } = self;
+        match answer {
+            Ok(bytes) => match u32::try_from(bytes.len()) {
+                Ok(len) if size == 0 => reply.size(len),
+                Ok(len) if len <= size => reply.data(&bytes),
+                Ok(_) | Err(_) => reply.error(Errno::ERANGE),
+            },
+            Err(error) => reply.error(number(&error)),
+        }
+    }
+}
+
+fn number(error: &FsError) -> Errno {
+    Errno::from_i32(errno(error))
+}
+
+fn time(time: TimeOrNow) -> Time {
+    match time {
+        TimeOrNow::Now => Time::Now,
+        // A time that we cannot hold is none that we present.
+        TimeOrNow::SpecificTime(time) => {
+            Time::At(Timestamp::try_from(time).unwrap_or(Timestamp::MIN))
+        }
+    }
+}
+
+fn fopen_flags(mode: OpenMode) -> FopenFlags {
+    let mut flags = FopenFlags::empty();
+    flags.set(FopenFlags::FOPEN_DIRECT_IO, mode.direct);
+    flags.set(FopenFlags::FOPEN_NOFLUSH, mode.no_flush);
+    flags.set(FopenFlags::FOPEN_STREAM | FopenFlags::FOPEN_NONSEEKABLE, mode.stream);
+    flags
+}
+
+fn file_type(kind: FileKind) -> FileType {
+    match kind {
+        FileKind::Directory => FileType::Directory,
+        FileKind::File => FileType::RegularFile,
+        FileKind::Link => FileType::Symlink,
+    }
+}
+
+fn file_attr(attributes: &Attributes) -> FileAttr {
+    let modified = SystemTime::from(attributes.modified);
+    FileAttr {
+        ino: INodeNo(attributes.inode),
+        size: attributes.size,
+        blocks: attributes.size.div_ceil(512),
+        atime: modified,
+        mtime: modified,
+        ctime: modified,
+        crtime: modified,
+        kind: file_type(attributes.kind),
+        perm: attributes.mode,
+        nlink: attributes.links(),
+        uid: attributes.uid,
+        gid: attributes.gid,
+        rdev: 0,
+        blksize: 4096,
+        flags: 0,
+    }
+}

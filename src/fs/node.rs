@@ -1,0 +1,219 @@
+//! What stands at a place in the tree, and what a name in a directory means.
+//!
+//! The meaning of a name follows from the name alone: nothing here asks whether anything exists.
+
+use std::sync::Arc;
+
+use super::by::By;
+use super::control::{self, Control};
+use super::scratch::{ScratchFile, is_scratch_name};
+use crate::model::{SecretId, SecretName, Version};
+
+/// A place in the tree that exists, or did when the kernel learned of it.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) enum Node {
+    By(By),
+    Control(Control),
+    Directory(SecretName),
+    Root,
+    Scratch(Arc<ScratchFile>),
+    Secret(SecretName),
+    Trashed(SecretId),
+    View(View),
+}
+
+/// Another way to look at a secret or a directory: can be opened, is never listed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct View {
+    /// The secret or directory that is looked at; `None` is the root.
+    pub(super) of: Option<SecretName>,
+    pub(super) kind: ViewKind,
+}
+
+/// What a view shows.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum ViewKind {
+    /// `@env`: the directory's secrets as `NAME='value'` lines.
+    Env,
+    /// `name@expect=N`: takes a write if version N is current.
+    Expect(Version),
+    /// `@json`: the directory's secrets as one object.
+    Json,
+    /// `name@meta`.
+    Meta,
+    /// `name@N`.
+    Numbered(Version),
+    /// `name@pending`.
+    Pending,
+    /// `name@previous`.
+    Previous,
+    /// `name@why`.
+    Why,
+}
+
+impl ViewKind {
+    /// Tells whether the bytes differ from caller to caller, so that no two may share a page.
+    pub(super) fn is_per_caller(self) -> bool {
+        match self {
+            Self::Env | Self::Json | Self::Meta | Self::Why => true,
+            Self::Expect(_) | Self::Numbered(_) | Self::Pending | Self::Previous => false,
+        }
+    }
+}
+
+/// What a name in a directory stands for, whether or not it is there.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) enum Meaning {
+    /// A name that nothing can have.
+    Bad,
+    By(By),
+    Control(Control),
+    /// A secret or a directory.
+    Path(SecretName),
+    /// An editor's file; stored nowhere.
+    Scratch(ScratchName),
+    /// An entry of the trash, as listed.
+    Trashed(Box<str>),
+    View(View),
+}
+
+/// A scratch file's place; every uid has its own.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub(super) struct ScratchName {
+    /// `None` is the root.
+    pub(super) directory: Option<SecretName>,
+    pub(super) leaf: Box<str>,
+}
+
+/// Tells what `name` means in the directory `parent`.
+pub(super) fn meaning(parent: &Node, name: &[u8]) -> Meaning {
+    let Ok(name) = std::str::from_utf8(name) else { return Meaning::Bad };
+    match parent {
+        Node::By(by) => by.child(name).map_or(Meaning::Bad, Meaning::By),
+        Node::Control(Control::Trash) => Meaning::Trashed(name.into()),
+        Node::Control(place) => control::child(*place, name).map_or(Meaning::Bad, Meaning::Control),
+        Node::Directory(directory) => below(Some(directory), name),
+        Node::Root => match name {
+            ".by" => Meaning::By(By::Facets),
+            ".control" => Meaning::Control(Control::Top),
+            // Kept for the tree's own use, so that nobody can put a file of theirs there.
+            ".oneiric" | ".templates" => Meaning::Bad,
+            name => below(None, name),
+        },
+        Node::Scratch(_) | Node::Secret(_) | Node::Trashed(_) | Node::View(_) => Meaning::Bad,
+    }
+}
+
+fn below(directory: Option<&SecretName>, name: &str) -> Meaning {
+    if is_scratch_name(name) {
+        return Meaning::Scratch(ScratchName { directory: directory.cloned(), leaf: name.into() });
+    }
+    match name.split_once('@') {
+        Some((leaf, view)) => parse_view(directory, leaf, view).map_or(Meaning::Bad, Meaning::View),
+        None => SecretName::join(directory, name).map_or(Meaning::Bad, Meaning::Path),
+    }
+}
+
+fn parse_view(directory: Option<&SecretName>, leaf: &str, view: &str) -> Option<View> {
+    if leaf.is_empty() {
+        let kind = match view {
+            "env" => ViewKind::Env,
+            "json" => ViewKind::Json,
+            _ => return None,
+        };
+        return Some(View { of: directory.cloned(), kind });
+    }
+    let kind = match view {
+        "meta" => ViewKind::Meta,
+        "pending" => ViewKind::Pending,
+        "previous" => ViewKind::Previous,
+        "why" => ViewKind::Why,
+        _ => match view.strip_prefix("expect=") {
+            Some(number) => ViewKind::Expect(parse_version(number)?),
+            None => ViewKind::Numbered(parse_version(view)?),
+        },
+    };
+    Some(View { of: Some(SecretName::join(directory, leaf).ok()?), kind })
+}
+
+/// Parses a version in its one spelling: no sign, no zeros in front.
+fn parse_version(text: &str) -> Option<Version> {
+    let canonical = text.bytes().all(|b| b.is_ascii_digit()) && !text.starts_with('0');
+    canonical.then(|| text.parse().ok().map(Version)).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn in_directory(name: &str) -> Meaning {
+        meaning(&Node::Directory("prod".parse().unwrap()), name.as_bytes())
+    }
+
+    fn view(of: &str, kind: ViewKind) -> Meaning {
+        Meaning::View(View { of: Some(of.parse().unwrap()), kind })
+    }
+
+    #[test]
+    fn a_plain_name_is_a_path_below_its_directory() {
+        assert_eq!(in_directory("db"), Meaning::Path("prod/db".parse().unwrap()));
+        assert_eq!(meaning(&Node::Root, b"db"), Meaning::Path("db".parse().unwrap()));
+    }
+
+    #[test]
+    fn views_are_told_by_what_follows_the_at_sign() {
+        let cases = [
+            ("k@previous", view("prod/k", ViewKind::Previous)),
+            ("k@pending", view("prod/k", ViewKind::Pending)),
+            ("k@meta", view("prod/k", ViewKind::Meta)),
+            ("k@why", view("prod/k", ViewKind::Why)),
+            ("k@7", view("prod/k", ViewKind::Numbered(Version(7)))),
+            ("k@expect=7", view("prod/k", ViewKind::Expect(Version(7)))),
+            ("@env", view("prod", ViewKind::Env)),
+            ("@json", view("prod", ViewKind::Json)),
+        ];
+        for (name, expected) in cases {
+            assert_eq!(in_directory(name), expected, "{name}");
+        }
+        let root_env = View { of: None, kind: ViewKind::Env };
+        assert_eq!(meaning(&Node::Root, b"@env"), Meaning::View(root_env));
+    }
+
+    #[test]
+    fn no_other_spelling_is_a_view() {
+        for bad in [
+            "k@",
+            "k@0",
+            "k@07",
+            "k@+7",
+            "k@-1",
+            "k@x",
+            "@meta",
+            "@7",
+            "k@env",
+            "k@expect=",
+            "k@expect=0",
+            "k@7@7",
+            "a b@7",
+            "k@18446744073709551616",
+        ] {
+            assert_eq!(in_directory(bad), Meaning::Bad, "{bad}");
+        }
+    }
+
+    #[test]
+    fn dot_led_names_are_scratch_but_those_of_the_tree_itself() {
+        assert_eq!(meaning(&Node::Root, b".control"), Meaning::Control(Control::Top));
+        assert_eq!(meaning(&Node::Root, b".by"), Meaning::By(By::Facets));
+        assert_eq!(meaning(&Node::Root, b".templates"), Meaning::Bad);
+        assert!(matches!(in_directory(".control"), Meaning::Scratch(_)));
+        assert!(matches!(in_directory("k@7~"), Meaning::Scratch(_)));
+    }
+
+    #[test]
+    fn hostile_names_mean_nothing() {
+        for bad in [&b"a b"[..], b"\xff", b"a\nb", b"", &[b'a'; 256]] {
+            assert_eq!(meaning(&Node::Root, bad), Meaning::Bad, "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! read(2), write(2), close(2) and poll(2) on open handles.
+
+use super::Tree;
+use crate::broker::BrokerError;
+use crate::fs::control::Waker;
+use crate::fs::error::{FsError, Result};
+use crate::fs::handle::{Chunk, Content, Handle, part};
+use crate::fs::writer::Edition;
+use crate::model::{Caller, Version};
+use crate::system::SecretBytes;
+
+/// Largest backup that is taken, in bytes: it has to be held until all of it is there.
+const MAX_BACKUP: usize = 1 << 30;
+
+impl Handle {
+    /// Tells whether a read may take long enough to be given to a worker.
+    pub(in crate::fs) fn read_blocks(&self) -> bool {
+        matches!(self.content, Content::AuditLog)
+    }
+
+    /// Tells whether a write may take long enough to be given to a worker.
+    pub(in crate::fs) fn write_blocks(&self) -> bool {
+        matches!(self.content, Content::Command(_))
+    }
+
+    /// Tells whether a flush has something to do.
+    pub(in crate::fs) fn flush_blocks(&self) -> bool {
+        match &self.content {
+            Content::Restore(bytes) => !bytes.lock().is_empty(),
+            Content::Writer(writer) => writer.has_news(),
+            Content::AuditLog
+            | Content::Bytes(_)
+            | Content::Command(_)
+            | Content::Directory(_)
+            | Content::Events(_)
+            | Content::Health(_)
+            | Content::Scratch(_)
+            | Content::Secret(_)
+            | Content::Values(_) => false,
+        }
+    }
+}
+
+impl Tree {
+    /// Reads at most `size` bytes. `paged`: they go into the kernel's page cache.
+    pub(in crate::fs) fn read(
+        &self,
+        caller: &Caller,
+        handle: &Handle,
+        offset: u64,
+        size: usize,
+        paged: bool,
+    ) -> Result<Chunk> {
+        if paged {
+            self.inodes.paged(handle.inode);
+        }
+        if caller.uid != handle.opener.uid {
+            self.pass_on(caller, handle)?;
+        }
+        match &handle.content {
+            Content::AuditLog => {
+                Ok(Chunk::Owned(self.broker.audit_log_read(caller, offset, size)?))
+            }
+            Content::Bytes(bytes) => {
+                Ok(Chunk::Shared(bytes.clone(), part(bytes.len(), offset, size)))
+            }
+            Content::Command(command) => Ok(Chunk::Owned(command.read(size))),
+            Content::Directory(_) => Err(FsError::IsDirectory),
+            Content::Events(events) => Ok(Chunk::Owned(events.read(offset, size))),
+            Content::Health(health) => Ok(Chunk::Owned(health.read(offset, size))),
+            Content::Restore(_) => Err(FsError::BadHandle),
+            Content::Scratch(file) => {
+                let offset = usize::try_from(offset).unwrap_or(usize::MAX);
+                Ok(Chunk::whole(file.read(offset, size)?))
+            }
+            Content::Secret(pinned) => Ok(Chunk::of(pinned.value()?, offset, size)),
+            Content::Values(values) => Ok(Chunk::of(values.get()?, offset, size)),
+            Content::Writer(writer) => match (writer.read(offset, size)?, writer.pinned()) {
+                (Some(collected), _) => Ok(Chunk::whole(collected)),
+                (None, Some(pinned)) => Ok(Chunk::of(pinned.value()?, offset, size)),
+                (None, None) => Err(FsError::BadHandle),
+            },
+        }
+    }
+
+    /// A handle that was passed on does not widen access: its new reader is asked for and recorded.
+    fn pass_on(&self, caller: &Caller, handle: &Handle) -> Result<()> {
+        let pinned = if let Content::Secret(pinned) = &handle.content {
+            Some(pinned)
+        } else if let Content::Writer(writer) = &handle.content {
+            writer.pinned()
+        } else {
+            None
+        };
+        let pinned = pinned.ok_or(FsError::Access)?;
+        pinned.pass_on(caller.uid, || {
+            Ok(self.broker.read_passed_on(caller, &pinned.name, pinned.version)?)
+        })
+    }
+
+    /// Writes to a handle, at `offset` or at the end. Returns how many bytes were taken: all.
+    pub(in crate::fs) fn write(
+        &self,
+        caller: &Caller,
+        handle: &Handle,
+        offset: Option<u64>,
+        data: &[u8],
+    ) -> Result<u32> {
+        match &handle.content {
+            Content::Restore(bytes) => {
+                own(caller, handle)?;
+                let mut bytes = bytes.lock();
+                if bytes.len() + data.len() > MAX_BACKUP {
+                    return Err(FsError::TooBig);
+                }
+                let end = offset.is_none_or(|offset| offset == bytes.len() as u64);
+                end.then(|| bytes.extend_from_slice(data)).ok_or(FsError::Invalid)?;
+            }
+            Content::Scratch(file) => {
+                let offset =
+                    offset.map(usize::try_from).transpose().map_err(|_| FsError::TooBig)?;
+                file.write(offset, data, self.max_bytes(), self.clock.now())?;
+            }
+            Content::Writer(writer) => {
+                let base = || self.base(&handle.opener, &writer.name());
+                writer.write(offset, data, base)?;
+                // More than the share is told now, and what was written stays unpublished.
+                handle.ticket.lock().hold(writer.len().unwrap_or(0))?;
+            }
+            Content::AuditLog
+            | Content::Bytes(_)
+            | Content::Command(_)
+            | Content::Directory(_)
+            | Content::Events(_)
+            | Content::Health(_)
+            | Content::Secret(_)
+            | Content::Values(_) => return Err(FsError::BadHandle),
+        }
+        u32::try_from(data.len()).map_err(|_| FsError::TooBig)
+    }
+
+    /// Runs a command that was written to a command file; may block.
+    pub(in crate::fs) fn command(
+        &self,
+        caller: &Caller,
+        handle: &Handle,
+        text: &SecretBytes,
+    ) -> Result<u32> {
+        // A setuid program that writes to what it was handed must not command in its own name.
+        own(caller, handle)?;
+        let Content::Command(command) = &handle.content else { return Err(FsError::BadHandle) };
+        command.run(&self.broker, &*self.host, caller, text)?;
+        u32::try_from(text.len()).map_err(|_| FsError::TooBig)
+    }
+
+    /// Publishes what is new; may block. What it returns is close(2)'s or fsync(2)'s answer.
+    pub(in crate::fs) fn flush(&self, handle: &Handle) -> Result<()> {
+        match &handle.content {
+            Content::Restore(bytes) => {
+                let backup = std::mem::take(&mut *bytes.lock());
+                if backup.is_empty() {
+                    return Ok(());
+                }
+                self.host.restore(&handle.opener, &backup)?;
+                Ok(())
+            }
+            Content::Writer(writer) => {
+                writer.flush(|edition| self.publish(&handle.opener, edition))
+            }
+            Content::AuditLog
+            | Content::Bytes(_)
+            | Content::Command(_)
+            | Content::Directory(_)
+            | Content::Events(_)
+            | Content::Health(_)
+            | Content::Scratch(_)
+            | Content::Secret(_)
+            | Content::Values(_) => Ok(()),
+        }
+    }
+
+    /// Makes a version. A secret that its editor has just renamed to a backup comes back first, so
+    /// that its history and metadata stay its own.
+    pub(super) fn publish(
+        &self,
+        opener: &Caller,
+        edition: Edition,
+    ) -> std::result::Result<Version, BrokerError> {
+        let Edition { name, value, mut put } = edition;
+        if let Some(id) = self.scratch.origin(opener.uid.0, &name) {
+            match self.broker.restore(opener, id, None) {
+                Ok(()) => put.create_new = false,
+                Err(error) => tracing::debug!(name = %name, error = %error, "not restored"),
+            }
+            self.scratch.forget_origin(opener.uid.0, id);
+        }
+        self.broker.write(opener, &name, value, &put)
+    }
+
+    /// Closes a handle.
+    pub(in crate::fs) fn release(&self, number: u64) {
+        let Some(handle) = self.handles.remove(number) else { return };
+        if let Content::Scratch(file) = &handle.content {
+            file.released();
+        } else if let Content::Writer(writer) = &handle.content
+            && writer.has_news()
+        {
+            tracing::debug!(name = %writer.name(), "closed without having been published");
+        }
+        let (inode, pages) = (handle.inode, self.inodes.released(handle.inode, number));
+        // The plaintext goes before the pages do.
+        drop(handle);
+        if pages && let Some(queue) = self.pages.get() {
+            queue.send(inode).unwrap_or_default();
+        }
+    }
+
+    /// Tells whether a handle can be read without waiting; if it cannot, keeps `waker`.
+    pub(in crate::fs) fn poll(&self, handle: &Handle, waker: Option<Waker>) -> bool {
+        if let Content::Events(events) = &handle.content {
+            events.poll(waker)
+        } else if let Content::Health(health) = &handle.content {
+            health.poll(waker)
+        } else {
+            true
+        }
+    }
+}
+
+impl Chunk {
+    fn whole(bytes: SecretBytes) -> Self {
+        let all = 0..bytes.len();
+        Self::Secret(bytes.into(), all)
+    }
+
+    fn of(bytes: std::sync::Arc<SecretBytes>, offset: u64, size: usize) -> Self {
+        let part = part(bytes.len(), offset, size);
+        Self::Secret(bytes, part)
+    }
+}
+
+fn own(caller: &Caller, handle: &Handle) -> Result<()> {
+    if caller.uid == handle.opener.uid { Ok(()) } else { Err(FsError::Access) }
+}

@@ -1,0 +1,122 @@
+//! The tree as plain calls: what each request means, without the kernel's types.
+//!
+//! Every call asks the broker for its own caller; nothing that one caller was told is kept for
+//! another. Answers that make a handle or a lookup are counted only once they are sent, so an
+//! answer that comes after its deadline can simply be dropped.
+
+use std::fmt;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use super::control::{Events, HealthWatch, Host};
+use super::draft::Drafts;
+use super::error::Result;
+use super::handle::{Handle, Handles};
+use super::inode::Inodes;
+use super::quota::Quotas;
+use super::scratch::Scratch;
+use crate::broker::Broker;
+use crate::model::{Clock, Timestamp};
+
+mod change;
+mod io;
+mod listing;
+mod lookup;
+mod open;
+mod rename;
+mod stat;
+mod xattr;
+
+pub(super) use lookup::Entry;
+pub(super) use open::{OpenMode, Opening, Want};
+pub(super) use rename::Renaming;
+pub(super) use stat::{Change, Time};
+
+/// What a tree is made of.
+pub struct Parts {
+    pub broker: Broker,
+    pub host: Arc<dyn Host>,
+    pub clock: Arc<dyn Clock>,
+    /// Reads go through the page cache, which is emptied when the last handle is closed, rather
+    /// than past it.
+    pub cached: bool,
+}
+
+/// The mounted tree.
+pub struct Tree {
+    broker: Broker,
+    host: Arc<dyn Host>,
+    clock: Arc<dyn Clock>,
+    cached: bool,
+    /// The time that files which are made up show.
+    started: Timestamp,
+    inodes: Inodes,
+    handles: Handles,
+    scratch: Scratch,
+    drafts: Arc<Drafts>,
+    quotas: Arc<Quotas>,
+    events: Arc<Events>,
+    health: Arc<HealthWatch>,
+    /// Takes inodes whose pages are to be dropped: never from a request's own thread, which
+    /// deadlocks in the kernel.
+    pages: OnceLock<Sender<u64>>,
+}
+
+impl Tree {
+    /// Makes a tree over a broker, and sees to it that sealing leaves no value in it.
+    pub fn new(parts: Parts) -> Arc<Self> {
+        let Parts { broker, host, clock, cached } = parts;
+        let tree = Arc::new(Self {
+            events: Events::new(&broker),
+            health: HealthWatch::new(host.clone()),
+            started: clock.now(),
+            broker,
+            host,
+            clock,
+            cached,
+            inodes: Inodes::new(),
+            handles: Handles::new(),
+            scratch: Scratch::default(),
+            drafts: Arc::default(),
+            quotas: Quotas::new(),
+            pages: OnceLock::new(),
+        });
+        let weak = Arc::downgrade(&tree);
+        tree.broker.on_seal(Box::new(move || {
+            if let Some(tree) = weak.upgrade() {
+                tree.handles.seal();
+                tree.scratch.seal();
+            }
+        }));
+        tree
+    }
+
+    /// Returns the queue of inodes whose pages are to be dropped; the first caller has it.
+    pub(super) fn stale_pages(&self) -> Option<Receiver<u64>> {
+        let (sender, receiver) = channel();
+        self.pages.set(sender).ok().map(|()| receiver)
+    }
+
+    /// Waits until "not found" is the truth.
+    pub(super) fn wait_verified(&self, at_most: Duration) -> Result<()> {
+        Ok(self.broker.wait_verified(at_most)?)
+    }
+
+    /// Returns an open handle. Errors: `BadHandle`.
+    pub(super) fn handle(&self, number: u64) -> Result<Arc<Handle>> {
+        self.handles.find(number)
+    }
+}
+
+impl fmt::Debug for Parts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parts").field("cached", &self.cached).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Tree {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tree").field("cached", &self.cached).finish_non_exhaustive()
+    }
+}

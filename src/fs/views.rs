@@ -1,0 +1,248 @@
+//! What the views show: `@env` and `@json` of a directory, `@meta` of a secret.
+//!
+//! Plaintext is put together in locked memory and never passes through a string.
+
+use serde_json::{Value, json};
+
+use super::error::{FsError, Result};
+use crate::broker::Description;
+use crate::model::SecretName;
+use crate::system::{SecretBuffer, SecretBytes};
+
+/// Largest `@env` or `@json` in bytes, and what stat(2) shows as their size.
+pub(super) const MAX_BYTES: u64 = 4 << 20;
+
+/// Turns a name into that of an environment variable: capitals, and `_` for `-`, `.` and `/`.
+pub(super) fn env_name(name: &str) -> String {
+    let upper = name.chars().map(|c| match c {
+        '-' | '.' | '/' => '_',
+        c => c.to_ascii_uppercase(),
+    });
+    // A shell takes no variable that starts with a digit.
+    let lead = name.starts_with(|c: char| c.is_ascii_digit()).then_some('_');
+    lead.into_iter().chain(upper).collect()
+}
+
+/// A view of several values that is being put together.
+pub(super) struct Collection {
+    style: Style,
+    text: SecretBuffer,
+    names: Vec<String>,
+}
+
+/// How values are shown.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Style {
+    Env,
+    Json,
+}
+
+impl Collection {
+    /// Starts an empty view.
+    pub(super) fn new(style: Style) -> Result<Self> {
+        let mut view = Self { style, text: SecretBuffer::new(), names: Vec::new() };
+        if style == Style::Json {
+            view.push(b"{")?;
+        }
+        Ok(view)
+    }
+
+    /// Adds a secret. Errors: `Invalid` for a value that the form cannot hold, or for two secrets
+    /// whose names are one variable; `TooBig` beyond [`MAX_BYTES`].
+    pub(super) fn add(&mut self, leaf: &str, value: &[u8]) -> Result<()> {
+        let name = match self.style {
+            Style::Env => env_name(leaf),
+            Style::Json => leaf.to_owned(),
+        };
+        if self.names.contains(&name) {
+            return Err(FsError::Invalid);
+        }
+        match self.style {
+            Style::Env => {
+                self.push(name.as_bytes())?;
+                self.push(b"=")?;
+                self.push_quoted(value)?;
+                self.push(b"\n")?;
+            }
+            Style::Json => {
+                self.push(if self.names.is_empty() { b"\n  \"" } else { b",\n  \"" })?;
+                // Names hold nothing that would have to be escaped.
+                self.push(name.as_bytes())?;
+                self.push(b"\": ")?;
+                self.push_json(value)?;
+            }
+        }
+        self.names.push(name);
+        Ok(())
+    }
+
+    /// Ends the view.
+    pub(super) fn finish(mut self) -> Result<SecretBytes> {
+        match (self.style, self.names.is_empty()) {
+            (Style::Env, _) => {}
+            (Style::Json, true) => self.push(b"}\n")?,
+            (Style::Json, false) => self.push(b"\n}\n")?,
+        }
+        Ok(self.text.into_bytes())
+    }
+
+    /// Quotes for sh(1): between single quotes only the single quote itself is special.
+    fn push_quoted(&mut self, value: &[u8]) -> Result<()> {
+        if value.contains(&0) {
+            return Err(FsError::Invalid);
+        }
+        self.push(b"'")?;
+        for (index, part) in value.split(|&b| b == b'\'').enumerate() {
+            if index > 0 {
+                self.push(b"'\\''")?;
+            }
+            self.push(part)?;
+        }
+        self.push(b"'")
+    }
+
+    /// Writes a JSON string, or `{"base64": "..."}` for bytes that are not UTF-8.
+    fn push_json(&mut self, value: &[u8]) -> Result<()> {
+        let Ok(text) = std::str::from_utf8(value) else {
+            self.push(b"{\"base64\": \"")?;
+            for group in value.chunks(3) {
+                self.push(&base64(group))?;
+            }
+            return self.push(b"\"}");
+        };
+        self.push(b"\"")?;
+        let mut plain = 0;
+        for (index, byte) in text.bytes().enumerate() {
+            if byte >= 0x20 && byte != b'"' && byte != b'\\' {
+                continue;
+            }
+            self.push(value.get(plain..index).unwrap_or_default())?;
+            match byte {
+                b'"' => self.push(b"\\\"")?,
+                b'\\' => self.push(b"\\\\")?,
+                b'\n' => self.push(b"\\n")?,
+                control => {
+                    self.push(&[b'\\', b'u', b'0', b'0', hex(control >> 4), hex(control)])?
+                }
+            }
+            plain = index + 1;
+        }
+        self.push(value.get(plain..).unwrap_or_default())?;
+        self.push(b"\"")
+    }
+
+    fn push(&mut self, bytes: &[u8]) -> Result<()> {
+        if (self.text.len() + bytes.len()) as u64 > MAX_BYTES {
+            return Err(FsError::TooBig);
+        }
+        Ok(self.text.write_at(self.text.len(), bytes)?)
+    }
+}
+
+fn hex(nibble: u8) -> u8 {
+    match nibble & 15 {
+        digit @ 0..=9 => b'0' + digit,
+        letter => b'a' + letter - 10,
+    }
+}
+
+/// Encodes one to three bytes (RFC 4648, section 4).
+fn base64(group: &[u8]) -> [u8; 4] {
+    let bits = (0..3)
+        .fold(0u32, |bits, index| bits << 8 | u32::from(group.get(index).copied().unwrap_or(0)));
+    std::array::from_fn(|index| {
+        if index > group.len() {
+            return b'=';
+        }
+        match (bits >> (18 - 6 * index)) & 63 {
+            n @ 0..=25 => b'A' + u8::try_from(n).unwrap_or(0),
+            n @ 26..=51 => b'a' + u8::try_from(n - 26).unwrap_or(0),
+            n @ 52..=61 => b'0' + u8::try_from(n - 52).unwrap_or(0),
+            62 => b'+',
+            _ => b'/',
+        }
+    })
+}
+
+/// Returns what `@meta` shows: everything but the value.
+pub(super) fn meta(name: &SecretName, description: &Description) -> Value {
+    let Description { secret, metadata, versions, fingerprint } = description;
+    let levels: Vec<_> = secret.levels.iter().map(|level| level.as_str()).collect();
+    json!({
+        "name": name.as_str(),
+        "id": secret.id.to_string(),
+        "version": secret.version.0,
+        "size": secret.size,
+        "type": secret.secret_type.as_str(),
+        "status": secret.status.as_str(),
+        "created": metadata.created.to_string(),
+        "created_by": metadata.created_by.0,
+        "modified": metadata.modified.to_string(),
+        "expires": metadata.expires.map(|time| time.to_string()),
+        "last_rotated": metadata.last_rotated.map(|time| time.to_string()),
+        "rotation_days": metadata.rotation_days,
+        "description": metadata.description,
+        "service": metadata.attributes.service,
+        "environment": metadata.attributes.environment,
+        "tags": metadata.attributes.tags,
+        "owner_contact": metadata.owner_contact,
+        "fingerprint": fingerprint,
+        "levels": levels,
+        "versions": versions,
+    })
+}
+
+impl std::fmt::Debug for Collection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Collection").field("names", &self.names).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view(style: Style, secrets: &[(&str, &[u8])]) -> Vec<u8> {
+        let mut view = Collection::new(style).unwrap();
+        secrets.iter().for_each(|(leaf, value)| view.add(leaf, value).unwrap());
+        view.finish().unwrap().expose().to_vec()
+    }
+
+    #[test]
+    fn env_names_are_what_a_shell_takes() {
+        assert_eq!(env_name("prod/db-1.Password"), "PROD_DB_1_PASSWORD");
+        assert_eq!(env_name("2fa"), "_2FA");
+    }
+
+    #[test]
+    fn the_shell_reads_back_every_byte_of_a_quoted_value() {
+        let value = b"it's $HOME `id` \\ \"x\"\n*\xff'";
+        let mut script = view(Style::Env, &[("a-b", value)]);
+        script.extend(b"printf %s \"$A_B\"");
+        let output = std::process::Command::new("sh")
+            .arg("-c")
+            .arg(std::os::unix::ffi::OsStrExt::from_bytes(script.as_slice()) as &std::ffi::OsStr)
+            .output()
+            .unwrap();
+        assert_eq!(output.stdout, value);
+    }
+
+    #[test]
+    fn json_reads_back_every_text_and_shows_other_bytes_in_base64() {
+        let text = "quote \" back \\ line \n tab \t nul \0 \u{e9}";
+        let bytes = view(Style::Json, &[("a", text.as_bytes()), ("b", b"\xff\xfe\xfd\xfc")]);
+        let parsed: Value = serde_json::from_slice(&bytes).unwrap();
+        assert_eq!(parsed, json!({ "a": text, "b": { "base64": "//79/A==" } }));
+        assert_eq!(view(Style::Json, &[]), b"{}\n");
+    }
+
+    #[test]
+    fn what_a_form_cannot_hold_is_refused_rather_than_changed() {
+        let mut env = Collection::new(Style::Env).unwrap();
+        assert!(matches!(env.add("a", b"nul \0"), Err(FsError::Invalid)));
+        env.add("a-b", b"x").unwrap();
+        assert!(matches!(env.add("a.b", b"y"), Err(FsError::Invalid)));
+        let big = vec![b'x'; usize::try_from(MAX_BYTES).unwrap()];
+        assert!(matches!(env.add("big", &big), Err(FsError::TooBig)));
+    }
+}

@@ -1,0 +1,314 @@
+//! Threads for whatever may block, each job with a deadline.
+//!
+//! A caller waits for its answer and cannot be killed meanwhile, so it gets one in time whatever
+//! happens: ETIMEDOUT when the job is late, and then the job's own answer is dropped. A job that has
+//! not begun by its deadline never does.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use super::error::{FsError, Result};
+
+/// How long a caller waits at most.
+pub(super) const DEADLINE: Duration = Duration::from_secs(5);
+
+/// Threads, started as they are needed.
+const MAX_THREADS: usize = 64;
+/// Jobs that may wait for a thread.
+const MAX_QUEUED: usize = 1024;
+/// Enough for a commit or a policy that is parsed; most jobs use a few KiB.
+const STACK_BYTES: usize = 512 << 10;
+/// How long a thread waits for work before it ends.
+const IDLE: Duration = Duration::from_secs(30);
+
+/// Where the answer of a job goes, once.
+pub(super) trait Reply: Send + 'static {
+    /// What the caller is waiting for.
+    type Answer;
+
+    /// Answers.
+    fn send(self, answer: Result<Self::Answer>);
+}
+
+/// The pool.
+#[derive(Debug)]
+pub(super) struct Workers(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    max_threads: usize,
+    state: Mutex<State>,
+    work: Condvar,
+    deadlines: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    queue: VecDeque<Box<dyn FnOnce() + Send>>,
+    /// In the order of their deadlines, since all jobs have the same time.
+    deadlines: VecDeque<(Instant, Arc<dyn Expire>)>,
+    threads: usize,
+    idle: usize,
+    timer: bool,
+    closed: bool,
+}
+
+/// Holds the reply until the job or its deadline takes it.
+struct Slot<R>(Mutex<Option<R>>);
+
+trait Expire: Send + Sync {
+    /// Answers ETIMEDOUT unless there was an answer.
+    fn expire(&self);
+    /// Tells whether there was an answer.
+    fn is_answered(&self) -> bool;
+}
+
+impl Workers {
+    /// Returns a pool without threads.
+    pub(super) fn new() -> Self {
+        Self::with_threads(MAX_THREADS)
+    }
+
+    fn with_threads(max_threads: usize) -> Self {
+        Self(Arc::new(Shared {
+            max_threads,
+            state: Mutex::default(),
+            work: Condvar::new(),
+            deadlines: Condvar::new(),
+        }))
+    }
+
+    /// Has a thread do `work` and `reply` get its answer. A full queue answers EAGAIN at once.
+    pub(super) fn submit<R: Reply>(
+        &self,
+        reply: R,
+        work: impl FnOnce() -> Result<R::Answer> + Send + 'static,
+    ) {
+        let slot = Arc::new(Slot(Mutex::new(Some(reply))));
+        let job = {
+            let slot = slot.clone();
+            move || {
+                if slot.is_answered() {
+                    return;
+                }
+                let answer = catch_unwind(AssertUnwindSafe(work)).unwrap_or(Err(FsError::Fault));
+                slot.answer(answer);
+            }
+        };
+        let mut state = self.0.state.lock();
+        if state.queue.len() >= MAX_QUEUED || !self.0.staff(&mut state) {
+            drop(state);
+            slot.answer(Err(FsError::Busy));
+            return;
+        }
+        state.queue.push_back(Box::new(job));
+        state.deadlines.push_back((Instant::now() + DEADLINE, slot));
+        self.0.work.notify_one();
+    }
+
+    /// Ends the wait of all jobs whose deadline is not after `now`.
+    #[cfg(test)]
+    fn expire(&self, now: Instant) {
+        self.0.expire(now);
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.0.state.lock().closed = true;
+        self.0.work.notify_all();
+        self.0.deadlines.notify_all();
+    }
+}
+
+impl Shared {
+    /// Makes sure that somebody will take a job. Returns whether anybody does.
+    fn staff(self: &Arc<Self>, state: &mut State) -> bool {
+        if !state.timer {
+            let shared = self.clone();
+            state.timer = spawn("deadlines", move || shared.keep_time());
+        }
+        if state.idle <= state.queue.len() && state.threads < self.max_threads {
+            let shared = self.clone();
+            state.threads += usize::from(spawn("worker", move || shared.work()));
+        }
+        state.timer && state.threads > 0
+    }
+
+    fn work(&self) {
+        let mut state = self.state.lock();
+        loop {
+            if let Some(job) = state.queue.pop_front() {
+                drop(state);
+                job();
+                state = self.state.lock();
+                continue;
+            }
+            if state.closed {
+                break;
+            }
+            state.idle += 1;
+            let timed_out = self.work.wait_for(&mut state, IDLE).timed_out();
+            state.idle -= 1;
+            if timed_out && state.queue.is_empty() {
+                break;
+            }
+        }
+        state.threads -= 1;
+    }
+
+    fn keep_time(&self) {
+        let mut state = self.state.lock();
+        while !state.closed {
+            while state.deadlines.front().is_some_and(|(_, slot)| slot.is_answered()) {
+                state.deadlines.pop_front();
+            }
+            // Jobs have the same time, so none added meanwhile is due before the first one.
+            let next = state.deadlines.front().map_or_else(|| Instant::now() + DEADLINE, |f| f.0);
+            self.deadlines.wait_until(&mut state, next);
+            parking_lot::MutexGuard::unlocked(&mut state, || self.expire(Instant::now()));
+        }
+    }
+
+    fn expire(&self, now: Instant) {
+        let mut state = self.state.lock();
+        let due = state.deadlines.iter().take_while(|(deadline, _)| *deadline <= now).count();
+        let due: Vec<_> = state.deadlines.drain(..due).collect();
+        drop(state);
+        due.into_iter().for_each(|(_, slot)| slot.expire());
+    }
+}
+
+impl<R: Reply> Slot<R> {
+    fn answer(&self, answer: Result<R::Answer>) {
+        let reply = self.0.lock().take();
+        if let Some(reply) = reply {
+            reply.send(answer);
+        }
+    }
+}
+
+impl<R: Reply> Expire for Slot<R> {
+    fn expire(&self) {
+        self.answer(Err(FsError::TimedOut));
+    }
+
+    fn is_answered(&self) -> bool {
+        self.0.lock().is_none()
+    }
+}
+
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> bool {
+    thread::Builder::new().name(name.into()).stack_size(STACK_BYTES).spawn(body).is_ok()
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (threads, queued) = (self.threads, self.queue.len());
+        f.debug_struct("State").field("threads", &threads).field("queued", &queued).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    use super::*;
+
+    struct Answers(Sender<Result<u32>>);
+
+    impl Reply for Answers {
+        type Answer = u32;
+
+        fn send(self, answer: Result<u32>) {
+            self.0.send(answer).unwrap();
+        }
+    }
+
+    fn answers() -> (Answers, Receiver<Result<u32>>) {
+        let (sender, receiver) = channel();
+        (Answers(sender), receiver)
+    }
+
+    fn later() -> Instant {
+        Instant::now() + DEADLINE * 2
+    }
+
+    #[test]
+    fn a_job_is_answered_with_what_it_returns_and_a_panic_with_a_fault() {
+        let workers = Workers::new();
+        let (reply, answer) = answers();
+        workers.submit(reply, || Ok(7));
+        assert!(matches!(answer.recv().unwrap(), Ok(7)));
+        let (reply, answer) = answers();
+        workers.submit(reply, || panic!("expected by the test"));
+        assert!(matches!(answer.recv().unwrap(), Err(FsError::Fault)));
+    }
+
+    #[test]
+    fn a_late_job_is_answered_in_time_and_its_own_answer_is_dropped() {
+        let workers = Workers::new();
+        let (reply, answer) = answers();
+        let (release, blocked) = channel::<()>();
+        let (begun, begin) = channel();
+        let (ended, end) = channel();
+        workers.submit(reply, move || {
+            begun.send(()).unwrap();
+            blocked.recv().unwrap();
+            ended.send(()).unwrap();
+            Ok(1)
+        });
+        begin.recv().unwrap();
+        workers.expire(later());
+        assert!(matches!(answer.recv().unwrap(), Err(FsError::TimedOut)));
+        release.send(()).unwrap();
+        end.recv().unwrap();
+        assert!(answer.recv().is_err(), "a second answer was sent");
+    }
+
+    #[test]
+    fn a_job_that_has_not_begun_by_its_deadline_never_does() {
+        let workers = Workers::with_threads(1);
+        let (first, _first_answer) = answers();
+        let (release, blocked) = channel::<()>();
+        workers.submit(first, move || blocked.recv().map(|()| 1).map_err(|_| FsError::Fault));
+        let (second, late) = answers();
+        workers.submit(second, || panic!("began after its deadline"));
+        workers.expire(later());
+        assert!(matches!(late.recv().unwrap(), Err(FsError::TimedOut)));
+        release.send(()).unwrap();
+        let (third, answer) = answers();
+        workers.submit(third, || Ok(3));
+        assert!(matches!(answer.recv().unwrap(), Ok(3)));
+    }
+
+    #[test]
+    fn a_full_queue_is_answered_at_once() {
+        let workers = Workers::with_threads(1);
+        let (first, _first_answer) = answers();
+        let (release, blocked) = channel::<()>();
+        let (begun, begin) = channel();
+        workers.submit(first, move || {
+            begun.send(()).unwrap();
+            blocked.recv().map(|()| 1).map_err(|_| FsError::Fault)
+        });
+        begin.recv().unwrap();
+        let waiting: Vec<_> = (0..MAX_QUEUED)
+            .map(|_| {
+                let (reply, answer) = answers();
+                workers.submit(reply, || Ok(2));
+                answer
+            })
+            .collect();
+        let (reply, answer) = answers();
+        workers.submit(reply, || Ok(3));
+        assert!(matches!(answer.recv().unwrap(), Err(FsError::Busy)));
+        release.send(()).unwrap();
+        assert!(waiting.iter().all(|answer| matches!(answer.recv().unwrap(), Ok(2))));
+    }
+}
