@@ -257,7 +257,7 @@ impl Filesystem for Fuse {
             let size = usize::try_from(size).unwrap_or(usize::MAX);
             // Only a read for the kernel's own pages has no owner (mmap, sendfile, readahead).
             let paged = owner.is_none();
-            if handle.read_blocks() {
+            if self.tree.read_blocks(&caller, &handle) {
                 return self
                     .work(reply, move |tree| tree.read(&caller, &handle, offset, size, paged));
             }
@@ -280,14 +280,16 @@ impl Filesystem for Fuse {
         guarded(|| {
             let Some((handle, reply)) = self.handle(handle, reply) else { return };
             let caller = self.caller(request);
-            if handle.write_blocks() {
+            // The kernel takes the end of an append from an inode that all callers share.
+            let offset = (flags.0 & libc::O_APPEND == 0).then_some(offset);
+            if self.tree.write_blocks(&handle) {
                 return match SecretBytes::copy_from(data) {
-                    Ok(text) => self.work(reply, move |tree| tree.command(&caller, &handle, &text)),
+                    Ok(data) => self.work(reply, move |tree| {
+                        tree.write_or_run(&caller, &handle, offset, &data)
+                    }),
                     Err(error) => reply.send(Err(error.into())),
                 };
             }
-            // The kernel takes the end of an append from an inode that all callers share.
-            let offset = (flags.0 & libc::O_APPEND == 0).then_some(offset);
             reply.send(self.tree.write(&caller, &handle, offset, data));
         });
     }
@@ -525,9 +527,12 @@ impl Filesystem for Fuse {
                 })
             };
             let waker = flags.contains(PollFlags::FUSE_POLL_SCHEDULE_NOTIFY).then(wake);
-            let reading = PollEvents::POLLIN | PollEvents::POLLRDNORM;
-            let ready = self.tree.poll(&handle, waker);
-            reply.poll(if ready { events } else { events - reading });
+            // The kernel always asks for errors and hang-ups too, of which there are none.
+            let mut ready = PollEvents::POLLOUT | PollEvents::POLLWRNORM;
+            if self.tree.poll(&handle, waker) {
+                ready |= PollEvents::POLLIN | PollEvents::POLLRDNORM;
+            }
+            reply.poll(events & ready);
         });
     }
 
