@@ -39,6 +39,11 @@ impl Tree {
             || (caller.uid != handle.opener.uid && self.broker.reads_may_block())
     }
 
+    /// Tells whether what a handle was opened with decides about a read by `uid`, too.
+    pub(in crate::fs) fn is_known_reader(&self, uid: u32, handle: &Handle) -> bool {
+        handle.opener.uid.0 == uid && !matches!(handle.content, Content::AuditLog)
+    }
+
     /// Tells whether a write may take long enough to be given to a worker.
     pub(in crate::fs) fn write_blocks(&self, handle: &Handle) -> bool {
         if let Content::Writer(writer) = &handle.content {
