@@ -49,7 +49,8 @@ fn every_command_and_flag_in_the_documents_is_one_of_the_program() {
             checked += 1;
             let (command, flags) = parts(&line);
             let help = help(&command);
-            let known = |flag: &&String| help.as_ref().is_some_and(|help| help.contains(flag.as_str()));
+            let known =
+                |flag: &&String| help.as_ref().is_some_and(|help| help.contains(flag.as_str()));
             if help.is_none() || !flags.iter().all(|flag| known(&flag)) {
                 wrong.push(format!("{}: {line}", path.display()));
             }
@@ -133,7 +134,8 @@ fn promises(text: &str) -> Vec<String> {
     let mut in_paragraph = false;
     let mut in_table = false;
     for line in text.lines() {
-        let numbered = line.split_once(". ").is_some_and(|(number, _)| number.parse::<u32>().is_ok());
+        let numbered =
+            line.split_once(". ").is_some_and(|(number, _)| number.parse::<u32>().is_ok());
         if line.starts_with('|') {
             // The heading and the rule below it come before `in_table`.
             if in_table {
@@ -203,13 +205,15 @@ fn command_of(code: &str) -> Option<String> {
     // The comment behind a command, the rest of a pipe, and other columns are not part of it.
     let end = rest.find([';', '|', '<', '>']).or_else(|| rest.find("  "));
     let rest = end.and_then(|end| rest.get(..end)).unwrap_or(rest);
-    rest.starts_with(|c: char| c.is_ascii_lowercase() || c == '-').then(|| format!("secretfs {rest}"))
+    rest.starts_with(|c: char| c.is_ascii_lowercase() || c == '-')
+        .then(|| format!("secretfs {rest}"))
 }
 
 /// Splits a command line into its commands and its long flags.
 fn parts(line: &str) -> (Vec<String>, Vec<String>) {
     let words: Vec<&str> = line.split_whitespace().skip(1).collect();
-    let flag = |word: &str| word.trim_matches(['[', ']']).split('=').next().unwrap_or_default().to_owned();
+    let flag =
+        |word: &str| word.trim_matches(['[', ']']).split('=').next().unwrap_or_default().to_owned();
     let flags = words.iter().map(|word| flag(word)).filter(|word| word.starts_with("--")).collect();
     let mut command = Vec::new();
     let mut words = words.into_iter();
