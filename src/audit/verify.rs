@@ -7,8 +7,6 @@ use std::fmt;
 use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 
-use serde::Serialize;
-
 use super::Action;
 use super::chain::{AuditKey, Chain, Head, RunId};
 use super::entry::{Entry, SegmentHeader};
@@ -84,7 +82,7 @@ pub fn verify(dir: &Path, key: &AuditKey, anchor: Option<&Head>) -> Result<Verif
 }
 
 /// A log that is whole.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct Verified {
     /// The first line that is still there.
     pub first: Seq,
@@ -99,8 +97,7 @@ pub struct Verified {
 }
 
 /// Something unusual that an honest history can contain.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Note {
     /// The clock was set back by so many seconds before this line.
     ClockWentBack { seq: Seq, seconds: i64 },

@@ -89,9 +89,10 @@ impl Broker {
         self.inner.submit(Company::Shared, move |batch| {
             let asked = Asked { action: Action::SetAttribute, name: &name, version: None };
             let (id, mut record, grant) = find(batch, &caller, settable.level, asked)?;
-            (settable.set)(&mut record.metadata, value.as_deref()).map_err(|expected| {
-                BrokerError::Invalid(format!("{}: {expected}", settable.name))
-            })?;
+            if let Err(expected) = (settable.set)(&mut record.metadata, value.as_deref()) {
+                let err = BrokerError::Invalid(format!("{}: {expected}", settable.name));
+                return Err(batch.inner.gate.failed(&caller, asked, err));
+            }
             let version = record.history.current().map_or(Version::FIRST, |entry| entry.version);
             note(batch, &caller, Action::SetAttribute, &name, version, &grant);
             batch.put_secret(id, record)

@@ -315,10 +315,8 @@ impl Gate {
     /// Records the refusals that were only counted.
     pub(super) fn summarise_refusals(&self) {
         for (uid, count) in self.refusals.take_counted(self.now()) {
-            let caller = Caller::with_ids(uid, crate::model::Gid(u32::MAX));
             let event = Event {
-                caller: Some(&caller),
-                detail: Some(serde_json::json!({ "count": count })),
+                detail: Some(serde_json::json!({ "uid": uid, "count": count })),
                 ..Event::new(Action::Refusals, Outcome::Denied)
             };
             if let Err(err) = self.record(&event) {

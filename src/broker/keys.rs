@@ -202,8 +202,10 @@ fn rewrap_some(inner: &Inner) -> Result<Progress> {
     }
     let keys = keys_under(inner, &old)?;
     if keys.is_empty() {
-        inner.submit(Company::Alone, |batch| {
-            let keyring = batch.keyring.active_alone();
+        // These and no others: another epoch may have been begun since the look above, and what
+        // was the active one then is still in use.
+        inner.submit(Company::Alone, move |batch| {
+            let keyring = batch.keyring.without(&old);
             put_keyring(batch, keyring)
         })?;
         return Ok(Progress::Done);

@@ -249,6 +249,14 @@ struct Inner {
     seal_hooks: Mutex<Vec<Box<dyn Fn() + Send + Sync>>>,
 }
 
+/// How the store that was opened stands to what the log says.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Accepted {
+    AsItWas,
+    /// It is an older copy, and an admin wants it so.
+    OlderStore,
+}
+
 /// What is in memory while the store is unsealed.
 struct Unlocked {
     store_id: StoreId,
@@ -302,9 +310,7 @@ impl Broker {
     /// `Audit` when the log was cut or changed.
     pub fn open(parts: Parts, root_key: RootKey) -> Result<Self> {
         let broker = Self::open_sealed(parts)?;
-        broker.inner.unlock(root_key)?;
-        load::verify_in_background(&broker.inner).map_err(StoreError::Io)?;
-        keys::rewrap_in_background(&broker.inner)?;
+        broker.take_key(root_key)?;
         Ok(broker)
     }
 
@@ -372,16 +378,44 @@ impl Broker {
     /// Takes the root key and loads the index again. `Key(WrongKey)` when it does not fit.
     pub fn unseal(&self, caller: &Caller, root_key: RootKey) -> Result<()> {
         let inner = &*self.inner;
-        // Before the first unseal there is no log; then the line is written as soon as there is one.
-        if !inner.gate.is_admin(caller) {
-            return Err(BrokerError::Denied);
+        match inner.gate.admit_control(caller, "unseal") {
+            Ok(_) => {}
+            // Before the first unseal there is no log to tell; the line follows below.
+            Err(BrokerError::Sealed) if inner.gate.is_admin(caller) => {}
+            Err(BrokerError::Sealed) => return Err(BrokerError::Denied),
+            Err(err) => return Err(err),
         }
-        inner.unlock(root_key)?;
-        load::verify_in_background(&self.inner).map_err(StoreError::Io)?;
-        keys::rewrap_in_background(&self.inner)?;
+        if let Err(err) = self.take_key(root_key) {
+            self.note_failed_control(caller, "unseal", &err);
+            return Err(err);
+        }
         inner
             .gate
             .record(&Event { caller: Some(caller), ..Event::new(Action::Unseal, Outcome::Allowed) })
+    }
+
+    /// Records that a command on the store failed. The command's answer is an error already, so a
+    /// log that cannot take the line does not change it.
+    pub fn note_failed_control(&self, caller: &Caller, command: &str, err: &BrokerError) {
+        let reason = format!("{command}: {err}");
+        drop(self.inner.gate.record(&Event {
+            caller: Some(caller),
+            reason: Some(&reason),
+            ..Event::new(Action::Control, Outcome::Failed)
+        }));
+    }
+
+    fn take_key(&self, root_key: RootKey) -> Result<()> {
+        let accepted = self.inner.unlock(root_key)?;
+        if accepted == Accepted::OlderStore {
+            // The next start must find a generation that the log has not passed.
+            self.inner.submit(Company::Alone, |batch| {
+                batch.commit_anyway();
+                Ok(())
+            })?;
+        }
+        load::verify_in_background(&self.inner).map_err(StoreError::Io)?;
+        keys::rewrap_in_background(&self.inner)
     }
 
     /// Registers what is run when the store is sealed.
@@ -417,7 +451,15 @@ impl Broker {
         inner.gate.log()?.sync()?;
         let verdict = crate::audit::verify(&inner.log.directory, &key, Some(&anchor));
         Ok(match verdict {
-            Ok(verified) => serde_json::json!({ "ok": true, "verified": verified }),
+            Ok(verified) => serde_json::json!({
+                "ok": true,
+                "first": verified.first,
+                "head": head_json(verified.head),
+                "segments": verified.segments,
+                "runs": verified.runs,
+                "generation": verified.generation,
+                "notes": verified.notes.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            }),
             Err(err) => serde_json::json!({ "ok": false, "error": err.to_string() }),
         })
     }
@@ -482,8 +524,7 @@ impl Broker {
     /// The head of the audit chain: `seq` and `mac`.
     pub fn audit_head(&self) -> serde_json::Value {
         let head = self.inner.gate.log().map(AuditLog::head).unwrap_or_default();
-        let mac: String = head.mac.iter().map(|byte| format!("{byte:02x}")).collect();
-        serde_json::json!({ "seq": head.seq, "mac": mac })
+        head_json(head)
     }
 
     /// Removes audit segments that are past their retention; their totals stay.
@@ -534,7 +575,7 @@ impl Inner {
         writer.submit(company, apply)
     }
 
-    fn unlock(&self, root_key: RootKey) -> Result<()> {
+    fn unlock(&self, root_key: RootKey) -> Result<Accepted> {
         let header = read_header(&*self.store)?;
         let sealed = self
             .store
@@ -542,7 +583,7 @@ impl Inner {
             .ok_or_else(|| StoreError::Damaged("the keyring is missing".into()))?;
         let keyring = Keyring::open(header.store, &root_key, &sealed).map_err(BrokerError::Key)?;
         let mut loaded = load::load(&*self.store, &keyring)?;
-        self.start_log(&keyring, &mut loaded.root)?;
+        let accepted = self.start_log(&keyring, &mut loaded.root)?;
         self.gate.uses().replace(loaded.uses);
         self.verdict.set(Integrity::Pending);
         self.unlocked.store(Some(Arc::new(Unlocked {
@@ -553,13 +594,13 @@ impl Inner {
             root: Mutex::new(loaded.root),
             stale: Mutex::new(false),
         })));
-        Ok(())
+        Ok(accepted)
     }
 
     /// Opens the log at the first unseal, and finds out whether the store is an older copy.
-    fn start_log(&self, keyring: &Keyring, root: &mut Root) -> Result<()> {
+    fn start_log(&self, keyring: &Keyring, root: &mut Root) -> Result<Accepted> {
         if self.gate.log().is_ok() {
-            return Ok(());
+            return Ok(Accepted::AsItWas);
         }
         let key = crate::audit::AuditKey::new(keyring.audit_key());
         let anchor = (root.audit != Head::EMPTY).then_some(root.audit);
@@ -575,6 +616,7 @@ impl Inner {
             Arc::clone(names),
         )?;
         let logged = log.highest_generation().unwrap_or_default();
+        let mut accepted = Accepted::AsItWas;
         if logged > root.generation {
             if !self.accept_rollback {
                 return Err(BrokerError::Rollback { store: root.generation, log: logged });
@@ -584,11 +626,11 @@ impl Inner {
                 reason: Some(&reason),
                 ..Event::new(Action::Restore, Outcome::Allowed)
             })?;
-            // The next commits must lie above everything that the log has seen.
             root.generation = logged;
+            accepted = Accepted::OlderStore;
         }
         self.gate.start_log(log);
-        Ok(())
+        Ok(accepted)
     }
 
     fn reads_may_block(&self) -> bool {
@@ -601,6 +643,11 @@ impl fmt::Debug for Broker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Broker").field("sealed", &self.is_sealed()).finish_non_exhaustive()
     }
+}
+
+fn head_json(head: Head) -> serde_json::Value {
+    let mac: String = head.mac.iter().map(|byte| format!("{byte:02x}")).collect();
+    serde_json::json!({ "seq": head.seq, "mac": mac })
 }
 
 fn unreadable(err: std::io::Error) -> BrokerError {

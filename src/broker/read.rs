@@ -5,9 +5,10 @@ use std::sync::atomic::Ordering;
 
 use super::commit::{Company, Effect};
 use super::gate::{Asked, Grant};
-use super::record::{Record, USES_ID};
+use super::record::{Record, SecretRecord, USES_ID};
 use super::{Broker, BrokerError, Inner, Opened, Result, Unlocked, Which};
 use crate::audit::{Action, Event, Outcome};
+use crate::crypto::{CryptoError, Keyring};
 use crate::model::{Caller, Level, SecretId, SecretName, Status, Version};
 use crate::store::{StoreError, Table};
 use crate::system::SecretBytes;
@@ -172,34 +173,52 @@ impl Inner {
         id: SecretId,
         version: Version,
     ) -> Result<SecretBytes> {
-        let keyring = unlocked.keyring.load();
         if let Some(sealed) = self.cache.find(id, version) {
-            return keyring.open_value(id, version, &sealed).map_err(BrokerError::Damaged);
+            match unlocked.keyring.load().open_value(id, version, &sealed) {
+                // Re-wrapped since it was kept: the store has what the keyring opens.
+                Err(CryptoError::UnknownEpoch(_)) => {}
+                opened => return opened.map_err(BrokerError::Damaged),
+            }
         }
-        let key = value_key(id, version);
-        let sealed = self.store.get(Table::Values, &key)?.ok_or_else(|| {
-            StoreError::Damaged(format!("the value of {id} version {version} is missing"))
-        })?;
-        let value = keyring.open_value(id, version, &sealed).map_err(BrokerError::Damaged)?;
-        self.cache.keep(id, version, &sealed);
-        Ok(value)
+        unlocked.with_keyring(|keyring| {
+            let sealed =
+                self.store.get(Table::Values, &value_key(id, version))?.ok_or_else(|| {
+                    StoreError::Damaged(format!("the value of {id} version {version} is missing"))
+                })?;
+            let value = keyring.open_value(id, version, &sealed).map_err(BrokerError::Damaged)?;
+            self.cache.keep(id, version, &sealed);
+            Ok(value)
+        })
     }
 
     /// Reads a secret's record from the store.
-    pub(super) fn secret_record(
-        &self,
-        unlocked: &Unlocked,
-        id: SecretId,
-    ) -> Result<super::record::SecretRecord> {
-        let sealed = self
-            .store
-            .get(Table::Records, &id.0)?
-            .ok_or_else(|| StoreError::Damaged(format!("the record {id} is missing")))?;
-        let keyring: Arc<_> = unlocked.keyring.load_full();
-        match super::load::open_record(&keyring, &id.0, &sealed)? {
-            (_, Record::Secret(record)) => Ok(record),
-            (_, Record::Directory(_) | Record::Uses(_)) => {
-                Err(StoreError::Damaged(format!("the record {id} is no secret")).into())
+    pub(super) fn secret_record(&self, unlocked: &Unlocked, id: SecretId) -> Result<SecretRecord> {
+        unlocked.with_keyring(|keyring| {
+            let sealed = self
+                .store
+                .get(Table::Records, &id.0)?
+                .ok_or_else(|| StoreError::Damaged(format!("the record {id} is missing")))?;
+            match super::load::open_record(keyring, &id.0, &sealed)? {
+                (_, Record::Secret(record)) => Ok(record),
+                (_, Record::Directory(_) | Record::Uses(_)) => {
+                    Err(StoreError::Damaged(format!("the record {id} is no secret")).into())
+                }
+            }
+        })
+    }
+}
+
+impl Unlocked {
+    /// Calls `open`, which reads something and opens it; again, if the keyring was replaced in
+    /// between. While epochs change, what was read may be under one that the keyring does not have
+    /// yet, or not any more.
+    fn with_keyring<T>(&self, open: impl Fn(&Keyring) -> Result<T>) -> Result<T> {
+        loop {
+            let keyring = self.keyring.load_full();
+            match open(&keyring) {
+                Err(BrokerError::Damaged(CryptoError::UnknownEpoch(_)))
+                    if !Arc::ptr_eq(&keyring, &self.keyring.load()) => {}
+                opened => return opened,
             }
         }
     }

@@ -28,8 +28,16 @@ impl Broker {
         value: SecretBytes,
         put: &Put,
     ) -> Result<Version> {
+        if let Err(err) = self.check_size(value.len() as u64, put) {
+            let asked = Asked { action: Action::Write, name, version: None };
+            return Err(self.inner.gate.failed(caller, asked, err));
+        }
+        let (caller, name, put) = (caller.clone(), name.clone(), put.clone());
+        self.inner.submit(Company::Shared, move |batch| write(batch, &caller, &name, &value, &put))
+    }
+
+    fn check_size(&self, bytes: u64, put: &Put) -> Result<()> {
         let limit = self.inner.limits.max_value_bytes;
-        let bytes = value.len() as u64;
         if bytes > limit {
             return Err(BrokerError::TooBig { bytes, limit });
         }
@@ -38,8 +46,7 @@ impl Broker {
                 "an empty value needs `secretfs put --allow-empty`".into(),
             ));
         }
-        let (caller, name, put) = (caller.clone(), name.clone(), put.clone());
-        self.inner.submit(Company::Shared, move |batch| write(batch, &caller, &name, &value, &put))
+        Ok(())
     }
 
     /// Publishes the pending version under a new number; for admins only.

@@ -152,13 +152,15 @@ impl Keyring {
         })
     }
 
-    /// Returns a keyring with the active epoch alone, once nothing is sealed under another.
+    /// Returns a keyring without some epochs, under which nothing is sealed any more. The active
+    /// one stays.
     #[must_use]
-    pub fn active_alone(&self) -> Self {
+    pub fn without(&self, epochs: &[Epoch]) -> Self {
+        let others = self.older.iter().filter(|keys| !epochs.contains(&keys.epoch));
         Self {
             store: self.store,
             lasting: Arc::clone(&self.lasting),
-            older: Vec::new(),
+            older: others.map(Arc::clone).collect(),
             active: Arc::clone(&self.active),
         }
     }

@@ -13,10 +13,12 @@ use super::DaemonError;
 use super::accounts::{HostAccounts, local_names};
 use super::config::{Config, Durability, IoMode, KeyConfig};
 use super::init::PassphraseInput;
-use super::keys::{self, UnlockError};
+use super::keys;
 use super::timers::Task;
 use crate::audit;
-use crate::broker::{Broker, BrokerError, LogSettings, Parts as BrokerParts};
+use crate::broker::{
+    Broker, BrokerError, LogSettings, Parts as BrokerParts, read_header, unpack_backup,
+};
 use crate::crypto::RootKey;
 use crate::fs::{self, control::Host};
 use crate::identity::{self, Callers, Observer};
@@ -105,26 +107,32 @@ pub fn open(
 ) -> Result<Parts, DaemonError> {
     let store: Arc<dyn Store> =
         Arc::new(RedbStore::open(&config.store()).map_err(|error| locked(config, error))?);
-    let parts = BrokerParts {
-        store: Arc::clone(&store),
-        policy,
-        clock: clock(),
-        limits: config.limits.clone(),
-        log: log_settings(config),
-        accept_rollback: exceptions.accept_rollback,
-    };
+    let parts = broker_parts(config, Arc::clone(&store), policy, exceptions);
     let broker = match keys::unlock(&*store, &config.key, passphrase) {
         Ok(root) => Broker::open(parts, root)?,
         Err(error) if error.nobody_to_ask() => {
             tracing::warn!("there is nobody to ask for the passphrase: sealed until `unseal`");
             Broker::open_sealed(parts)?
         }
-        Err(UnlockError::Source(error)) => {
-            return Err(DaemonError::Key(super::error::chain(&error)));
-        }
-        Err(UnlockError::Store(error)) => return Err(BrokerError::from(error).into()),
+        Err(error) => return Err(error.into()),
     };
     Ok(Parts { broker, store })
+}
+
+fn broker_parts(
+    config: &Config,
+    store: Arc<dyn Store>,
+    policy: Policy,
+    exceptions: Exceptions,
+) -> BrokerParts {
+    BrokerParts {
+        store,
+        policy,
+        clock: clock(),
+        limits: config.limits.clone(),
+        log: log_settings(config),
+        accept_rollback: exceptions.accept_rollback,
+    }
 }
 
 fn locked(config: &Config, error: StoreError) -> DaemonError {
@@ -154,20 +162,54 @@ fn log_settings(config: &Config) -> LogSettings {
     LogSettings { directory: config.audit_dir(), options, names: Arc::new(local_names()) }
 }
 
-/// Replaces the content of the store by a backup while nothing is mounted, on behalf of whoever runs
-/// this process.
+/// Makes a store at `path` out of a backup, on behalf of whoever runs this process: opens it with the
+/// key source, asks the policy, and verifies it. The log goes on where it was.
 pub fn restore_offline(
     config: &Config,
     policy: Policy,
     passphrase: &PassphraseInput,
+    path: &Path,
     backup: &mut dyn Read,
 ) -> Result<(), DaemonError> {
-    let parts = open(config, policy, passphrase, Exceptions { accept_rollback: true })?;
+    match std::fs::remove_file(path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(DaemonError::io("removing what an earlier try left")(error)),
+    }
+    let store: Arc<dyn Store> = Arc::new(RedbStore::create(path).map_err(BrokerError::from)?);
+    unpack_backup(backup, &*store)?;
+    check_same_store(config, &*store)?;
+    let root = keys::unlock(&*store, &config.key, passphrase).map_err(DaemonError::from)?;
+    let exceptions = Exceptions { accept_rollback: true };
+    let broker = Broker::open(broker_parts(config, Arc::clone(&store), policy, exceptions), root)?;
     let uid = Uid(nix::unistd::getuid().as_raw());
     let caller = Caller::with_ids(uid, Gid(nix::unistd::getgid().as_raw()));
-    let outcome = parts.broker.restore_backup(&caller, backup);
-    parts.broker.close();
+    let outcome = broker.admit_control(&caller, "backup-restore").and_then(|()| {
+        let found = broker.verify(&caller)?;
+        match found.faults.first() {
+            None => Ok(()),
+            Some(fault) => Err(StoreError::Damaged(fault.clone()).into()),
+        }
+    });
+    broker.close();
     Ok(outcome?)
+}
+
+/// A backup of another store would make the audit log that lies here somebody else's.
+fn check_same_store(config: &Config, restored: &dyn Store) -> Result<(), DaemonError> {
+    if !config.store().exists() {
+        return Ok(());
+    }
+    let present = RedbStore::open(&config.store()).map_err(|error| locked(config, error))?;
+    if read_header(&present)?.store == read_header(restored)?.store {
+        return Ok(());
+    }
+    let why = format!(
+        "this is a backup of another store than {}; move that one and {} away first",
+        config.store().display(),
+        config.audit_dir().display()
+    );
+    Err(BrokerError::Invalid(why).into())
 }
 
 /// The thread that lives as long as the mount.

@@ -227,7 +227,7 @@ fn resolve(mode: Mode, layer: Layer, places: &Places, environment: &Environment)
         audit: AuditConfig {
             durability: layer.audit.durability.unwrap_or_default(),
             segment_bytes: layer.audit.segment_mib.map_or(64, |mib| mib.0) << 20,
-            retention: days(layer.audit.retention_days.map_or(365, |days| days.0)),
+            retention: days(layer.audit.retention_days.map_or(90, |days| days.0)),
         },
         limits: resolve_limits(&layer.limits),
         io: io.unwrap_or_default(),

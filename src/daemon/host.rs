@@ -81,6 +81,11 @@ impl Daemon {
             None => tracing::info!("policy and configuration reloaded"),
             Some(fault) => tracing::error!(%fault, "reload refused, nothing has changed"),
         }
+        if let (Some(caller), Err(error)) = (caller, &outcome)
+            && !matches!(error, BrokerError::Denied)
+        {
+            self.broker().note_failed_control(caller, "reload", error);
+        }
         *self.reload_fault.lock() = fault;
         outcome
     }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::DaemonError;
 use super::config::KeyConfig;
 use super::init::PassphraseInput;
 use crate::broker::BrokerError;
@@ -51,6 +52,15 @@ impl UnlockError {
     /// Tells whether the only thing missing is a terminal to ask at.
     pub(super) fn nobody_to_ask(&self) -> bool {
         matches!(self, Self::Source(KeySourceError::NoTerminal(_)))
+    }
+}
+
+impl From<UnlockError> for DaemonError {
+    fn from(error: UnlockError) -> Self {
+        match error {
+            UnlockError::Source(error) => Self::Key(super::error::chain(&error)),
+            UnlockError::Store(error) => BrokerError::from(error).into(),
+        }
     }
 }
 

@@ -1,5 +1,10 @@
 //! Restoring a backup while no daemon runs.
+//!
+//! The backup becomes a file of its own, which is opened with the key source and verified as any
+//! store is; only then does it take the old one's place, or an empty one. So it may be older than
+//! the present root key, and the store may be gone.
 
+use std::fs;
 use std::io::Read;
 
 use super::config::Config;
@@ -16,10 +21,16 @@ pub fn offline(
     backup: &mut dyn Read,
 ) -> Result<(), DaemonError> {
     harden_process().map_err(DaemonError::io("closing the process to others"))?;
-    if !config.store().exists() {
-        return Err(DaemonError::NoStore(config.state_dir.clone()));
-    }
     let _lock = StoreLock::take(&config.state_dir, "restoring a backup")?;
     let policy = check_policy(&config.policy)?;
-    compose::restore_offline(config, policy, passphrase, backup)
+    let unpacked = config.store().with_extension("restored");
+    let outcome = compose::restore_offline(config, policy, passphrase, &unpacked, backup);
+    if outcome.is_err() {
+        // It is no store yet; a next try makes it anew.
+        drop(fs::remove_file(&unpacked));
+        return outcome;
+    }
+    let put_in_place = fs::rename(&unpacked, config.store())
+        .and_then(|()| fs::File::open(&config.state_dir)?.sync_all());
+    put_in_place.map_err(DaemonError::io("putting the restored store in its place"))
 }

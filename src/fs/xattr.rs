@@ -42,7 +42,7 @@ static ATTRIBUTES: [Attribute; 21] = [
     set("owner_contact", |_, d, _| d.metadata.owner_contact.as_deref().map(str::to_owned)),
     set("rotation_days", |_, d, _| d.metadata.rotation_days.map(|days| days.to_string())),
     set("service", |_, d, _| d.metadata.attributes.service.as_deref().map(str::to_owned)),
-    shown("status", |_, d, _| Some(d.secret.status.as_str().to_owned())),
+    set("status", |_, d, _| Some(d.secret.status.as_str().to_owned())),
     set("tags", |_, d, _| {
         let tags = &d.metadata.attributes.tags;
         (!tags.is_empty()).then(|| tags.join(","))

@@ -178,7 +178,7 @@ fn private(path: &Path, advice: &str) -> Finding {
 
 /// The mountpoint and what is on it.
 fn mount(context: &Context, config: &Config) -> Vec<Finding> {
-    let path = &config.mountpoint;
+    let path = context.args.mount.as_ref().unwrap_or(&config.mountpoint);
     let shown = path.display();
     let Ok(table) = mounts() else {
         return vec![bad("/proc/self/mountinfo cannot be read", "mount /proc")];
