@@ -120,7 +120,8 @@ impl World {
         if let Some((parent, _)) = name.rsplit_once('/') {
             fs::create_dir_all(self.path(parent)).unwrap();
         }
-        write(&self.path(name), value.as_ref()).unwrap_or_else(|e| panic!("put {name}: {}", word(e)));
+        write(&self.path(name), value.as_ref())
+            .unwrap_or_else(|e| panic!("put {name}: {}", word(e)));
         self.version(name)
     }
 
@@ -224,7 +225,7 @@ impl World {
         // Its helper processes are in the group too.
         let _ = killpg(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGKILL);
         while umount2(&self.mount, MntFlags::MNT_DETACH).is_ok() {}
-        let _ = self.child.wait();
+        drop(self.child.wait());
     }
 }
 
@@ -236,9 +237,9 @@ impl Drop for World {
         }
         if fs::remove_dir_all(&self.dir).is_err() {
             // The mountpoint protects itself while nothing is mounted.
-            let _ = Command::new("chattr").arg("-i").arg(&self.mount).output();
-            let _ = fs::set_permissions(&self.mount, fs::Permissions::from_mode(0o700));
-            let _ = fs::remove_dir_all(&self.dir);
+            drop(Command::new("chattr").arg("-i").arg(&self.mount).output());
+            drop(fs::set_permissions(&self.mount, fs::Permissions::from_mode(0o700)));
+            drop(fs::remove_dir_all(&self.dir));
         }
     }
 }
@@ -270,7 +271,8 @@ pub struct Refusal {
 
 /// Writes one command into a control file and reads the reply from the same descriptor.
 pub fn control(path: &Path, command: &str) -> Result<Value, Refusal> {
-    let fail = |err: io::Error| Refusal { errno: err.raw_os_error().unwrap(), reply: String::new() };
+    let fail =
+        |err: io::Error| Refusal { errno: err.raw_os_error().unwrap(), reply: String::new() };
     let mut file = OpenOptions::new().read(true).write(true).open(path).map_err(fail)?;
     let verdict = file.write(command.as_bytes());
     let mut reply = String::new();
