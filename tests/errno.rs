@@ -10,7 +10,7 @@
 mod common;
 
 use std::fs::{self, File, OpenOptions};
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
@@ -123,7 +123,8 @@ fn no_other_operation_tells_a_hidden_name_from_an_absent_one() {
         for (operation, work) in OTHERS {
             let [hidden, absent] = as_ada(&world, work, [hidden, absent]);
             assert_eq!(hidden, absent, "{operation}");
-            assert!(hidden.is_err(), "{operation}");
+            // Why not is for everybody to know: it depends on the policy alone.
+            assert!(hidden.is_err() || operation == "view why", "{operation}");
         }
     }
 }
@@ -146,7 +147,7 @@ fn while_sealed_a_hidden_name_and_an_absent_one_answer_alike() {
     let Some(world) = World::with_policy(ADA_HAS_HERS) else { return };
     world.put("mine/a", "v");
     world.put("hidden", "canary-7f3a");
-    world.control("seal", "now").or_else(|_| world.control("seal", "")).unwrap();
+    world.control("seal", "\n").unwrap();
     for (operation, work) in REFUSED.iter().chain(&OTHERS) {
         let [hidden, absent] = as_ada(&world, *work, ["hidden", "absent"]);
         assert_eq!(hidden, absent, "{operation}");
@@ -226,7 +227,7 @@ fn while_sealed_every_read_and_write_is_enokey_until_unsealed() {
     let Some(world) = World::start() else { return };
     world.put("name", "v");
     let mut open = File::open(world.path("name")).unwrap();
-    world.control("seal", "now").or_else(|_| world.control("seal", "")).unwrap();
+    world.control("seal", "\n").unwrap();
     assert_eq!(world.get("name"), Err(libc::ENOKEY));
     assert_eq!(write(&world.path("name"), b"x"), Err(libc::ENOKEY));
     assert_eq!(write(&world.path("fresh"), b"x"), Err(libc::ENOKEY));
@@ -236,7 +237,7 @@ fn while_sealed_every_read_and_write_is_enokey_until_unsealed() {
     if open.read_to_end(&mut bytes).is_ok() {
         assert_eq!(bytes, b"v", "a handle holds its version, or fails");
     }
-    world.control("unseal", "now").or_else(|_| world.control("unseal", "")).unwrap();
+    world.control("unseal", "\n").unwrap();
     assert_eq!(world.get("name").unwrap(), b"v");
 }
 
@@ -269,7 +270,7 @@ fn an_expectation_that_is_not_met_is_ebusy_and_a_value_too_big_is_efbig() {
     world.put("name", "v");
     assert_eq!(write(&world.path("name@expect=9"), b"x"), Err(libc::EBUSY));
     assert_eq!(write(&world.path("name"), &vec![b'x'; (1 << 20) + 1]), Err(libc::EFBIG));
-    assert_eq!(world.get("name").unwrap(), b"v");
+    assert!(world.get("name").unwrap() == b"v", "what was too big was published in part");
 }
 
 #[test]
@@ -371,18 +372,54 @@ fn every_refusal_is_recorded_with_who_it_was() {
     assert!(lines.iter().all(|line| line["gid"] == ADA && line["pid"].is_u64()), "{lines:?}");
 }
 
+/// A filesystem of a few MiB, so that it can be filled; unmounted when dropped.
+struct SmallDisk(std::path::PathBuf);
+
+impl SmallDisk {
+    fn mount(at: &Path) -> Self {
+        fs::create_dir_all(at).unwrap();
+        let flags = nix::mount::MsFlags::empty();
+        nix::mount::mount(Some("none"), at, Some("tmpfs"), flags, Some("size=24m")).unwrap();
+        Self(at.to_path_buf())
+    }
+
+    /// Takes all room that is left.
+    fn fill(&self) -> std::path::PathBuf {
+        let path = self.0.join("filler");
+        let mut file = File::create(&path).unwrap();
+        while file.write_all(&[0; 4096]).is_ok() {}
+        path
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = nix::mount::umount2(&self.0, nix::mount::MntFlags::MNT_DETACH);
+    }
+}
+
 #[test]
-fn reading_needs_the_audit_log_to_take_the_line() {
-    let Some(world) = World::start() else { return };
+fn nothing_is_read_once_the_audit_log_cannot_take_the_line() {
+    if !common::can_mount() {
+        return;
+    }
+    let at = tempfile::Builder::new().prefix("secretfs-test-disk-").tempdir().unwrap();
+    let disk = SmallDisk::mount(at.path());
+    let config = format!("state_dir = \"{}/state\"\n", at.path().display());
+    let world = World::with(common::ROOT_IS_ADMIN, &config).unwrap();
     world.put("name", "canary-7f3a");
-    // A file size limit of nothing stops the log from growing, as a full disk would.
-    let pid = world.pid().to_string();
-    let limit = |size: &str| {
-        let mut prlimit = std::process::Command::new("prlimit");
-        common::bounded(prlimit.args(["--pid", &pid, &format!("--fsize={size}")])).status.success()
-    };
-    assert!(limit("1:unlimited"));
-    let read = world.get("name");
-    assert!(limit("unlimited:unlimited"));
-    assert_eq!(read, Err(libc::EIO));
+    let filler = disk.fill();
+    // There may be room for some lines in what the log has already.
+    let mut succeeded = 0;
+    let refused = (0..200_000).find_map(|_| match world.get("name") {
+        Ok(_) => {
+            succeeded += 1;
+            None
+        }
+        Err(errno) => Some(errno),
+    });
+    assert_eq!(refused, Some(libc::EIO), "after {succeeded}");
+    fs::remove_file(filler).unwrap();
+    common::eventually("reading goes on", || world.get("name").is_ok());
+    assert!(world.audit_of("name", "read", "allowed", 0).len() > succeeded);
 }

@@ -17,7 +17,8 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Command;
 
-use common::syscall::{self, Mapping, cached_pages};
+use common::person::Cgroup;
+use common::syscall::{self, Mapping};
 use common::{Person, Tried, World, bounded, eventually, noise};
 use nix::errno::Errno;
 use nix::sys::mman::MapFlags;
@@ -300,54 +301,73 @@ fn st_size_is_exact_without_opening() {
     assert_eq!(reads(&world), before);
 }
 
-#[test]
-fn no_page_stays_cached_after_a_close() {
-    let Some(world) = World::start() else { return };
-    leaves_no_page(&world);
-    let Some(world) = cached_world() else { return };
-    leaves_no_page(&world);
+/// A value so large that its pages stand out from all else that a process needs.
+const HUGE: usize = 8 << 20;
+
+fn world_of_huge_values(io: &str) -> Option<World> {
+    let config = format!("io = \"{io}\"\n[limits]\nmax_value_bytes = 16777216\n");
+    let world = World::with(common::ROOT_IS_ADMIN, &config)?;
+    world.put("name", noise(12, HUGE));
+    Some(world)
 }
 
-fn leaves_no_page(world: &World) {
-    let value = noise(12, 300_000);
-    world.put("name", &value);
-    let path = world.path("name");
+fn reading_ahead(path: &Path, size: usize) -> Tried<Vec<u8>> {
+    let file = open(path)?;
+    for at in (0..size).step_by(128 << 10) {
+        let advice = nix::fcntl::PosixFadviseAdvice::POSIX_FADV_WILLNEED;
+        nix::fcntl::posix_fadvise(&file, offset(at), 128 << 10, advice).map_err(|e| e as i32)?;
+    }
+    syscall::read_ahead(&file, size);
+    by_read(path, 65_536)
+}
+
+#[test]
+fn no_page_stays_cached_after_the_last_close_in_direct_mode() {
+    leaves_no_page("direct");
+}
+
+#[test]
+fn no_page_stays_cached_after_the_last_close_in_cached_mode() {
+    leaves_no_page("cached");
+}
+
+/// Reads in a process of its own in a cgroup of its own: what is charged to the group once the process
+/// has ended are the pages that stayed. Opening the file again would drop them before they were seen.
+fn leaves_no_page(io: &str) {
+    let Some(world) = world_of_huge_values(io) else { return };
     let ways: [(&str, Way); 6] = [
         ("read", |path, _| by_read(path, 4096)),
-        ("private mapping", |path, size| by_mapping(path, size, MapFlags::MAP_PRIVATE)),
+        ("mapping", |path, size| by_mapping(path, size, MapFlags::MAP_PRIVATE)),
         ("splice", by_splice),
         ("sendfile", by_sendfile),
         ("libaio", |path, _| syscall::libaio(&open(path)?)),
-        ("readahead and fadvise", |path, size| {
-            let file = open(path)?;
-            let advice = nix::fcntl::PosixFadviseAdvice::POSIX_FADV_WILLNEED;
-            nix::fcntl::posix_fadvise(&file, 0, offset(size), advice).map_err(|e| e as i32)?;
-            syscall::read_ahead(&file, size);
-            by_read(path, 65_536)
-        }),
+        ("readahead", reading_ahead),
     ];
+    let path = world.path("name");
     for (how, way) in ways {
-        // Opening drops the pages, so the witness must be open before; it reads nothing itself.
-        let witness = open(&path).unwrap();
-        if cached_pages(&witness).is_none() {
-            return common::skip("no cachestat(2) here");
-        }
-        assert!(way(&path, value.len()).as_ref() == Ok(&value), "{how}");
-        eventually(&format!("no page after {how}"), || cached_pages(&witness) == Some(0));
+        let name = format!("secretfs-test-{}-{io}-{how}", std::process::id());
+        let Some(group) = Cgroup::make_counting_memory(&name) else {
+            return common::skip("no cgroup that counts memory here");
+        };
+        let read = Person::new(0).in_cgroup(&group).run(|| way(&path, HUGE).map(|read| read.len()));
+        assert_eq!(read, Ok(HUGE), "{how}");
+        let stays = || group.memory().unwrap() > HUGE as u64 / 4;
+        eventually(&format!("no page of {how} in {io} mode"), || !stays());
     }
 }
 
 #[test]
-fn the_witness_of_cached_pages_sees_those_of_a_mapping() {
-    let Some(world) = World::start() else { return };
-    world.put("name", noise(13, 300_000));
-    let witness = open(&world.path("name")).unwrap();
-    let mapping = Mapping::new(&open(&world.path("name")).unwrap(), 300_000, MapFlags::MAP_PRIVATE);
-    let mapping = mapping.unwrap();
-    assert_eq!(mapping.bytes().len(), 300_000);
-    if let Some(pages) = cached_pages(&witness) {
-        assert!(pages > 0, "a test of no pages must be able to fail");
-    }
+fn the_pages_of_an_open_mapping_are_seen_by_the_test_of_none() {
+    let Some(world) = world_of_huge_values("direct") else { return };
+    let name = format!("secretfs-test-{}-control", std::process::id());
+    let Some(group) = Cgroup::make_counting_memory(&name) else { return };
+    let path = world.path("name");
+    let charged = Person::new(0).in_cgroup(&group).run(|| {
+        let mapping = Mapping::new(&open(&path).unwrap(), HUGE, MapFlags::MAP_PRIVATE).unwrap();
+        drop(mapping.bytes());
+        group.memory().unwrap()
+    });
+    assert!(charged > HUGE as u64, "{charged}: a test of no pages must be able to fail");
 }
 
 #[test]

@@ -177,23 +177,6 @@ pub fn read_aligned(file: &File) -> Tried<Vec<u8>> {
     outcome.map(|()| all)
 }
 
-/// Returns how many pages of the file are in the page cache, by cachestat(2). `None`: the kernel has
-/// no such call (before 6.5).
-pub fn cached_pages(file: &File) -> Option<u64> {
-    const SYS_CACHESTAT: i64 = 451;
-    let range = [0_u64, 0];
-    let mut found = [0_u64; 5];
-    // SAFETY: the range and the result have the layout of `struct cachestat_range` and `struct cachestat`.
-    let result = unsafe {
-        libc::syscall(SYS_CACHESTAT, file.as_raw_fd(), range.as_ptr(), found.as_mut_ptr(), 0)
-    };
-    match Errno::result(result) {
-        Ok(_) => Some(found[0]),
-        Err(Errno::ENOSYS) => None,
-        Err(errno) => panic!("cachestat: {errno}"),
-    }
-}
-
 /// splice(2) from the file's position into a pipe.
 pub fn splice(file: &File, pipe: &impl AsRawFd, len: usize) -> nix::Result<usize> {
     let (from, to) = (file.as_raw_fd(), pipe.as_raw_fd());
