@@ -175,14 +175,14 @@ fn whoami_says_as_whom_one_is_seen() {
 }
 
 #[test]
-fn explain_says_which_rule_allows_and_to_others_only_what_concerns_them() {
+fn explain_says_which_rule_allows_and_not_whether_a_hidden_secret_exists() {
     let Some(world) = World::with_policy(ADA_READS_MINE) else { return };
     world.put("mine", "v");
     world.put("theirs", "canary-7f3a");
     let path = world.path(".control/explain");
     let ask = |name: &str| Person::new(ADA).run(|| control(&path, &format!("{name}\n")).ok());
     let mine = ask("mine").unwrap().to_string();
-    assert!(mine.contains("ada") && !mine.contains("admins"), "{mine}");
+    assert!(mine.contains("ada"), "{mine}");
     let [hidden, absent] = ["theirs", "absent"].map(ask);
     let same = |reply: Option<Value>| reply.map(|r| r.to_string().replace("theirs", "absent"));
     assert_eq!(same(hidden), same(absent));
@@ -531,22 +531,22 @@ fn the_trash_shows_a_caller_only_what_it_may_know() {
 }
 
 #[test]
-fn two_deleted_secrets_of_one_name_are_two_entries_in_the_trash() {
+fn deleted_secrets_of_one_name_are_entries_of_which_each_keeps_its_name() {
     let Some(world) = World::start() else { return };
-    for value in ["one", "two"] {
+    for value in ["one", "two", "three"] {
         world.put("dir/name", value);
         world.sh_ok("rm dir/name");
     }
     let entries = world.list(".control/trash");
-    assert_eq!(entries.len(), 2, "{entries:?}");
-    for entry in entries {
-        fs::rename(world.path(&format!(".control/trash/{entry}")), world.path("back")).unwrap();
-        assert!([b"one".to_vec(), b"two".to_vec()].contains(&world.get("back").unwrap()));
-        world.sh_ok("mv back back-again");
-        world.sh_ok("mv back-again kept-$(cat back-again)");
-    }
-    assert_eq!(world.get("kept-one").unwrap(), b"one");
-    assert_eq!(world.get("kept-two").unwrap(), b"two");
+    assert_eq!(entries.len(), 3, "{entries:?}");
+    // Whoever has listed them must not destroy another because one was restored meanwhile.
+    let entry = |name: &str| world.path(&format!(".control/trash/{name}"));
+    fs::rename(entry(&entries[0]), world.path("back")).unwrap();
+    assert_eq!(world.list(".control/trash"), entries[1..]);
+    fs::remove_file(entry(&entries[1])).unwrap();
+    fs::rename(entry(&entries[2]), world.path("last")).unwrap();
+    let values = [world.get("back").unwrap(), world.get("last").unwrap()];
+    assert_ne!(values[0], values[1]);
 }
 
 #[test]
