@@ -23,7 +23,7 @@ use crate::model::{
     Seq, Status, StoreId, Timestamp, Version,
 };
 use crate::policy::Policy;
-use crate::store::{Store, StoreError, Table};
+use crate::store::{Store, Table};
 use crate::system::SecretBytes;
 
 mod attributes;
@@ -48,7 +48,7 @@ mod verify;
 mod write;
 
 pub use backup::{unpack_backup, write_backup};
-pub use error::BrokerError;
+pub use error::{BrokerError, KeyError, StoreError};
 pub use keys::{MakeSlot, read_header};
 
 use cache::Cache;
@@ -493,7 +493,8 @@ impl Broker {
     /// The head of the audit chain: `seq` and `mac`.
     pub fn audit_head(&self) -> serde_json::Value {
         let head = self.inner.gate.log().map(AuditLog::head).unwrap_or_default();
-        serde_json::to_value(head).unwrap_or_default()
+        let mac: String = head.mac.iter().map(|byte| format!("{byte:02x}")).collect();
+        serde_json::json!({ "seq": head.seq, "mac": mac })
     }
 
     /// Removes audit segments that are past their retention; their totals stay.
