@@ -278,13 +278,14 @@ fn io_uring_at_the_current_position_is_known_to_repeat_bytes_on_some_kernels() {
     };
     // DECISIONS 1: the one known fault. Nothing but bytes of this very secret may come, however often.
     let read = read.unwrap();
-    let faulty = read != value;
+    let again = syscall::io_uring_read(&file, 4096, u64::MAX).unwrap().unwrap();
+    let state = if read == value && again.is_empty() { "exact" } else { "faulty" };
     eprintln!(
-        "io_uring at the current position: {} ({} bytes)",
-        if faulty { "faulty" } else { "exact" },
-        read.len()
+        "io_uring at the current position: {state}, {} and {} bytes",
+        read.len(),
+        again.len()
     );
-    assert!(read.chunks(41).all(|chunk| value.starts_with(chunk)));
+    assert!(read.chunks(41).chain(again.chunks(41)).all(|chunk| value.starts_with(chunk)));
 }
 
 #[test]
