@@ -12,7 +12,7 @@ use super::record::{Record, SecretRecord};
 use super::write::{add_version, note, random_id};
 use super::{Broker, BrokerError, Kind, Replace, Result};
 use crate::audit::Action;
-use crate::model::{Caller, Level, SecretId, SecretName, Status, Version};
+use crate::model::{Attributes, Caller, Level, SecretId, SecretName, Status, Version};
 use crate::store::Table;
 
 impl Broker {
@@ -129,6 +129,7 @@ fn rename_secret(
     if from == to {
         return Ok(());
     }
+    check_reads(batch, caller, (from, &record.metadata.attributes), (to, &attributes), asked)?;
     match target {
         Some(_) if replace == Replace::Refused => Err(BrokerError::Exists(to.clone())),
         Some((target_id, target)) => {
@@ -185,6 +186,8 @@ fn rename_directory(
         let attributes = Some(&record.metadata.attributes);
         let asked = Asked { action: Action::Rename, name: &name, version: None };
         let grant = gate.admit(caller, Level::Delete, attributes, asked)?;
+        let same = &record.metadata.attributes;
+        check_reads(batch, caller, (&name, same), (&target, same), asked)?;
         let _allowed: Grant =
             gate.admit(caller, Level::Write, attributes, Asked { name: &target, ..asked })?;
         moves.push((id, record, target, grant));
@@ -232,6 +235,23 @@ fn check_directory_target(
     let index = batch.unlocked.index.read();
     let folder = index.folder(Some(to)).ok_or_else(|| BrokerError::NotFound(to.clone()))?;
     if folder.is_empty() { Ok(folder.made()) } else { Err(BrokerError::NotEmpty(to.clone())) }
+}
+
+/// Fails if a move would let its caller read what it could not read before: the levels do not imply
+/// each other, so `delete` on one name and `read` on another must not add up to it.
+pub(super) fn check_reads(
+    batch: &Batch<'_>,
+    caller: &Caller,
+    from: (&SecretName, &Attributes),
+    to: (&SecretName, &Attributes),
+    asked: Asked<'_>,
+) -> Result<()> {
+    let gate = &batch.inner.gate;
+    let reads = |(name, attributes)| gate.levels(caller, name, attributes).allow(Level::Read);
+    if reads(to) && !reads(from) {
+        return Err(gate.refuse(caller, asked, None, "the caller may not read what it would move"));
+    }
+    Ok(())
 }
 
 type Named = Vec<(SecretName, SecretId)>;
@@ -287,6 +307,7 @@ fn discard(
 ) -> Result<()> {
     let version = record.history.current().map_or(Version::FIRST, |entry| entry.version);
     record.deleted = Some(batch.now);
+    record.trash_number = batch.next_trash_number(&record.name);
     record.metadata.status = Status::PendingDeletion;
     note(batch, caller, action, &record.name.clone(), version, grant);
     batch.put_secret(id, record)

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-use super::index::{At, Entry};
+use super::index::{At, Discarded, Entry};
 use super::record::{Record, SecretRecord};
 use super::root::Root;
 use super::{BrokerError, Inner, Kind, Unlocked};
@@ -196,7 +196,7 @@ pub(super) struct Batch<'a> {
 /// What a commit changes in memory.
 pub(super) enum Effect {
     InsertSecret(SecretName, Box<Entry>),
-    InsertTrashed(SecretId, SecretName),
+    InsertTrashed(SecretId, Discarded),
     RemoveSecret(SecretName),
     /// Everything is another: the index is built again from the store.
     ReplaceIndex,
@@ -297,12 +297,25 @@ impl Batch<'_> {
         if record.deleted.is_some() {
             self.overlay.insert(name.clone(), None);
             self.effects.push(Effect::RemoveSecret(name.clone()));
-            self.effects.push(Effect::InsertTrashed(id, name));
+            let discarded = Discarded { name, number: record.trash_number };
+            self.effects.push(Effect::InsertTrashed(id, discarded));
         } else if let Some(entry) = Entry::of(id, &record, self.keyring.inode(name.as_str())) {
             self.overlay.insert(name.clone(), Some(id));
             self.effects.push(Effect::InsertSecret(name, Box::new(entry)));
         }
         Ok(())
+    }
+
+    /// Returns the number that the next secret of this name gets in the trash.
+    pub(super) fn next_trash_number(&self, name: &SecretName) -> u32 {
+        let committed = self.unlocked.index.read().last_trash_number(name);
+        let pending = self.effects.iter().filter_map(|effect| match effect {
+            Effect::InsertTrashed(_, discarded) if discarded.name == *name => {
+                Some(discarded.number)
+            }
+            _ => None,
+        });
+        pending.fold(committed, u32::max) + 1
     }
 
     /// Takes note that a name is free now, because its secret has another one.
@@ -495,7 +508,7 @@ impl Inner {
         for effect in effects {
             match effect {
                 Effect::InsertSecret(name, entry) => index.insert(&name, *entry),
-                Effect::InsertTrashed(id, name) => index.insert_trashed(id, name),
+                Effect::InsertTrashed(id, discarded) => index.insert_trashed(id, discarded),
                 Effect::RemoveSecret(name) => index.remove(&name, now),
                 Effect::ReplaceIndex => {
                     self.cache.clear();

@@ -18,8 +18,15 @@ use crate::model::{
 #[derive(Debug, Default)]
 pub(super) struct Index {
     root: Folder,
-    trash: HashMap<SecretId, SecretName>,
+    trash: HashMap<SecretId, Discarded>,
     secrets: u64,
+}
+
+/// A secret in the trash.
+#[derive(Clone, Debug)]
+pub(super) struct Discarded {
+    pub(super) name: SecretName,
+    pub(super) number: u32,
 }
 
 #[derive(Debug, Default)]
@@ -268,8 +275,8 @@ impl Index {
         self.drop_empty(Some(path.clone()));
     }
 
-    pub(super) fn insert_trashed(&mut self, id: SecretId, name: SecretName) {
-        self.trash.insert(id, name);
+    pub(super) fn insert_trashed(&mut self, id: SecretId, discarded: Discarded) {
+        self.trash.insert(id, discarded);
     }
 
     pub(super) fn remove_trashed(&mut self, id: SecretId) {
@@ -278,11 +285,17 @@ impl Index {
 
     /// Returns the name that a secret in the trash had.
     pub(super) fn trashed(&self, id: SecretId) -> Option<&SecretName> {
-        self.trash.get(&id)
+        self.trash.get(&id).map(|discarded| &discarded.name)
+    }
+
+    /// Returns the highest number in the trash of those that had a name; 0 if there is none.
+    pub(super) fn last_trash_number(&self, name: &SecretName) -> u32 {
+        let of_name = self.trash.values().filter(|discarded| discarded.name == *name);
+        of_name.map(|discarded| discarded.number).max().unwrap_or(0)
     }
 
     pub(super) fn trash(&self) -> impl Iterator<Item = (SecretId, &SecretName)> {
-        self.trash.iter().map(|(id, name)| (*id, name))
+        self.trash.iter().map(|(id, discarded)| (*id, &discarded.name))
     }
 
     /// Returns how many secrets there are, the trash not counted.

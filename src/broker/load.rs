@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-use super::index::{Entry, Index};
+use super::index::{Discarded, Entry, Index};
 use super::record::Record;
 use super::root::Root;
 use super::{BrokerError, Inner};
@@ -31,7 +31,8 @@ pub(super) fn load(store: &dyn Store, keyring: &Keyring) -> Result<Loaded, Broke
     each_record(&*snapshot, keyring, &mut |id, record| {
         match record {
             Record::Secret(record) if record.deleted.is_some() => {
-                index.insert_trashed(id, record.name)
+                let discarded = Discarded { name: record.name, number: record.trash_number };
+                index.insert_trashed(id, discarded);
             }
             Record::Secret(record) => {
                 if let Some(entry) = Entry::of(id, &record, keyring.inode(record.name.as_str())) {

@@ -188,6 +188,8 @@ pub struct Description {
 pub struct Trashed {
     pub id: SecretId,
     pub name: SecretName,
+    /// Tells those that had one name apart, from 1; a later one has a higher number.
+    pub number: u32,
     pub deleted: Timestamp,
     pub purge_after: Timestamp,
     pub size: u64,

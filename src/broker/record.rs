@@ -29,6 +29,9 @@ pub(super) struct SecretRecord {
     /// When it was moved to the trash.
     #[serde(with = "optional_micros")]
     pub(super) deleted: Option<Timestamp>,
+    /// Tells secrets in the trash that had one name apart: the first is 1, and a later one gets a
+    /// higher number than those that are there.
+    pub(super) trash_number: u32,
 }
 
 /// Where the one `Uses` record lies.

@@ -1,6 +1,6 @@
 //! What was removed and can still come back.
 
-use super::change::find_trashed;
+use super::change::{check_reads, find_trashed};
 use super::commit::{Batch, Company, Effect};
 use super::gate::Asked;
 use super::read::value_key;
@@ -30,6 +30,7 @@ impl Broker {
                     inode: unlocked.keyring.load().inode(&format!(".control/trash/{id}")),
                     deleted,
                     purge_after: self.purge_after(deleted),
+                    number: record.trash_number,
                     size: record.history.current().map_or(0, |entry| entry.size),
                     name,
                 });
@@ -50,6 +51,7 @@ impl Broker {
             let asked = Asked { action: Action::Restore, name: &to, version: None };
             let grant_target =
                 batch.inner.gate.admit(&caller, Level::Write, Some(&attributes), asked)?;
+            check_reads(batch, &caller, (&record.name, &attributes), (&to, &attributes), asked)?;
             if batch.kind_at(&to).is_some() {
                 return Err(BrokerError::Exists(to));
             }

@@ -213,6 +213,7 @@ fn new_record(
         },
         history: crate::versions::History::default(),
         deleted: None,
+        trash_number: 0,
     }
 }
 

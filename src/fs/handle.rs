@@ -14,7 +14,7 @@ use super::numbered::Numbered;
 use super::quota::Ticket;
 use super::scratch::ScratchFile;
 use super::writer::Writer;
-use crate::broker::Opened;
+use crate::broker::{BrokerError, Opened};
 use crate::model::{Caller, SecretName, Uid, Version};
 use crate::system::SecretBytes;
 
@@ -61,7 +61,7 @@ pub(super) struct Pinned {
     pub(super) version: Version,
     value: Wipeable,
     /// Uids other than the opener's whose reads are on record.
-    passed_on: Mutex<Vec<Uid>>,
+    passed_on: Mutex<Vec<(Uid, PassedOn)>>,
 }
 
 /// Plaintext that goes when the store is sealed.
@@ -120,6 +120,13 @@ impl Handles {
     }
 }
 
+/// What became of a reader who is not the opener.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum PassedOn {
+    Allowed,
+    Refused,
+}
+
 impl Pinned {
     /// Pins a version.
     pub(super) fn new(name: SecretName, opened: Opened) -> Self {
@@ -137,14 +144,24 @@ impl Pinned {
         self.value.wipe();
     }
 
-    /// Has `record` record a reader who is not the opener, once.
+    /// Has `record` ask for and record a reader who is not the opener, once; a refusal holds for
+    /// as long as the handle.
     pub(super) fn pass_on(&self, reader: Uid, record: impl FnOnce() -> Result<()>) -> Result<()> {
-        if self.passed_on.lock().contains(&reader) {
-            return Ok(());
+        let known =
+            self.passed_on.lock().iter().find(|(uid, _)| *uid == reader).map(|known| known.1);
+        match known {
+            Some(PassedOn::Allowed) => return Ok(()),
+            Some(PassedOn::Refused) => return Err(FsError::Access),
+            None => {}
         }
-        record()?;
-        self.passed_on.lock().push(reader);
-        Ok(())
+        let verdict = match record() {
+            Ok(()) => PassedOn::Allowed,
+            Err(FsError::Broker(BrokerError::Denied)) => PassedOn::Refused,
+            // Not an answer about the reader: to be asked again.
+            Err(error) => return Err(error),
+        };
+        self.passed_on.lock().push((reader, verdict));
+        if verdict == PassedOn::Allowed { Ok(()) } else { Err(FsError::Access) }
     }
 }
 
@@ -216,23 +233,22 @@ mod tests {
     }
 
     #[test]
-    fn a_passed_on_handle_is_recorded_once_a_reader_and_again_after_a_refusal() {
+    fn a_passed_on_handle_is_asked_for_and_recorded_once_a_reader() {
         let (pinned, mut records) = (pinned(), 0);
-        assert!(pinned.pass_on(Uid(2), || Err(FsError::Access)).is_err());
         for _ in 0..3 {
-            pinned
-                .pass_on(Uid(2), || {
-                    records += 1;
-                    Ok(())
-                })
-                .unwrap();
+            let refused = pinned.pass_on(Uid(2), || {
+                records += 1;
+                Err(BrokerError::Denied.into())
+            });
+            assert!(matches!(refused, Err(FsError::Access)));
         }
-        pinned
-            .pass_on(Uid(3), || {
+        for _ in 0..3 {
+            let allowed = pinned.pass_on(Uid(3), || {
                 records += 1;
                 Ok(())
-            })
-            .unwrap();
+            });
+            assert!(allowed.is_ok());
+        }
         assert_eq!(records, 2);
     }
 

@@ -38,11 +38,22 @@ pub(super) fn trashed(entry: &str) -> String {
 /// Finds the entry for what a person wrote: a name's newest one, or an entry as it is listed.
 pub(super) fn entry(client: &Client, written: &str) -> Result<String, Failure> {
     let entries = client.list(".control/trash")?;
-    let wanted = flat(written);
-    entries.into_iter().map(|(name, _)| name).find(|name| *name == wanted).ok_or_else(|| {
+    let names: Vec<String> = entries.into_iter().map(|(name, _)| name).collect();
+    newest(&names, &flat(written)).ok_or_else(|| {
         Failure::new(Kind::SecretNotFound, written, "there is no such secret in the trash")
             .hint("`secretfs destroy` without a name lists it")
     })
+}
+
+/// Returns the entry of that very name if it has a number, else the newest one of the name: later
+/// ones have higher numbers.
+fn newest(entries: &[String], wanted: &str) -> Option<String> {
+    let number = |entry: &String| match entry.strip_prefix(wanted)?.strip_prefix('~') {
+        Some(number) => number.parse::<u32>().ok(),
+        None => (entry == wanted).then_some(1),
+    };
+    let of_name = entries.iter().filter_map(|entry| Some((number(entry)?, entry)));
+    of_name.max().map(|(_, entry)| entry.clone())
 }
 
 /// The trash is one directory: it shows a name's slashes as colons, which no name contains.

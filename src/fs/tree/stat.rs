@@ -145,7 +145,7 @@ impl Tree {
             }
             Content::Scratch(file) => file.resize(self.checked_size(size)?),
             Content::Writer(writer) => {
-                handle.ticket.lock().hold(size)?;
+                handle.ticket.lock().hold(self.checked_size(size)? as u64)?;
                 self.truncate_writer(&handle.opener, writer, size)
             }
             Content::AuditLog

@@ -1,3 +1,5 @@
+//! Blocks are taken, wiped and given back; what was held is not found in memory afterwards.
+
 use std::io;
 
 use proptest::prelude::*;
