@@ -1,0 +1,96 @@
+//! Random programs of several callers on the real tree and on a model of it, which must not part.
+//!
+//! After each operation the result and, for every caller, the whole tree are compared: names, kinds,
+//! sizes, modes, values, versions, attributes and the trash. Once over the broker in memory, once over
+//! a real mount. `SECRETFS_CAMPAIGN=full` runs more of them.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    clippy::wildcard_enum_match_arm,
+    missing_debug_implementations,
+    reason = "a test program"
+)]
+
+mod common;
+#[path = "model/memory.rs"]
+mod memory;
+#[path = "model/mount.rs"]
+mod mount;
+#[path = "model/op.rs"]
+mod op;
+#[path = "model/tree.rs"]
+mod tree;
+
+use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
+
+use memory::Memory;
+use mount::Mounted;
+use op::{Op, program};
+use tree::{Front, Tree, compare};
+
+/// The seed of every run; another one is another campaign.
+const SEED: [u8; 32] = *b"secretfs model of the tree 00001";
+
+/// How many programs, and the most operations of one.
+struct Campaign {
+    programs: u32,
+    operations: usize,
+}
+
+impl Campaign {
+    fn new(ci: u32, full: u32, operations: usize) -> Self {
+        let is_full = std::env::var_os("SECRETFS_CAMPAIGN").is_some_and(|value| value == "full");
+        Self { programs: if is_full { full } else { ci }, operations }
+    }
+
+    /// Runs it and returns how many operations were done.
+    fn run(&self, mut one: impl FnMut(&[(u32, Op)]) -> Result<usize, String>) -> usize {
+        let config = Config {
+            cases: self.programs,
+            failure_persistence: None,
+            max_shrink_iters: 2000,
+            ..Config::default()
+        };
+        let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &SEED);
+        let mut runner = TestRunner::new_with_rng(config, rng);
+        let done = std::cell::Cell::new(0);
+        let one = std::cell::RefCell::new(&mut one);
+        let outcome = runner.run(&program(self.operations), |program| {
+            let steps = one.borrow_mut()(&program).map_err(TestCaseError::fail)?;
+            done.set(done.get() + steps);
+            Ok(())
+        });
+        let seed = String::from_utf8_lossy(&SEED);
+        outcome.unwrap_or_else(|err| panic!("seed {seed:?}: {err}"));
+        eprintln!("{} operations of {} programs, seed {seed:?}", done.get(), self.programs);
+        done.get()
+    }
+}
+
+#[test]
+fn the_broker_and_the_model_agree_after_every_operation() {
+    let campaign = Campaign::new(100, 5000, 80);
+    let done = campaign.run(|program| compare(&mut Tree::new(Front::Broker), &mut Memory::new(), program));
+    assert!(done > 2000, "{done}");
+}
+
+#[test]
+fn the_mount_and_the_model_agree_after_every_operation() {
+    let Some(mut mounted) = Mounted::start() else { return };
+    let campaign = Campaign::new(12, 500, 60);
+    let done = campaign.run(|program| {
+        mounted.clear();
+        compare(&mut Tree::new(Front::Mount), &mut mounted, program)
+    });
+    assert!(done > 200, "{done}");
+}
+
+/// Not a claim of its own: the other uids' part of the test above.
+#[test]
+fn serves_operations_when_asked() {
+    mount::serve();
+}
