@@ -4,12 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use libc::{
-    EACCES, EBUSY, EEXIST, EINVAL, EISDIR, ENOENT, ENOTDIR, ENOTEMPTY,
-};
+use libc::{EACCES, EBUSY, EEXIST, EINVAL, EISDIR, ENOENT, ENOTDIR, ENOTEMPTY};
 use secretfs::audit::Options;
 use secretfs::broker::{
-    Broker, BrokerError, Found, Kind, Limits, LogSettings, Parts, Put, Replace, Which as Version_, read_header,
+    Broker, BrokerError, Found, Kind, Limits, LogSettings, Parts, Put, Replace, Which as Version_,
+    read_header,
 };
 use secretfs::crypto::{RootKey, Slot, SlotKind};
 use secretfs::model::{Caller, Gid, Level, ManualClock, SecretName, StoreId, Uid, Version};
@@ -94,11 +93,14 @@ impl Memory {
             }
             Op::Destroy { nth } => {
                 let trash = broker.trash(&caller)?;
-                let trashed = trash.get(*nth).ok_or_else(|| BrokerError::NotFound(parse("trash")))?;
+                let trashed =
+                    trash.get(*nth).ok_or_else(|| BrokerError::NotFound(parse("trash")))?;
                 broker.destroy(&caller, trashed.id)?;
                 done
             }
-            Op::Mkdir { name } => broker.make_directory(&caller, &parse(name)).map(|()| Reply::Done),
+            Op::Mkdir { name } => {
+                broker.make_directory(&caller, &parse(name)).map(|()| Reply::Done)
+            }
             Op::Read { name, which } => {
                 let which = match which {
                     Which::Current => Version_::Current,
@@ -123,11 +125,14 @@ impl Memory {
             Op::Restart => unreachable!(),
             Op::Restore { nth, to } => {
                 let trash = broker.trash(&caller)?;
-                let trashed = trash.get(*nth).ok_or_else(|| BrokerError::NotFound(parse("trash")))?;
+                let trashed =
+                    trash.get(*nth).ok_or_else(|| BrokerError::NotFound(parse("trash")))?;
                 broker.restore(&caller, trashed.id, Some(&parse(to)))?;
                 done
             }
-            Op::Rmdir { name } => broker.remove_directory(&caller, &parse(name)).map(|()| Reply::Done),
+            Op::Rmdir { name } => {
+                broker.remove_directory(&caller, &parse(name)).map(|()| Reply::Done)
+            }
             Op::SetDescription { name, text } => {
                 broker.set_attribute(&caller, &parse(name), "description", Some(text))?;
                 done

@@ -190,7 +190,9 @@ fn act(mount: &Path, op: &Op) -> io::Result<Reply> {
             };
             fs::read(path(&name)).map(Reply::Bytes)
         }
-        Op::Readdir { name } => list(&path(name)).map(Reply::Names).map_err(io::Error::from_raw_os_error),
+        Op::Readdir { name } => {
+            list(&path(name)).map(Reply::Names).map_err(io::Error::from_raw_os_error)
+        }
         Op::Rename { from, to, replace } => {
             let flags = if *replace { RenameFlags::empty() } else { RenameFlags::RENAME_NOREPLACE };
             renameat2(AT_FDCWD, &path(from), AT_FDCWD, &path(to), flags)?;
@@ -207,26 +209,30 @@ fn act(mount: &Path, op: &Op) -> io::Result<Reply> {
             xattr::set(path(name), "user.secretfs.tags", tags.as_bytes()).and(done)
         }
         Op::Stat { name } => fs::metadata(path(name)).map(|found| Reply::Stat(shown(&found))),
-        Op::Truncate { name, len, value } => {
-            written(path(name), OpenOptions::new().write(true).create(true).truncate(false), |file| {
+        Op::Truncate { name, len, value } => written(
+            path(name),
+            OpenOptions::new().write(true).create(true).truncate(false),
+            |file| {
                 file.set_len(*len as u64)?;
                 file.write_all_at(value, *len as u64)
-            })
-        }
+            },
+        ),
         Op::TruncateAlone { name } => {
-            written(path(name), OpenOptions::new().write(true).create(true).truncate(true), |_| Ok(()))
+            written(path(name), OpenOptions::new().write(true).create(true).truncate(true), |_| {
+                Ok(())
+            })
         }
         Op::Unlink { name } => fs::remove_file(path(name)).and(done),
-        Op::Write { name, value } => {
-            written(path(name), OpenOptions::new().write(true).create(true).truncate(true), |file| {
-                (&*file).write_all(value)
-            })
-        }
-        Op::WriteAt { name, offset, value } => {
-            written(path(name), OpenOptions::new().write(true).create(true).truncate(false), |file| {
-                file.write_all_at(value, *offset as u64)
-            })
-        }
+        Op::Write { name, value } => written(
+            path(name),
+            OpenOptions::new().write(true).create(true).truncate(true),
+            |file| (&*file).write_all(value),
+        ),
+        Op::WriteAt { name, offset, value } => written(
+            path(name),
+            OpenOptions::new().write(true).create(true).truncate(false),
+            |file| file.write_all_at(value, *offset as u64),
+        ),
         Op::WriteExpecting { name, version, value } => {
             let path = path(&format!("{name}@expect={version}"));
             written(path, OpenOptions::new().write(true).custom_flags(libc::O_TRUNC), |file| {

@@ -6,9 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use libc::{
-    EACCES, EBUSY, EEXIST, EINVAL, EISDIR, ENOENT, ENOTDIR, ENOTEMPTY, EPERM,
-};
+use libc::{EACCES, EBUSY, EEXIST, EINVAL, EISDIR, ENOENT, ENOTDIR, ENOTEMPTY, EPERM};
 
 use super::op::{Op, Reply, Seen, Shown, UIDS, View, Which};
 
@@ -148,9 +146,12 @@ impl Tree {
             Op::Restart => Ok(Reply::Done),
             Op::Restore { nth, to } => self.restore(uid, *nth, to),
             Op::Rmdir { name } => self.rmdir(uid, name),
-            Op::SetDescription { name, text } => {
-                self.set(uid, name, |rights| rights.write, |secret| secret.description = Some(text.clone()))
-            }
+            Op::SetDescription { name, text } => self.set(
+                uid,
+                name,
+                |rights| rights.write,
+                |secret| secret.description = Some(text.clone()),
+            ),
             Op::SetShared { name, shared } => {
                 self.set(uid, name, |rights| rights.admin, |secret| secret.shared = *shared)
             }
@@ -178,7 +179,8 @@ impl Tree {
     /// Returns all that a caller can find.
     pub fn view(&self, uid: u32) -> View {
         let mut view = View { trash: self.trash_of(uid), ..View::default() };
-        view.directories.extend(self.directories().into_iter().filter(|dir| self.reaches(uid, dir)));
+        view.directories
+            .extend(self.directories().into_iter().filter(|dir| self.reaches(uid, dir)));
         for (name, secret) in &self.secrets {
             let rights = self.rights(uid, name);
             if rights == Rights::NONE || !above(name).all(|dir| self.knows(uid, dir)) {
@@ -517,8 +519,12 @@ impl Tree {
         let moved = |path: &str| format!("{to}{}", &path[from.len()..]);
         let secrets: Vec<String> =
             self.secrets.keys().filter(|name| is_below(name, from)).cloned().collect();
-        let made: Vec<String> =
-            self.made.iter().filter(|path| *path == from || is_below(path, from)).cloned().collect();
+        let made: Vec<String> = self
+            .made
+            .iter()
+            .filter(|path| *path == from || is_below(path, from))
+            .cloned()
+            .collect();
         let mut against = Vec::new();
         if is_below(to, from) {
             against.push(EINVAL);
@@ -610,19 +616,27 @@ pub trait Real {
     fn restart(&mut self);
 }
 
+/// How many operations were done, and how many of them succeeded.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Done {
+    pub operations: usize,
+    pub succeeded: usize,
+}
+
 /// Runs a program on both and says where they part.
 pub fn compare(
     model: &mut Tree,
     real: &mut dyn Real,
     program: &[(u32, Op)],
-) -> Result<usize, String> {
-    let mut done = 0;
+) -> Result<Done, String> {
+    let mut done = Done::default();
     for (step, (uid, op)) in program.iter().enumerate() {
         if !model.covers(*uid, op) {
             continue;
         }
-        done += 1;
         let expected = model.act(*uid, op);
+        done.operations += 1;
+        done.succeeded += usize::from(expected.is_ok());
         let reply = match op {
             Op::Restart => {
                 real.restart();
@@ -636,7 +650,9 @@ pub fn compare(
             (Ok(expected), reply) => expected == reply,
         };
         if !fits {
-            return Err(format!("step {step}, uid {uid}, {op:?}: expected {expected:?}, got {reply:?}"));
+            return Err(format!(
+                "step {step}, uid {uid}, {op:?}: expected {expected:?}, got {reply:?}"
+            ));
         }
         for uid in UIDS {
             let (expected, got) = (model.view(uid), real.view(uid));
