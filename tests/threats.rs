@@ -7,6 +7,7 @@
     unreachable_pub,
     unused_imports,
     clippy::unwrap_used,
+    clippy::disallowed_methods,
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,

@@ -117,14 +117,14 @@ impl Tree {
         if self.front == Front::Broker {
             return true;
         }
-        let name = match op {
-            Op::Append { name, .. }
-            | Op::Create { name, .. }
-            | Op::Truncate { name, .. }
-            | Op::TruncateAlone { name }
-            | Op::Write { name, .. }
-            | Op::WriteAt { name, .. } => name,
-            _ => return true,
+        let (Op::Append { name, .. }
+        | Op::Create { name, .. }
+        | Op::Truncate { name, .. }
+        | Op::TruncateAlone { name }
+        | Op::Write { name, .. }
+        | Op::WriteAt { name, .. }) = op
+        else {
+            return true;
         };
         let parent_takes = match name.rsplit_once('/') {
             None => true,

@@ -3,8 +3,6 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 
 use nix::errno::Errno;
 use nix::sys::wait::waitpid;
@@ -68,17 +66,6 @@ fn trace(pid: u32) -> Result<(), i32> {
     ask(libc::PTRACE_ATTACH)?;
     waitpid(pid, None).map_err(|errno| errno as i32)?;
     ask(libc::PTRACE_DETACH)
-}
-
-/// inotify_add_watch(2) for every event.
-pub fn watch(path: &Path) -> Result<u64, i32> {
-    let path = std::ffi::CString::new(path.as_os_str().as_bytes()).unwrap();
-    // SAFETY: the path ends in NUL and outlives the call; the descriptor goes with this process.
-    let watched = unsafe {
-        let inotify = libc::inotify_init1(libc::IN_CLOEXEC);
-        libc::inotify_add_watch(inotify, path.as_ptr(), libc::IN_ALL_EVENTS)
-    };
-    Errno::result(watched).map(|_| 0).map_err(|errno| errno as i32)
 }
 
 fn take_descriptor(pid: u32) -> Result<(), i32> {

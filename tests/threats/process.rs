@@ -76,31 +76,7 @@ fn setuid_directory() -> tempfile::TempDir {
     directory
 }
 
-/// A9.
-#[test]
-fn a_handle_that_was_passed_on_is_checked_and_recorded_for_its_new_reader() {
-    let Some(world) = World::with_policy(APP) else { return };
-    world.put("app/k", "example-value");
-    world.put("other", "example-value");
-    let by = |uid: u32, name: &str| {
-        let file = File::open(world.path(name)).unwrap();
-        Person::new(uid).run(move || {
-            let mut value = Vec::new();
-            (&file)
-                .read_to_end(&mut value)
-                .map(|_| value)
-                .map_err(|err| err.raw_os_error().unwrap())
-        })
-    };
-    assert_eq!(by(1000, "app/k"), Ok(b"example-value".to_vec()));
-    assert_eq!(by(1000, "other"), Err(libc::EACCES));
-    assert_eq!(by(1001, "app/k"), Err(libc::EACCES));
-    assert_eq!(world.audit_of("app/k", "read", "allowed", 1000).len(), 1);
-    assert_eq!(world.audit_of("app/k", "read", "denied", 1001).len(), 1);
-    assert_eq!(world.audit_of("other", "read", "denied", 1000).len(), 1);
-}
-
-/// A9: what is passed on must not be a way to write in another's name either.
+/// A9, for commands; `access` has reads and writes.
 #[test]
 fn a_command_file_that_was_passed_on_takes_no_command_of_another_uid() {
     let Some(world) = World::start() else { return };

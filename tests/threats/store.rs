@@ -15,7 +15,9 @@ use secretfs::broker::{
     write_backup,
 };
 use secretfs::crypto::{CryptoError, RootKey, Slot, SlotKind};
-use secretfs::model::{Caller, Gid, ManualClock, SecretName, StoreId, Uid, Version};
+use secretfs::model::{
+    Caller, Gid, ManualClock, Process, SecretName, StoreId, Timestamp, Uid, Version,
+};
 use secretfs::policy::{Policy, Users};
 use secretfs::store::{MemoryStore, RedbStore, Store, StoreError, Table};
 use secretfs::system::SecretBytes;
@@ -158,8 +160,17 @@ fn a_stolen_store_or_backup_holds_nothing_of_a_corpus_in_clear() {
     let file = directory.path().join("store");
     let stored = Stored::over(Arc::new(RedbStore::create(&file).unwrap()));
     let broker = stored.open().unwrap();
-    let mut caller = Caller::with_ids(Uid(WRITER), Gid(WRITER));
-    caller.process = None;
+    let caller = Caller {
+        process: Some(Arc::new(Process {
+            pid: 4242,
+            started: Timestamp::UNIX_EPOCH,
+            comm: b"corpus-comm".to_vec(),
+            exe: None,
+            unit: Some("system.slice/corpus-unit.service".into()),
+            container: None,
+        })),
+        ..Caller::with_ids(Uid(WRITER), Gid(WRITER))
+    };
     for number in 0..if full() { 1000 } else { 100 } {
         let secret = name(&format!("corpus-dir-{number}/corpus-name-{number}"));
         let value = SecretBytes::copy_from(format!("corpus-value-{number}").as_bytes()).unwrap();
@@ -250,7 +261,9 @@ fn an_exchange_or_a_replay_is_noticed_at_the_next_start() {
     let tables = [Table::Records, Table::Values];
     let before: Vec<Entry> = tables.iter().flat_map(|table| stored.entries(*table)).collect();
     let broker = stored.open().unwrap();
-    (0..8).for_each(|number| drop(put(&broker, &secret(number), b"newer")));
+    for number in 0..8 {
+        put(&broker, &secret(number), b"newer");
+    }
     broker.close();
     assert!(!stored.is_noticed());
     for old in &before {
@@ -320,8 +333,7 @@ fn a_truncated_store_is_damaged_and_never_an_empty_one() {
     let file = directory.path().join("store");
     let stored = Stored::over(Arc::new(RedbStore::create(&file).unwrap()));
     stored.fill(20);
-    let Stored { store, directory: log } = stored;
-    drop(store);
+    drop(stored);
     let whole = std::fs::read(&file).unwrap();
     let cuts = if full() { 10_000 } else { 200 };
     for cut in (0..cuts).map(|nth| whole.len() * nth / cuts) {
@@ -329,13 +341,13 @@ fn a_truncated_store_is_damaged_and_never_an_empty_one() {
         match RedbStore::open(&file) {
             Err(StoreError::Damaged(_) | StoreError::Io(_)) => {}
             Err(other) => panic!("cut at {cut}: {other:?}"),
-            Ok(store) => assert!(is_whole(Arc::new(store), log.path()), "cut at {cut}"),
+            Ok(store) => assert!(is_whole(&store), "cut at {cut}"),
         }
     }
 }
 
 /// Tells whether a store that opened holds all 20 secrets.
-fn is_whole(store: Arc<dyn Store>, _: &Path) -> bool {
+fn is_whole(store: &dyn Store) -> bool {
     let snapshot = store.snapshot().unwrap();
     snapshot.len(Table::Records).unwrap() == 20 && snapshot.len(Table::Values).unwrap() == 20
 }
@@ -370,7 +382,9 @@ fn a_core_that_root_forces_holds_no_value_that_was_read() {
     // Put together at run time: this program's own text is no witness.
     let canary = ["canary", "-in-core-", "7f3a"].concat();
     let secrets: Vec<String> = (0..50).map(|number| format!("k{number}")).collect();
-    secrets.iter().for_each(|secret| drop(world.put(secret, &canary)));
+    for secret in &secrets {
+        world.put(secret, &canary);
+    }
     world.kill_and_restart();
     let held: Vec<_> =
         secrets.iter().map(|secret| std::fs::File::open(world.path(secret)).unwrap()).collect();
