@@ -23,7 +23,10 @@ targets=("$@")
 ((${#targets[@]})) || mapfile -t targets < <(cargo fuzz list)
 for target in "${targets[@]}"; do
   echo "fuzz $target, $seconds s"
-  cargo fuzz run "${options[@]}" "$target" -- -max_total_time="$seconds" -rss_limit_mb=2048 -max_len=8192 \
-    -timeout=20 -print_final_stats=1 2>&1 | tee target/fuzz.log | grep -E '^stat::number_of_executed_units|panicked|SUMMARY' || true
-  [[ ${PIPESTATUS[0]} == 0 ]] || { tail -50 target/fuzz.log >&2; exit 1; }
+  limits=(-max_total_time="$seconds" -rss_limit_mb=2048 -max_len=8192 -timeout=20 -print_final_stats=1)
+  if ! cargo fuzz run "${options[@]}" "$target" -- "${limits[@]}" >target/fuzz.log 2>&1; then
+    tail -60 target/fuzz.log >&2
+    exit 1
+  fi
+  grep '^stat::number_of_executed_units' target/fuzz.log
 done
