@@ -202,6 +202,7 @@ fn rename_directory(
     }
     if let Some(id) = replaced {
         batch.delete(Table::Records, &id.0)?;
+        batch.effect(Effect::SetMade(to.clone(), None));
     }
     for (id, record, target, grant) in moves {
         let version = record.history.current().map_or(Version::FIRST, |entry| entry.version);

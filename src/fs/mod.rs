@@ -12,6 +12,8 @@ mod draft;
 mod errno;
 mod error;
 mod fuse;
+#[doc(hidden)]
+pub mod fuzzing;
 mod handle;
 mod inode;
 mod mount;

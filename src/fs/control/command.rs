@@ -106,7 +106,7 @@ fn passphrase(text: &[u8]) -> Result<Option<SecretBytes>> {
 
 /// Reads a command: a JSON object, or a bare line `TARGET key=value ...` whose first word is stored
 /// under the key `target`.
-fn parse(text: &[u8], target: &str) -> Result<Value> {
+pub(in crate::fs) fn parse(text: &[u8], target: &str) -> Result<Value> {
     let text = std::str::from_utf8(text).map_err(|_| FsError::Invalid)?.trim();
     if text.starts_with('{') {
         return serde_json::from_str(text).map_err(|_| FsError::Invalid);

@@ -13,7 +13,7 @@ mod trash;
 
 pub use host::{Health, Host};
 
-pub(super) use command::{Command, Prompt};
+pub(super) use command::{Command, Prompt, parse};
 pub(super) use events::{EventReader, Events};
 pub(super) use health::{HealthReader, HealthWatch};
 pub(super) use text::text;
