@@ -64,7 +64,10 @@ fn account(name: &str) -> Option<Person> {
     if user.is_none() {
         skip(&format!("no user {name} here"));
     }
-    user.map(|user| Person { gid: user.gid.as_raw(), ..Person::new(user.uid.as_raw()) })
+    let user = user?;
+    let mut person = Person::new(user.uid.as_raw());
+    person.gid = user.gid.as_raw();
+    Some(person)
 }
 
 /// Returns a port of 127.0.0.1 that was free a moment ago.
@@ -118,7 +121,7 @@ impl Drop for Server {
                 std::thread::sleep(std::time::Duration::from_millis(10));
             }
         }
-        let _ = self.child.wait();
+        drop(self.child.wait());
         if std::thread::panicking() {
             eprintln!("the server said: {}", self.said());
         }
@@ -193,7 +196,7 @@ fn ssh_logs_in_with_a_key_from_the_mount_on_a_server_whose_host_key_is_there_too
     );
     write_file(&world.outside("sshd_config"), config.as_bytes());
     // sshd wants its directory for privilege separation, which its package's unit makes.
-    let _ = fs::create_dir("/run/sshd");
+    drop(fs::create_dir("/run/sshd"));
     let mut command = Command::new(sshd);
     command.args(["-D", "-e", "-f"]).arg(world.outside("sshd_config"));
     let server = Server::start(command, port, world.outside("sshd.log"));

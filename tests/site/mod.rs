@@ -284,8 +284,8 @@ impl Drop for Site {
             let _ = kill(pid, Signal::SIGKILL);
         }
         if let Some(mut child) = self.daemon.take() {
-            let _ = child.kill();
-            let _ = child.wait();
+            drop(child.kill());
+            drop(child.wait());
         }
         for mount in self.mounts() {
             let _ = umount2(&mount, MntFlags::MNT_DETACH);
@@ -295,8 +295,8 @@ impl Drop for Site {
         }
         if fs::remove_dir_all(&self.dir).is_err() {
             // Mountpoints protect themselves while nothing is mounted.
-            let _ = Command::new("chattr").args(["-R", "-i"]).arg(&self.dir).output();
-            let _ = Command::new("rm").arg("-rf").arg(&self.dir).output();
+            drop(Command::new("chattr").args(["-R", "-i"]).arg(&self.dir).output());
+            drop(Command::new("rm").arg("-rf").arg(&self.dir).output());
         }
     }
 }
