@@ -52,7 +52,14 @@ fn a_bad_name_cannot_be_created_and_is_not_found() {
     }
     let deep = vec!["d"; 33].join("/");
     assert!(fs::create_dir_all(world.path(&deep)).is_err(), "33 segments");
-    assert_eq!(world.list(""), if world.path("d").exists() { vec![".by", ".control", "d"] } else { vec![".by", ".control"] });
+    assert_eq!(
+        world.list(""),
+        if world.path("d").exists() {
+            vec![".by", ".control", "d"]
+        } else {
+            vec![".by", ".control"]
+        }
+    );
 }
 
 #[test]
@@ -141,10 +148,22 @@ fn a_bad_environment_variable_is_refused_by_its_name() {
 /// A text, the place of what is wrong, and a part of the message; `ROLE` stands for a good role.
 const BAD_POLICIES: [(&str, &str, &str); 8] = [
     ("[[role]]\nnames = 1\n", "line 2, column 1", "names"),
-    ("[[role]]\nname = \"x\"\nallow = [{ names = [\"**\"], levels = [\"reed\"] }]\n", "line 3, column 38", "reed"),
-    ("[[role]]\nname = \"x\"\nallow = [{ names = [\"a//b\"], levels = [\"read\"] }]\n", "line 3, column 21", ""),
+    (
+        "[[role]]\nname = \"x\"\nallow = [{ names = [\"**\"], levels = [\"reed\"] }]\n",
+        "line 3, column 38",
+        "reed",
+    ),
+    (
+        "[[role]]\nname = \"x\"\nallow = [{ names = [\"a//b\"], levels = [\"read\"] }]\n",
+        "line 3, column 21",
+        "",
+    ),
     ("[[binding]]\nrole = \"nobody\"\nuid = [0]\n", "line 2, column 8", "nobody"),
-    ("ROLE[[binding]]\nid = \"x\"\nrole = \"admin\"\nuid = [\"no-such-user-7f3a\"]\n", "line 7, column 8", "no-such-user-7f3a"),
+    (
+        "ROLE[[binding]]\nid = \"x\"\nrole = \"admin\"\nuid = [\"no-such-user-7f3a\"]\n",
+        "line 7, column 8",
+        "no-such-user-7f3a",
+    ),
     ("ROLE[[binding]]\nrole = \"admin\"\nuid = []\n", "line 6, column 7", "empty"),
     ("ROLE[[binding]]\nrole = \"admin\"\nuid = [4294967296]\n", "line 6, column 8", ""),
     ("[[role]\n", "line 1, column ", ""),
@@ -161,9 +180,10 @@ fn a_bad_policy_stops_the_start_with_its_line_and_column() {
     site.init();
     for (text, place, part) in BAD_POLICIES {
         write_file(&site.policy(), with_role(text).as_bytes());
-        for (_, said) in
-            [does_not_mount(&site, &[]), site.refused(&["policy", "check", site.policy().to_str().unwrap()])]
-        {
+        for (_, said) in [
+            does_not_mount(&site, &[]),
+            site.refused(&["policy", "check", site.policy().to_str().unwrap()]),
+        ] {
             let named = said.contains("policy.toml") && said.contains(place) && said.contains(part);
             assert!(named, "{text:?} wants {place:?} and {part:?}: {said}");
         }
@@ -237,7 +257,15 @@ fn a_key_file_that_holds_no_key_or_the_wrong_one_is_refused_and_the_right_one_wo
     };
     let wrong = [b"0123456789abcdef".repeat(4), b"\n".to_vec()].concat();
     assert!(place(&wrong).contains("wrong"));
-    for bad in [&right[..63], &[&right[..64], b"0\n"].concat(), b"", b"\n", &[b"g", &right[1..]].concat(), &[0; 32], &right.repeat(1000)] {
+    for bad in [
+        &right[..63],
+        &[&right[..64], b"0\n"].concat(),
+        b"",
+        b"\n",
+        &[b"g", &right[1..]].concat(),
+        &[0; 32],
+        &right.repeat(1000),
+    ] {
         let said = place(bad);
         assert!(said.contains("64 hexadecimal digits"), "{} bytes: {said}", bad.len());
     }
@@ -265,7 +293,8 @@ fn a_second_daemon_on_one_store_is_refused_and_the_first_goes_on() {
     for verb in ["mount", "up"] {
         let (code, said) = site.refused(&[verb, other.to_str().unwrap()]);
         assert_eq!(code, NO_CONNECTION, "{said}");
-        let named = said.contains("another secretfs uses the store") && said.contains(&site.pid().to_string());
+        let named = said.contains("another secretfs uses the store")
+            && said.contains(&site.pid().to_string());
         assert!(named, "{said}");
     }
     let (_, said) = site.refused(&["init"]);
@@ -335,7 +364,10 @@ fn an_older_copy_of_the_store_is_refused_unless_an_admin_accepts_it_on_record() 
     site.serve_with(&["--accept-rollback"]);
     assert_eq!(read(&site.secret("s")), Ok(b"second".to_vec()));
     let log = read(&site.secret(".control/audit/log")).unwrap();
-    assert!(String::from_utf8(log).unwrap().contains("taken up again behind"), "the acceptance is on record");
+    assert!(
+        String::from_utf8(log).unwrap().contains("taken up again behind"),
+        "the acceptance is on record"
+    );
     write(&site.secret("s"), b"fourth").unwrap();
     site.assert_whole();
     site.stop();
@@ -353,7 +385,8 @@ fn a_log_that_was_cut_or_removed_stops_the_start() {
     write(&site.secret("s"), b"fourth").unwrap();
     site.stop();
     let audit = site.state().join("audit");
-    let mut segments: Vec<_> = fs::read_dir(&audit).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut segments: Vec<_> =
+        fs::read_dir(&audit).unwrap().map(|entry| entry.unwrap().path()).collect();
     segments.sort();
     let newest = segments.last().unwrap();
     let whole = fs::read(newest).unwrap();
@@ -393,10 +426,13 @@ fn a_truncated_or_flipped_store_either_does_not_mount_or_serves_what_was_stored(
     let Some((site, _)) = with_history() else { return };
     let mut site = site;
     let image = fs::read(site.store()).unwrap();
-    let mut damaged: Vec<Vec<u8>> =
-        [0, 1, 4096, image.len() / 2, image.len() - 1].map(|length| image[..length].to_vec()).into();
+    let mut damaged: Vec<Vec<u8>> = [0, 1, 4096, image.len() / 2, image.len() - 1]
+        .map(|length| image[..length].to_vec())
+        .into();
     let used: Vec<usize> = (0..image.len()).filter(|&at| image[at] != 0).collect();
-    for at in common::noise(5, 12).chunks(2).map(|pair| usize::from(pair[0]) << 8 | usize::from(pair[1])) {
+    for at in
+        common::noise(5, 12).chunks(2).map(|pair| usize::from(pair[0]) << 8 | usize::from(pair[1]))
+    {
         let mut flipped = image.clone();
         flipped[used[at % used.len()]] ^= 4;
         damaged.push(flipped);
@@ -411,7 +447,10 @@ fn a_truncated_or_flipped_store_either_does_not_mount_or_serves_what_was_stored(
             continue;
         }
         let found: Tried<Vec<u8>> = read(&site.secret("s"));
-        assert!([Ok(b"third".to_vec()), Err(libc::EBADMSG), Err(libc::EIO)].contains(&found), "damage {n}: {found:?}");
+        assert!(
+            [Ok(b"third".to_vec()), Err(libc::EBADMSG), Err(libc::EIO)].contains(&found),
+            "damage {n}: {found:?}"
+        );
         site.ask(&["umount"]);
         eventually("the daemon is gone", || site::processes_with(&site.path("")).is_empty());
     }
@@ -440,7 +479,10 @@ impl SmallDisk {
         };
         let output = common::bounded(Command::new("sh").args(["-c", &script]));
         if !output.status.success() {
-            skip(&format!("no {kind} can be mounted here: {}", String::from_utf8_lossy(&output.stderr)));
+            skip(&format!(
+                "no {kind} can be mounted here: {}",
+                String::from_utf8_lossy(&output.stderr)
+            ));
             return None;
         }
         let inside = disk.join("inside");
@@ -452,7 +494,10 @@ impl SmallDisk {
 
     /// Fills it but for `left` bytes.
     fn fill(&self, left: usize) {
-        let script = format!("dd if=/dev/zero of={0} bs=4k 2>/dev/null; truncate -s -{left} {0}", self.filler.display());
+        let script = format!(
+            "dd if=/dev/zero of={0} bs=4k 2>/dev/null; truncate -s -{left} {0}",
+            self.filler.display()
+        );
         drop(common::bounded(Command::new("sh").args(["-c", &script])));
     }
 
@@ -494,7 +539,9 @@ fn survive_a_full_disk(kind: &str) {
         assert!(found == Ok(value(n)) || found == Err(libc::EIO), "s{n} on a full disk");
     }
     assert_eq!(read(&site.secret("s0")), Ok(value(0)), "reads go on while the log has room");
-    assert!(put(&site, done).is_err() || read(&site.secret(&format!("s{done}"))) == Ok(value(done)));
+    assert!(
+        put(&site, done).is_err() || read(&site.secret(&format!("s{done}"))) == Ok(value(done))
+    );
 
     disk.free();
     let mut last = Ok(());
@@ -547,7 +594,9 @@ fn nothing_is_read_or_written_off_the_record_while_the_log_is_full() {
     eventually("reads work again when there is room", || read(&site.secret("s")).is_ok());
     assert!(!site.secret("t").exists());
     write(&site.secret("t"), b"example-value").unwrap();
-    let fits = |line: &&serde_json::Value| line["secret"] == "s" && line["action"] == "read" && line["outcome"] == "allowed";
+    let fits = |line: &&serde_json::Value| {
+        line["secret"] == "s" && line["action"] == "read" && line["outcome"] == "allowed"
+    };
     assert_eq!(site.audit().iter().filter(fits).count(), opened + 1);
     site.assert_whole();
 }

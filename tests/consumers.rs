@@ -156,7 +156,10 @@ fn put_pair(world: &World) -> String {
 fn put_ssh_key(world: &World, name: &str) -> String {
     let key = world.outside("ssh.new");
     let path = key.to_str().unwrap();
-    succeed(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", "example", "-f", path]));
+    succeed(
+        Command::new("ssh-keygen")
+            .args(["-q", "-t", "ed25519", "-N", "", "-C", "example", "-f", path]),
+    );
     world.put(name, fs::read(&key).unwrap());
     let public = fs::read_to_string(key.with_extension("new.pub")).unwrap();
     fs::remove_file(&key).unwrap();
@@ -204,7 +207,14 @@ fn ssh_logs_in_with_a_key_from_the_mount_on_a_server_whose_host_key_is_there_too
     let known = format!("UserKnownHostsFile={}", world.outside("known").display());
     let mut ssh = Person::new(SOMEBODY).command("ssh");
     ssh.args(["-F", "none", "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes"])
-        .args(["-o", "StrictHostKeyChecking=yes", "-o", &known, "-o", "PreferredAuthentications=publickey"])
+        .args([
+            "-o",
+            "StrictHostKeyChecking=yes",
+            "-o",
+            &known,
+            "-o",
+            "PreferredAuthentications=publickey",
+        ])
         .arg("-i")
         .arg(world.path("ssh/id"))
         .args(["-p", &port.to_string(), "root@127.0.0.1", "id -u; cat"]);
@@ -248,7 +258,9 @@ fn postgresql_serves_tls_with_a_key_from_the_mount_and_takes_a_new_pair_at_a_rel
     fs::create_dir(&home).unwrap();
     chown(&home, Some(owner.uid), Some(owner.gid)).unwrap();
     let data = home.join("data");
-    succeed(owner.command(initdb).args(["--no-sync", "-A", "trust", "-U", "postgres", "-D"]).arg(&data));
+    succeed(
+        owner.command(initdb).args(["--no-sync", "-A", "trust", "-U", "postgres", "-D"]).arg(&data),
+    );
     let port = port();
     let settings = format!(
         "listen_addresses = '127.0.0.1'\nport = {port}\nunix_socket_directories = '{}'\nfsync = off\n\
@@ -295,12 +307,18 @@ fn postgresql_serves_tls_with_a_key_from_the_mount_and_takes_a_new_pair_at_a_rel
 
 /// Asks what is served for a page, trusting that certificate alone.
 fn page(port: u16, certificate: &Path) -> Output {
-    bounded(Command::new("curl").args(["-sS", "--noproxy", "*", "--cacert"]).arg(certificate).arg(format!("https://127.0.0.1:{port}/")))
+    bounded(
+        Command::new("curl")
+            .args(["-sS", "--noproxy", "*", "--cacert"])
+            .arg(certificate)
+            .arg(format!("https://127.0.0.1:{port}/")),
+    )
 }
 
 #[test]
 fn nginx_serves_tls_with_a_key_from_the_mount_and_takes_a_new_pair_at_a_reload() {
-    let (Some(nginx), Some(_), Some(_)) = (program("nginx"), program("curl"), program("openssl")) else {
+    let (Some(nginx), Some(_), Some(_)) = (program("nginx"), program("curl"), program("openssl"))
+    else {
         return;
     };
     let Some(world) = World::with_policy(POLICY) else { return };

@@ -149,7 +149,8 @@ impl Original {
         fs::create_dir(directory.path().join("audit")).unwrap();
         for segment in fs::read_dir(self.directory.path().join("audit")).unwrap() {
             let segment = segment.unwrap();
-            fs::copy(segment.path(), directory.path().join("audit").join(segment.file_name())).unwrap();
+            fs::copy(segment.path(), directory.path().join("audit").join(segment.file_name()))
+                .unwrap();
         }
         let used = catch_unwind(AssertUnwindSafe(|| self.use_all_of(directory.path())));
         used.unwrap_or_else(|_| Finding::Wrong("a panic".into()))
@@ -248,7 +249,11 @@ impl Random {
 }
 
 /// Judges damages on every core and counts what they came to.
-fn judge_all(what: &str, original: &Original, damages: &[(String, Vec<(usize, u8)>, usize)]) -> [u64; 3] {
+fn judge_all(
+    what: &str,
+    original: &Original,
+    damages: &[(String, Vec<(usize, u8)>, usize)],
+) -> [u64; 3] {
     let image = original.image();
     let (next, counts) = (AtomicU64::new(0), [const { AtomicU64::new(0) }; 3]);
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
@@ -310,7 +315,8 @@ fn several_flipped_bits_are_detected_or_harmless() {
     let mut random = Random(SEED + 1);
     let damages: Vec<_> = (0..campaign(500, 5_000))
         .map(|_| {
-            let flips: Vec<_> = (0..2 + random.below(30)).map(|_| bit(&mut random, &used, image.len())).collect();
+            let flips: Vec<_> =
+                (0..2 + random.below(30)).map(|_| bit(&mut random, &used, image.len())).collect();
             (format!("flips {flips:?}"), flips, image.len())
         })
         .collect();
@@ -325,7 +331,8 @@ fn a_cut_file_is_refused_at_every_length() {
     let mut random = Random(SEED + 2);
     let mut lengths = vec![0, 1, 511, 512, 4095, 4096, 4097, length / 2, length - 4096, length - 1];
     lengths.extend((lengths.len()..campaign(300, 3_000)).map(|_| random.below(length)));
-    let damages: Vec<_> = lengths.into_iter().map(|cut| (format!("cut to {cut}"), Vec::new(), cut)).collect();
+    let damages: Vec<_> =
+        lengths.into_iter().map(|cut| (format!("cut to {cut}"), Vec::new(), cut)).collect();
     let [_, detected, harmless] = judge_all("cuts", &original, &damages);
     assert_eq!((detected, harmless), (0, 0), "a cut file opened");
 }

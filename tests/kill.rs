@@ -89,7 +89,13 @@ struct Campaign {
 impl Campaign {
     fn new(site: Site) -> Self {
         let counts = |n| (0..n).map(|_| Counts::default()).collect();
-        Self { site, written: counts(WRITERS), read: counts(READERS), log_offset: 0, lines: HashMap::new() }
+        Self {
+            site,
+            written: counts(WRITERS),
+            read: counts(READERS),
+            log_offset: 0,
+            lines: HashMap::new(),
+        }
     }
 
     /// Writes and reads until so many writes of this round were acknowledged, then kills the daemon.
@@ -104,7 +110,9 @@ impl Campaign {
             for (name, counts) in (0..).zip(written) {
                 let path = root.join(format!("w/{name}"));
                 let stop = &stop;
-                scope.spawn(move || counts.run(stop, |count| write(&path, &value(name, count)).is_ok()));
+                scope.spawn(move || {
+                    counts.run(stop, |count| write(&path, &value(name, count)).is_ok())
+                });
             }
             for (name, counts) in (0..).zip(read) {
                 let path = root.join(format!("r/{name}"));
@@ -148,22 +156,34 @@ impl Campaign {
         let (done, begun) = counts.range();
         let path = self.site.secret(&format!("w/{name}"));
         let found = fs::read(&path).unwrap();
-        let current = count_of(name, &found)
-            .unwrap_or_else(|| panic!("round {round}, w/{name}: {} bytes, not a whole version", found.len()));
-        assert!((done..=begun).contains(&current), "round {round}, w/{name}: {current} is not in {done}..={begun}");
+        let current = count_of(name, &found).unwrap_or_else(|| {
+            panic!("round {round}, w/{name}: {} bytes, not a whole version", found.len())
+        });
+        assert!(
+            (done..=begun).contains(&current),
+            "round {round}, w/{name}: {current} is not in {done}..={begun}"
+        );
         let version = xattr::get(&path, "user.secretfs.version").unwrap().unwrap();
         let version: u64 = String::from_utf8(version).unwrap().parse().unwrap();
         // One version a write, whether it was acknowledged or only on its way: none twice, none lost.
         let lines = self.lines_of(&format!("w/{name}"), "write");
-        assert!(lines >= version, "round {round}, w/{name}: version {version}, {lines} writes on record");
+        assert!(
+            lines >= version,
+            "round {round}, w/{name}: version {version}, {lines} writes on record"
+        );
         // An attempt that was cut off either is a version or is not; from now on it is known which.
         let counts = &self.written[usize::try_from(name).unwrap()];
         counts.begun.store(current, Ordering::SeqCst);
         counts.done.store(current, Ordering::SeqCst);
         assert_eq!(version, current, "round {round}, w/{name}");
         if current > 1 {
-            let previous = fs::read(self.site.secret(&format!("w/{name}@{}", version - 1))).unwrap();
-            assert_eq!(count_of(name, &previous), Some(current - 1), "round {round}, w/{name}@previous");
+            let previous =
+                fs::read(self.site.secret(&format!("w/{name}@{}", version - 1))).unwrap();
+            assert_eq!(
+                count_of(name, &previous),
+                Some(current - 1),
+                "round {round}, w/{name}@previous"
+            );
         }
     }
 
@@ -244,7 +264,8 @@ fn a_store_is_made_whole_by_a_second_up_whenever_the_first_was_killed() {
     println!("seed {SEED:#x}, {rounds} rounds");
     for moment in noise(SEED + 1, usize::try_from(rounds).unwrap()) {
         let Some(mut site) = Site::new() else { return };
-        let mut child = site.foreground("up", &[]).stdout(site.log()).stderr(site.log()).spawn().unwrap();
+        let mut child =
+            site.foreground("up", &[]).stdout(site.log()).stderr(site.log()).spawn().unwrap();
         thread::sleep(Duration::from_micros(u64::from(moment) * 300));
         child.kill().unwrap();
         child.wait().unwrap();
@@ -268,12 +289,15 @@ fn a_crash_with_many_secrets_is_followed_by_a_start_with_all_of_them() {
         for directory in 0..THREADS {
             let root = &root;
             let names = (directory..secrets).step_by(usize::try_from(THREADS).unwrap());
-            scope.spawn(move || names.for_each(|name| write(&path(root, name), &small(name)).unwrap()));
+            scope.spawn(move || {
+                names.for_each(|name| write(&path(root, name), &small(name)).unwrap())
+            });
         }
     });
     site.kill();
     site.serve();
-    let listed: usize = (0..THREADS).map(|n| fs::read_dir(root.join(n.to_string())).unwrap().count()).sum();
+    let listed: usize =
+        (0..THREADS).map(|n| fs::read_dir(root.join(n.to_string())).unwrap().count()).sum();
     assert_eq!(listed as u64, secrets);
     for name in (0..secrets).step_by(7) {
         assert_eq!(fs::read(path(&root, name)).unwrap(), small(name), "{name}");

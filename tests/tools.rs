@@ -145,7 +145,9 @@ fn a_program_that_removes_the_file_first_leaves_the_old_secret_in_the_trash() {
         return;
     }
     let Some(world) = World::start() else { return };
-    for script in ["install -m 600 \"$new\" s", "cp --remove-destination \"$new\" s", "rm s; cp \"$new\" s"] {
+    for script in
+        ["install -m 600 \"$new\" s", "cp --remove-destination \"$new\" s", "rm s; cp \"$new\" s"]
+    {
         let before = world.list(".control/trash").len();
         left(&world, script, 1, NEW);
         // What `left` removes at its end comes on top.
@@ -165,9 +167,14 @@ fn a_move_from_another_filesystem_keeps_the_value_and_complains_of_nothing_but_t
         let output = run(&world, script);
         let said = String::from_utf8(output.stderr).unwrap();
         let allowed = |line: &str| {
-            ["preserving times", "preserving permissions", "failed to set times", "some files/attrs"]
-                .iter()
-                .any(|part| line.contains(part))
+            [
+                "preserving times",
+                "preserving permissions",
+                "failed to set times",
+                "some files/attrs",
+            ]
+            .iter()
+            .any(|part| line.contains(part))
         };
         assert!(said.lines().all(allowed), "{script}: {said}");
         assert_eq!(world.get("dir/s").unwrap(), NEW, "{script}");
@@ -197,7 +204,8 @@ fn vim_makes_one_version_in_each_way_that_it_has_to_write_a_file() {
         let script =
             format!("vim -u NONE -es -c '{options}' -c '%s/example-value/canary-7f3a/' -c wq s");
         // The undo file is the user's wish; it is a scratch file and goes with the daemon.
-        let script = if options.contains("undofile") { format!("{script} && rm -f .s.un~") } else { script };
+        let script =
+            if options.contains("undofile") { format!("{script} && rm -f .s.un~") } else { script };
         left(&world, &script, 2, edited);
     }
     let twice = "-c '%s/first/1st/' -c w -c '%s/example-value/x/' -c w -c q";
@@ -300,7 +308,8 @@ fn what_walks_a_tree_meets_each_secret_once_and_no_view() {
 #[test]
 fn what_only_looks_at_a_tree_reads_nothing() {
     let Some((world, _)) = forest() else { return };
-    for script in ["ls -laR", "du -s .", "find . -type f -size +0", "stat prod/db/*", "test -s top"] {
+    for script in ["ls -laR", "du -s .", "find . -type f -size +0", "stat prod/db/*", "test -s top"]
+    {
         let (reads, _) = reads_of(&world, script);
         assert!(reads.is_empty(), "{script}: {reads:?}");
     }
@@ -317,6 +326,10 @@ fn a_copy_of_the_tree_has_each_value_and_comes_back_as_it_was() {
     assert_eq!(world.list(""), [".by", ".control"]);
     world.sh_ok(&format!("cp -r {out}/. ."));
     for name in names {
-        assert_eq!(world.get(name).unwrap(), format!("canary-7f3a again {name}").as_bytes(), "{name}");
+        assert_eq!(
+            world.get(name).unwrap(),
+            format!("canary-7f3a again {name}").as_bytes(),
+            "{name}"
+        );
     }
 }

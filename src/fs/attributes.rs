@@ -41,7 +41,12 @@ impl Attributes {
 
     /// Presents a directory. Its time is no directory's own: that would tell of changes in it to
     /// those who may not know of them.
-    pub(super) fn of_directory(caller: &Caller, may_write: bool, inode: u64, time: Timestamp) -> Self {
+    pub(super) fn of_directory(
+        caller: &Caller,
+        may_write: bool,
+        inode: u64,
+        time: Timestamp,
+    ) -> Self {
         let mode = if may_write { 0o700 } else { 0o500 };
         Self::own(caller, inode, FileKind::Directory, mode, time)
     }

@@ -120,7 +120,8 @@ impl World {
         if let Some((parent, _)) = name.rsplit_once('/') {
             fs::create_dir_all(self.path(parent)).unwrap();
         }
-        write(&self.path(name), value.as_ref()).unwrap_or_else(|e| panic!("put {name}: {}", word(e)));
+        write(&self.path(name), value.as_ref())
+            .unwrap_or_else(|e| panic!("put {name}: {}", word(e)));
         self.version(name)
     }
 
@@ -270,7 +271,8 @@ pub struct Refusal {
 
 /// Writes one command into a control file and reads the reply from the same descriptor.
 pub fn control(path: &Path, command: &str) -> Result<Value, Refusal> {
-    let fail = |err: io::Error| Refusal { errno: err.raw_os_error().unwrap(), reply: String::new() };
+    let fail =
+        |err: io::Error| Refusal { errno: err.raw_os_error().unwrap(), reply: String::new() };
     let mut file = OpenOptions::new().read(true).write(true).open(path).map_err(fail)?;
     let verdict = file.write(command.as_bytes());
     let mut reply = String::new();

@@ -73,7 +73,9 @@ impl Person {
         }));
         let outcome = outcome.map_err(|panic| match panic.downcast::<String>() {
             Ok(text) => *text,
-            Err(other) => other.downcast::<&str>().map_or("panic".into(), |text| (*text).to_owned()),
+            Err(other) => {
+                other.downcast::<&str>().map_or("panic".into(), |text| (*text).to_owned())
+            }
         });
         let text = serde_json::to_vec(&outcome).unwrap_or_default();
         let _ = File::from(writer).write_all(&text);

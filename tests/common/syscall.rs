@@ -43,7 +43,8 @@ impl Mapping {
 
     pub fn bytes(&self) -> Vec<u8> {
         // SAFETY: the mapping is `len` bytes long and lives as long as `self`.
-        unsafe { std::slice::from_raw_parts(self.start.as_ptr().cast::<u8>(), self.len.get()) }.to_vec()
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr().cast::<u8>(), self.len.get()) }
+            .to_vec()
     }
 }
 
@@ -136,9 +137,7 @@ fn libaio_once(context: libc::c_ulong, file: &File, offset: usize) -> Tried<Vec<
     let mut event = IoEvent::default();
     let none = ptr::null::<libc::timespec>();
     // SAFETY: there is room for the one event that is asked for.
-    call(unsafe {
-        libc::syscall(libc::SYS_io_getevents, context, 1, 1, &raw mut event, none)
-    })?;
+    call(unsafe { libc::syscall(libc::SYS_io_getevents, context, 1, 1, &raw mut event, none) })?;
     let read = call(event.result)?;
     buffer.truncate(read);
     Ok(buffer)

@@ -118,7 +118,12 @@ impl Tree {
         match self.broker.look(caller, name) {
             Ok(Found::Directory(directory)) => Ok(Entry::new(
                 Node::Directory(name.clone()),
-                Attributes::of_directory(caller, directory.may_write, directory.inode.0, self.started),
+                Attributes::of_directory(
+                    caller,
+                    directory.may_write,
+                    directory.inode.0,
+                    self.started,
+                ),
             )),
             Ok(Found::Secret(secret)) => {
                 Ok(Entry::new(Node::Secret(name.clone()), Attributes::of_secret(caller, &secret)))
