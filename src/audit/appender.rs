@@ -9,6 +9,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -33,6 +34,8 @@ pub(super) struct Appender {
     header: Option<Option<Value>>,
     pub(super) generation: Option<Generation>,
     broken: Option<Broken>,
+    /// When the file was last looked at.
+    checked: Option<Instant>,
     line: Vec<u8>,
     formatter: Formatter,
     pub(super) subscribers: Vec<Subscriber>,
@@ -56,6 +59,7 @@ impl Appender {
             header: Some(Some(start)),
             generation: found.generation,
             broken: None,
+            checked: None,
             line: Vec::with_capacity(4096),
             formatter: Formatter::default(),
             subscribers: Vec::new(),
@@ -66,7 +70,7 @@ impl Appender {
 
     /// Records an event, in a new segment if this one is full or old.
     pub(super) fn append(&mut self, home: &Home, event: &Event<'_>) -> Result<Seq, AuditError> {
-        self.check_file()?;
+        self.check_file_now_and_then(home.options.check_interval)?;
         let now = home.clock.now();
         if self.header.is_some() {
             self.write_header(home, now)?;
@@ -199,6 +203,15 @@ impl Appender {
             Some(Broken::Failed(why)) => Err(AuditError::Broken(why.clone())),
             Some(Broken::Tampered(why)) => Err(AuditError::Tampered(why.clone())),
         }
+    }
+
+    /// Looks whether the open file is as we left it, unless that was done just now.
+    fn check_file_now_and_then(&mut self, interval: Duration) -> Result<(), AuditError> {
+        if self.checked.is_some_and(|checked| checked.elapsed() < interval) {
+            return self.unbroken();
+        }
+        self.checked = Some(Instant::now());
+        self.check_file()
     }
 
     /// Looks whether the open file is as long as we left it and still has a name.

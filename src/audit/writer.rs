@@ -29,6 +29,9 @@ use crate::model::{Clock, Generation, SecretName, Seq, StoreId, Timestamp};
 /// How a log is kept.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// How long a look at the file is good for. A burst of appends shares one, which alone would
+    /// be a fifth of what a line costs; what is done to the file is noticed this late at the most.
+    pub check_interval: Duration,
     pub disk: Arc<dyn Disk>,
     pub durability: Durability,
     /// How long lines are kept; see [`AuditLog::prune`].
@@ -49,6 +52,7 @@ impl Default for Options {
     fn default() -> Self {
         const DAY: Duration = Duration::from_secs(24 * 60 * 60);
         Self {
+            check_interval: Duration::from_millis(1),
             disk: Arc::new(SystemDisk),
             durability: Durability::default(),
             retention: 90 * DAY,

@@ -269,7 +269,8 @@ impl Gate {
         if self.refusals.note(caller.uid, self.now()) == Verdict::CountOnly {
             return BrokerError::Denied;
         }
-        let event = Event { rule, reason: Some(reason), ..asked.event(caller, Outcome::Denied) };
+        let caller = caller.complete();
+        let event = Event { rule, reason: Some(reason), ..asked.event(&caller, Outcome::Denied) };
         match self.record(&event) {
             // Sealed since the start: there is no log, and nothing that a refusal could hide.
             Ok(()) | Err(BrokerError::Sealed) => BrokerError::Denied,

@@ -100,7 +100,10 @@ impl World {
             limits: Limits::default(),
             log: LogSettings {
                 directory: self.directory.path().join("audit"),
-                options: crate::audit::Options::default(),
+                options: crate::audit::Options {
+                    check_interval: Duration::ZERO,
+                    ..crate::audit::Options::default()
+                },
                 names: Arc::new(HashMap::<Uid, Arc<str>>::new()),
             },
             accept_rollback: false,

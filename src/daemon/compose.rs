@@ -20,7 +20,7 @@ use crate::broker::{Broker, BrokerError, LogSettings, Parts as BrokerParts};
 use crate::crypto::RootKey;
 use crate::fs::{self, control::Host};
 use crate::identity::{self, Callers, Observer};
-use crate::model::{Caller, Clock, Gid, StoreId, Uid};
+use crate::model::{Caller, Clock, Gid, Needs, StoreId, Uid};
 use crate::policy::{self, ExpectationResult, Policy, PolicyError};
 use crate::store::{RedbStore, Store, StoreError};
 use crate::system::{Channel, SystemClock};
@@ -199,7 +199,7 @@ pub fn mount(
         cached: config.io == IoMode::Cached,
     });
     let identify = Arc::new(Identification {
-        callers: Callers::new(identity::Options::default(), Some(observer), clock()),
+        callers: Arc::new(Callers::new(identity::Options::default(), Some(observer), clock())),
         broker: parts.broker.clone(),
     });
     let options = fs::Options { mountpoint: config.mountpoint.clone(), threads: config.threads };
@@ -215,13 +215,24 @@ pub fn mount(
 
 /// Finds out about callers what the policy in force asks for.
 struct Identification {
-    callers: Callers,
+    callers: Arc<Callers>,
     broker: Broker,
 }
 
 impl fs::Identify for Identification {
     fn identify(&self, uid: u32, gid: u32, tid: u32) -> Caller {
         self.callers.identify(Uid(uid), Gid(gid), tid, self.broker.needs())
+    }
+
+    fn glimpse(&self, uid: u32, gid: u32, tid: u32) -> Caller {
+        if self.broker.needs() != Needs::default() {
+            return self.identify(uid, gid, tid);
+        }
+        Caller {
+            tid: (tid != 0).then_some(tid),
+            finder: Some(Arc::<Callers>::clone(&self.callers)),
+            ..Caller::with_ids(Uid(uid), Gid(gid))
+        }
     }
 }
 

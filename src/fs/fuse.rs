@@ -28,7 +28,7 @@ use super::handle::{Chunk, Handle};
 use super::tree::{Change, Entry, OpenMode, Opening, Renaming, Time, Tree, Want};
 use super::workers::{DEADLINE, Reply, Workers};
 use crate::broker::{BrokerError, Replace};
-use crate::model::{Caller, Timestamp};
+use crate::model::{Caller, Gid, Timestamp, Uid};
 use crate::system::SecretBytes;
 
 /// Nothing that one caller was told is kept for the next.
@@ -50,6 +50,18 @@ impl Fuse {
 
     fn caller(&self, request: &Request) -> Caller {
         self.identify.identify(request.uid(), request.gid(), request.pid())
+    }
+
+    fn glimpse(&self, request: &Request) -> Caller {
+        self.identify.glimpse(request.uid(), request.gid(), request.pid())
+    }
+
+    /// Returns who reads from a handle. Its opener is known already; anybody else is looked at.
+    fn reader(&self, request: &Request, handle: &Handle) -> Caller {
+        if self.tree.is_known_reader(request.uid(), handle) {
+            return Caller::with_ids(Uid(request.uid()), Gid(request.gid()));
+        }
+        self.caller(request)
     }
 
     /// Replies with an answer that is there; but while "not found" cannot be said yet, a worker
@@ -127,7 +139,7 @@ impl Filesystem for Fuse {
 
     fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         guarded(|| {
-            let caller = self.caller(request);
+            let caller = self.glimpse(request);
             let answer = self.tree.lookup(&caller, parent.0, name.as_bytes());
             self.reply(self.with(reply), answer, || {
                 let name = name.to_owned();
@@ -148,7 +160,7 @@ impl Filesystem for Fuse {
         reply: ReplyAttr,
     ) {
         guarded(|| {
-            let caller = self.caller(request);
+            let caller = self.glimpse(request);
             let handle = handle.map(|handle| handle.0);
             let answer = self.tree.attributes(&caller, inode.0, handle);
             self.reply(reply, answer, || {
@@ -253,11 +265,11 @@ impl Filesystem for Fuse {
     ) {
         guarded(|| {
             let Some((handle, reply)) = self.handle(handle, reply) else { return };
-            let caller = self.caller(request);
+            let caller = self.reader(request, &handle);
             let size = usize::try_from(size).unwrap_or(usize::MAX);
             // Only a read for the kernel's own pages has no owner (mmap, sendfile, readahead).
             let paged = owner.is_none();
-            if handle.read_blocks() {
+            if self.tree.read_blocks(&caller, &handle) {
                 return self
                     .work(reply, move |tree| tree.read(&caller, &handle, offset, size, paged));
             }
@@ -280,14 +292,16 @@ impl Filesystem for Fuse {
         guarded(|| {
             let Some((handle, reply)) = self.handle(handle, reply) else { return };
             let caller = self.caller(request);
-            if handle.write_blocks() {
+            // The kernel takes the end of an append from an inode that all callers share.
+            let offset = (flags.0 & libc::O_APPEND == 0).then_some(offset);
+            if self.tree.write_blocks(&handle) {
                 return match SecretBytes::copy_from(data) {
-                    Ok(text) => self.work(reply, move |tree| tree.command(&caller, &handle, &text)),
+                    Ok(data) => self.work(reply, move |tree| {
+                        tree.write_or_run(&caller, &handle, offset, &data)
+                    }),
                     Err(error) => reply.send(Err(error.into())),
                 };
             }
-            // The kernel takes the end of an append from an inode that all callers share.
-            let offset = (flags.0 & libc::O_APPEND == 0).then_some(offset);
             reply.send(self.tree.write(&caller, &handle, offset, data));
         });
     }
@@ -525,9 +539,12 @@ impl Filesystem for Fuse {
                 })
             };
             let waker = flags.contains(PollFlags::FUSE_POLL_SCHEDULE_NOTIFY).then(wake);
-            let reading = PollEvents::POLLIN | PollEvents::POLLRDNORM;
-            let ready = self.tree.poll(&handle, waker);
-            reply.poll(if ready { events } else { events - reading });
+            // The kernel always asks for errors and hang-ups too, of which there are none.
+            let mut ready = PollEvents::POLLOUT | PollEvents::POLLWRNORM;
+            if self.tree.poll(&handle, waker) {
+                ready |= PollEvents::POLLIN | PollEvents::POLLRDNORM;
+            }
+            reply.poll(events & ready);
         });
     }
 

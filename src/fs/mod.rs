@@ -37,4 +37,8 @@ pub trait Identify: Send + Sync {
     /// or 0 for a caller outside our pid namespace. The thread waits for its answer meanwhile, so
     /// its /proc entry is its own.
     fn identify(&self, uid: u32, gid: u32, tid: u32) -> Caller;
+
+    /// Returns the caller with as much as the policy in force asks for; the rest is found out if
+    /// it comes to a record. For questions about names, which are many and mostly not recorded.
+    fn glimpse(&self, uid: u32, gid: u32, tid: u32) -> Caller;
 }

@@ -35,6 +35,8 @@ struct State {
     /// Counts the writes, so that a write during a publication is not lost.
     writes: u64,
     published: u64,
+    /// A write was refused: what is here is not what the program meant to store.
+    torn: bool,
     put: Put,
     /// Nothing has been done with the handle.
     fresh: bool,
@@ -69,6 +71,7 @@ impl Writer {
                 bytes: Bytes::Base,
                 writes: 0,
                 published: 0,
+                torn: false,
                 put,
                 fresh: true,
             }),
@@ -116,14 +119,25 @@ impl Writer {
     }
 
     /// Writes at an offset, or at the end. `base` is asked for what the handle starts from, if that
-    /// is needed. Errors: `TooBig`, `Sealed`.
+    /// is needed. `admit` is asked whether the handle may hold so many bytes. Errors: `TooBig`,
+    /// `Sealed`. After one, nothing is published until the handle is truncated to nothing.
     pub(super) fn write(
         &self,
         offset: Option<u64>,
         data: &[u8],
         base: impl FnOnce() -> Result<Option<SecretBytes>>,
+        admit: impl FnOnce(u64) -> Result<()>,
     ) -> Result<()> {
-        self.load(base)?;
+        let written = self.load(base).and_then(|()| self.put(offset, data, admit));
+        written.inspect_err(|_| self.state.lock().torn = true)
+    }
+
+    fn put(
+        &self,
+        offset: Option<u64>,
+        data: &[u8],
+        admit: impl FnOnce(u64) -> Result<()>,
+    ) -> Result<()> {
         let mut state = self.state.lock();
         let Bytes::Buffer(buffer) = &mut state.bytes else { return Err(FsError::Sealed) };
         let offset = match offset {
@@ -131,7 +145,7 @@ impl Writer {
             None => buffer.len(),
         };
         let end = offset.checked_add(data.len()).filter(|end| *end <= self.max_bytes);
-        end.ok_or(FsError::TooBig)?;
+        admit(end.ok_or(FsError::TooBig)? as u64)?;
         buffer.write_at(offset, data)?;
         let len = buffer.len() as u64;
         state.writes += 1;
@@ -153,6 +167,7 @@ impl Writer {
         }
         let mut state = self.state.lock();
         state.fresh = false;
+        state.torn &= len > 0;
         match &mut state.bytes {
             Bytes::Base => state.bytes = Bytes::Buffer(SecretBuffer::new()),
             Bytes::Buffer(buffer) => buffer.truncate(len)?,
@@ -212,6 +227,9 @@ impl Writer {
         let state = self.state.lock();
         if state.writes == state.published || self.draft.as_ref().is_some_and(Hold::is_unlinked) {
             return Ok(None);
+        }
+        if state.torn && !matches!(state.bytes, Bytes::Sealed) {
+            return Err(FsError::TooBig);
         }
         let buffer = match &state.bytes {
             Bytes::Base => return Ok(None),

@@ -4,7 +4,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
-use crate::model::{Caller, Clock, Exe, Gid, Needs, Process, Uid};
+use crate::model::{Caller, Clock, Exe, FindProcess, Gid, Needs, Process, Uid};
 use crate::system::{PidFd, procfs};
 
 use super::cgroup::Place;
@@ -121,6 +121,12 @@ impl Callers {
     #[cfg(test)]
     pub(super) fn table(&self) -> &Table {
         &self.table
+    }
+}
+
+impl FindProcess for Callers {
+    fn find(&self, uid: Uid, tid: u32) -> Option<Arc<Process>> {
+        self.entry(uid, tid).map(|entry| Arc::clone(&entry.process))
     }
 }
 

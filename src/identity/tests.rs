@@ -19,7 +19,7 @@ use super::*;
 use crate::model::{Caller, Gid, ManualClock, Needs, Uid};
 use crate::system::{Channel, PidFd, procfs};
 
-const NOTHING: Needs = Needs { groups: false, exe: false, exe_sha256: false };
+const NOTHING: Needs = Needs { groups: false, exe: false, exe_sha256: false, process: false };
 const EXE: Needs = Needs { exe: true, ..NOTHING };
 const GROUPS: Needs = Needs { groups: true, ..NOTHING };
 
@@ -122,7 +122,8 @@ fn without_a_thread_or_with_another_s_uid_no_process_is_told() {
     let child = Running::idle();
     let callers = callers(8);
     let outside = callers.identify(Uid(7), Gid(8), 0, EXE);
-    assert_eq!(outside, Caller::with_ids(Uid(7), Gid(8)));
+    assert_eq!((outside.uid, outside.gid, outside.tid), (Uid(7), Gid(8), None));
+    assert_eq!((outside.process, outside.exe_now), (None, None));
     for _ in 0..2 {
         let other = callers.identify(Uid(uid().0 + 1), Gid(8), child.pid(), EXE);
         assert_eq!((other.process, other.exe_now), (None, None));

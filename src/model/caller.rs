@@ -9,7 +9,7 @@ use super::{Gid, Timestamp, Uid};
 ///
 /// `uid` and `gid` are authentic. Whatever could not be known is `None`, and a rule that binds it
 /// does not match.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Caller {
     pub uid: Uid,
     pub gid: Gid,
@@ -19,15 +19,34 @@ pub struct Caller {
     pub tid: Option<u32>,
     /// Its process as of the first request seen from it.
     pub process: Option<Arc<Process>>,
+    /// Finds the process where it was not looked for: see [`complete`](Self::complete).
+    pub finder: Option<Arc<dyn FindProcess>>,
     /// The program it runs right now; read only when a rule binds it.
     pub exe_now: Option<Arc<Exe>>,
 }
 
 impl Caller {
+    /// Returns the caller with its process, for a record. Most questions about names are answered
+    /// by the uid alone, and finding out the process would be half of what they cost.
+    #[must_use]
+    pub fn complete(&self) -> Self {
+        let mut complete = self.clone();
+        if let (None, Some(finder), Some(tid)) = (&self.process, &self.finder, self.tid) {
+            complete.process = finder.find(self.uid, tid);
+        }
+        complete
+    }
+
     /// Returns a caller of whom nothing but the ids is known.
     pub fn with_ids(uid: Uid, gid: Gid) -> Self {
-        Self { uid, gid, groups: None, tid: None, process: None, exe_now: None }
+        Self { uid, gid, groups: None, tid: None, process: None, finder: None, exe_now: None }
     }
+}
+
+/// Finds the process of a caller whose request still waits for its answer.
+pub trait FindProcess: std::fmt::Debug + Send + Sync {
+    /// Returns the process of the thread `tid`, if that is `uid`'s.
+    fn find(&self, uid: Uid, tid: u32) -> Option<Arc<Process>>;
 }
 
 /// Which facts about a caller some rule asks for, beyond those that are known anyway.
@@ -41,6 +60,8 @@ pub struct Needs {
     pub exe: bool,
     /// The digest of that program.
     pub exe_sha256: bool,
+    /// Its unit, container or age.
+    pub process: bool,
 }
 
 /// A process, held by a pidfd while it is in the table of processes, so that its pid is its own.

@@ -133,6 +133,7 @@ fn caller(table: &Table<'_>, users: &dyn Users) -> Result<Caller> {
         container: container.map(|c| Container { runtime: c.runtime, id: c.id }),
     };
     Ok(Caller {
+        finder: None,
         uid,
         gid,
         groups: Some(groups.into()),

@@ -155,6 +155,9 @@ impl Policy {
         Needs {
             groups: conditions().any(|c| matches!(c, Condition::Gid(_))),
             exe: conditions().any(|c| matches!(c, Condition::Exe(_) | Condition::ExeSha256(_))),
+            process: conditions().any(|c| {
+                matches!(c, Condition::AfterStart(_) | Condition::Container(_) | Condition::Unit(_))
+            }),
             exe_sha256: conditions().any(|c| matches!(c, Condition::ExeSha256(_))),
         }
     }

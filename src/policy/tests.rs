@@ -306,8 +306,9 @@ fn rules_by_attributes_match_what_is_known_to_have_them() {
 #[test]
 fn only_facts_that_some_binding_asks_for_are_needed() {
     let digest = format!("uid = 1\nexe_sha256 = \"{}\"", "ab".repeat(32));
-    let needs = |groups, exe, exe_sha256| Needs { groups, exe, exe_sha256 };
-    assert_eq!(bound("uid = 1\nunit = \"a.service\"").needs(), needs(false, false, false));
+    let needs = |groups, exe, exe_sha256| Needs { groups, exe, exe_sha256, process: false };
+    let process = Needs { process: true, ..Needs::default() };
+    assert_eq!(bound("uid = 1\nunit = \"a.service\"").needs(), process);
     assert_eq!(bound("gid = 1").needs(), needs(true, false, false));
     assert_eq!(bound("uid = 1\nexe = \"/x\"").needs(), needs(false, true, false));
     assert_eq!(bound(&digest).needs(), needs(false, true, true));

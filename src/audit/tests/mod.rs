@@ -38,7 +38,12 @@ impl World {
         Self {
             dir: TempDir::new().unwrap(),
             clock: Arc::new(ManualClock::at(1_800_000_000)),
-            options: Options { segment_bytes, sync_interval, ..Options::default() },
+            options: Options {
+                check_interval: Duration::ZERO,
+                segment_bytes,
+                sync_interval,
+                ..Options::default()
+            },
         }
     }
 

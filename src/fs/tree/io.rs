@@ -13,16 +13,6 @@ use crate::system::SecretBytes;
 const MAX_BACKUP: usize = 1 << 30;
 
 impl Handle {
-    /// Tells whether a read may take long enough to be given to a worker.
-    pub(in crate::fs) fn read_blocks(&self) -> bool {
-        matches!(self.content, Content::AuditLog)
-    }
-
-    /// Tells whether a write may take long enough to be given to a worker.
-    pub(in crate::fs) fn write_blocks(&self) -> bool {
-        matches!(self.content, Content::Command(_))
-    }
-
     /// Tells whether a flush has something to do.
     pub(in crate::fs) fn flush_blocks(&self) -> bool {
         match &self.content {
@@ -42,6 +32,28 @@ impl Handle {
 }
 
 impl Tree {
+    /// Tells whether a read may take long enough to be given to a worker.
+    pub(in crate::fs) fn read_blocks(&self, caller: &Caller, handle: &Handle) -> bool {
+        // A handle that was passed on is recorded for its new reader.
+        matches!(handle.content, Content::AuditLog)
+            || (caller.uid != handle.opener.uid && self.broker.reads_may_block())
+    }
+
+    /// Tells whether what a handle was opened with decides about a read by `uid`, too.
+    pub(in crate::fs) fn is_known_reader(&self, uid: u32, handle: &Handle) -> bool {
+        handle.opener.uid.0 == uid && !matches!(handle.content, Content::AuditLog)
+    }
+
+    /// Tells whether a write may take long enough to be given to a worker.
+    pub(in crate::fs) fn write_blocks(&self, handle: &Handle) -> bool {
+        if let Content::Writer(writer) = &handle.content {
+            // The first write reads what it starts from.
+            writer.len().is_none() && self.broker.reads_may_block()
+        } else {
+            matches!(handle.content, Content::Command(_))
+        }
+    }
+
     /// Reads at most `size` bytes. `paged`: they go into the kernel's page cache.
     pub(in crate::fs) fn read(
         &self,
@@ -123,9 +135,7 @@ impl Tree {
             }
             Content::Writer(writer) => {
                 let base = || self.base(&handle.opener, &writer.name());
-                writer.write(offset, data, base)?;
-                // More than the share is told now, and what was written stays unpublished.
-                handle.ticket.lock().hold(writer.len().unwrap_or(0))?;
+                writer.write(offset, data, base, |bytes| handle.ticket.lock().hold(bytes))?;
             }
             Content::AuditLog
             | Content::Bytes(_)
@@ -139,18 +149,21 @@ impl Tree {
         u32::try_from(data.len()).map_err(|_| FsError::TooBig)
     }
 
-    /// Runs a command that was written to a command file; may block.
-    pub(in crate::fs) fn command(
+    /// Does a write that may block: as [`write`](Self::write), and it runs commands.
+    pub(in crate::fs) fn write_or_run(
         &self,
         caller: &Caller,
         handle: &Handle,
-        text: &SecretBytes,
+        offset: Option<u64>,
+        data: &SecretBytes,
     ) -> Result<u32> {
+        let Content::Command(command) = &handle.content else {
+            return self.write(caller, handle, offset, data.expose());
+        };
         // A setuid program that writes to what it was handed must not command in its own name.
         own(caller, handle)?;
-        let Content::Command(command) = &handle.content else { return Err(FsError::BadHandle) };
-        command.run(&self.broker, &*self.host, caller, text)?;
-        u32::try_from(text.len()).map_err(|_| FsError::TooBig)
+        command.run(&self.broker, &*self.host, caller, data)?;
+        u32::try_from(data.len()).map_err(|_| FsError::TooBig)
     }
 
     /// Publishes what is new; may block. What it returns is close(2)'s or fsync(2)'s answer.

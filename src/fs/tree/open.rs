@@ -63,7 +63,9 @@ impl Tree {
     pub(in crate::fs) fn open_blocks(&self, inode: u64) -> bool {
         self.inodes.node(inode).is_ok_and(|node| {
             if let Node::View(view) = &*node {
-                matches!(view.kind, ViewKind::Env | ViewKind::Json)
+                matches!(view.kind, ViewKind::Env | ViewKind::Json) || self.broker.reads_may_block()
+            } else if let Node::Secret(_) = &*node {
+                self.broker.reads_may_block()
             } else if let Node::Control(Control::File(file)) = &*node {
                 matches!(file.kind, Kind::AuditLog | Kind::Backup)
             } else {

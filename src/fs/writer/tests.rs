@@ -8,6 +8,18 @@ fn base(text: &'static [u8]) -> impl FnOnce() -> Result<Option<SecretBytes>> {
     move || Ok(Some(SecretBytes::copy_from(text)?))
 }
 
+impl Writer {
+    /// Writes within any share.
+    fn take(
+        &self,
+        offset: Option<u64>,
+        data: &[u8],
+        base: impl FnOnce() -> Result<Option<SecretBytes>>,
+    ) -> Result<()> {
+        self.write(offset, data, base, |_| Ok(()))
+    }
+}
+
 fn no_base() -> Result<Option<SecretBytes>> {
     panic!("the base was asked for")
 }
@@ -34,18 +46,18 @@ fn truncation_alone_publishes_nothing() {
 fn a_flush_without_new_data_publishes_nothing() {
     let writer = writer();
     writer.truncate(0, no_base).unwrap();
-    writer.write(Some(0), b"one", no_base).unwrap();
+    writer.take(Some(0), b"one", no_base).unwrap();
     assert_eq!(flush(&writer).unwrap(), b"one");
     assert_eq!(flush(&writer), None);
-    writer.write(None, b" two", no_base).unwrap();
+    writer.take(None, b" two", no_base).unwrap();
     assert_eq!(flush(&writer).unwrap(), b"one two");
 }
 
 #[test]
 fn a_write_that_was_not_preceded_by_truncation_starts_from_the_base() {
     let writer = writer();
-    writer.write(None, b" more", base(b"value")).unwrap();
-    writer.write(Some(0), b"V", no_base).unwrap();
+    writer.take(None, b" more", base(b"value")).unwrap();
+    writer.take(Some(0), b"V", no_base).unwrap();
     assert_eq!(flush(&writer).unwrap(), b"Value more");
 }
 
@@ -53,17 +65,29 @@ fn a_write_that_was_not_preceded_by_truncation_starts_from_the_base() {
 fn nothing_beyond_the_limit_is_taken() {
     let writer = writer();
     writer.truncate(0, no_base).unwrap();
-    assert!(matches!(writer.write(Some(16), b"x", no_base), Err(FsError::TooBig)));
-    assert!(matches!(writer.write(Some(u64::MAX), b"x", no_base), Err(FsError::TooBig)));
+    assert!(matches!(writer.take(Some(16), b"x", no_base), Err(FsError::TooBig)));
+    assert!(matches!(writer.take(Some(u64::MAX), b"x", no_base), Err(FsError::TooBig)));
     assert!(matches!(writer.truncate(17, no_base), Err(FsError::TooBig)));
     assert_eq!(flush(&writer), None);
+}
+
+#[test]
+fn what_was_written_before_a_refused_write_is_not_published() {
+    let writer = writer();
+    writer.truncate(0, no_base).unwrap();
+    writer.take(None, b"half", no_base).unwrap();
+    assert!(writer.write(None, b"more", no_base, |_| Err(FsError::Quota)).is_err());
+    assert!(matches!(writer.flush(|_| panic!("published")), Err(FsError::TooBig)));
+    writer.truncate(0, no_base).unwrap();
+    writer.take(None, b"whole", no_base).unwrap();
+    assert_eq!(flush(&writer).unwrap(), b"whole");
 }
 
 #[test]
 fn a_failed_publication_is_tried_again_at_the_next_flush() {
     let writer = writer();
     writer.truncate(0, no_base).unwrap();
-    writer.write(None, b"x", no_base).unwrap();
+    writer.take(None, b"x", no_base).unwrap();
     assert!(writer.flush(|_| Err(BrokerError::Denied)).is_err());
     assert_eq!(flush(&writer).unwrap(), b"x");
 }
@@ -73,7 +97,7 @@ fn an_expectation_moves_on_with_each_version_that_is_published() {
     let put = Put { expect: Some(Version(7)), create_new: true, ..Put::default() };
     let writer = Writer::new("k".parse().unwrap(), put, 16);
     for (expected, create_new) in [(7, true), (8, false)] {
-        writer.write(None, b"x", || Ok(None)).unwrap();
+        writer.take(None, b"x", || Ok(None)).unwrap();
         let publish = |edition: Edition| {
             let Put { expect, create_new: new, .. } = edition.put;
             assert_eq!((expect, new), (Some(Version(expected)), create_new));
@@ -86,16 +110,16 @@ fn an_expectation_moves_on_with_each_version_that_is_published() {
 #[test]
 fn after_a_seal_nothing_is_published_and_the_writer_is_told() {
     let writer = writer();
-    writer.write(Some(0), b"x", || Ok(None)).unwrap();
+    writer.take(Some(0), b"x", || Ok(None)).unwrap();
     writer.wipe();
     assert!(matches!(writer.flush(|_| panic!("published")), Err(FsError::Sealed)));
-    assert!(matches!(writer.write(None, b"x", no_base), Err(FsError::Sealed)));
+    assert!(matches!(writer.take(None, b"x", no_base), Err(FsError::Sealed)));
 }
 
 #[test]
 fn an_o_trunc_is_for_the_untouched_handle_of_the_same_thread() {
     let writer = writer().opened_by(Some(5));
     assert!(writer.awaits_truncation(Some(5)) && !writer.awaits_truncation(Some(6)));
-    writer.write(None, b"x", || Ok(None)).unwrap();
+    writer.take(None, b"x", || Ok(None)).unwrap();
     assert!(!writer.awaits_truncation(Some(5)));
 }

@@ -1,0 +1,155 @@
+//! Opening, reading and closing a secret, beside libfuse's `hello_ll` in the same run.
+//!
+//! `cargo bench --bench read_path [-- --smoke]`, as root, with libfuse3-dev and its examples. Policy,
+//! audit (`written`) and decryption are on. Slices of the two filesystems alternate, so that whatever
+//! else the machine does falls on both. Pinned: client and server on one CPU at a real-time priority.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::indexing_slicing,
+    reason = "a benchmark is a program for people"
+)]
+
+mod support;
+
+use std::fs::{self, File};
+use std::hint::black_box;
+use std::io::Read;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use support::{Mounted, Placement, median};
+
+const EXAMPLE: &str = "/usr/share/doc/libfuse3-dev/examples/hello_ll.c";
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    if let Some(at) = arguments.iter().position(|argument| argument == "--client") {
+        return client(&arguments[at + 1..]);
+    }
+    let smoke = arguments.iter().any(|argument| argument == "--smoke");
+    if !Path::new(EXAMPLE).exists() || !Path::new("/dev/fuse").exists() {
+        println!("SKIP: needs /dev/fuse and libfuse3-dev (scripts/setup.sh)");
+        return;
+    }
+    let (rounds, operations) = if smoke { (1, 50) } else { (15, 3000) };
+    let directory = tempfile::tempdir().unwrap();
+    let hello = build_hello(directory.path());
+
+    println!("open + read + close, median microseconds; the ratio is to hello_ll in the same run");
+    let pinned = Pair::start(Placement::Pinned, directory.path(), &hello);
+    let (ours, theirs) = pinned.compare("orc", 1, rounds, operations);
+    println!("pinned, 1 client     secretfs {ours:6.2}  hello_ll {theirs:6.2}  ratio {:.3}", ours / theirs);
+    println!("where it goes, pinned:");
+    for (work, what) in [("stat", "stat"), ("open", "open + close"), ("read", "pread")] {
+        let (ours, theirs) = pinned.compare(work, 1, rounds, operations);
+        println!("  {what:18} secretfs {ours:6.2}  hello_ll {theirs:6.2}  difference {:6.2}", ours - theirs);
+    }
+    let (fresh, theirs) = pinned.fresh(rounds, operations.min(200));
+    println!("  a fresh process each time: secretfs {fresh:6.1}  hello_ll {theirs:6.1} (cat, with its start)");
+    drop(pinned);
+    let free = Pair::start(Placement::Free, directory.path(), &hello);
+    for clients in [1, 2, 4] {
+        let (ours, theirs) = free.compare("orc", clients, rounds, operations);
+        println!("free, {clients} clients      secretfs {ours:6.2}  hello_ll {theirs:6.2}  ratio {:.3}", ours / theirs);
+    }
+}
+
+/// Both filesystems, mounted at once.
+struct Pair {
+    placement: Placement,
+    secretfs: (Mounted, PathBuf),
+    hello: (Mounted, PathBuf),
+}
+
+impl Pair {
+    fn start(placement: Placement, directory: &Path, hello: &Path) -> Self {
+        let home = tempfile::tempdir_in(directory).unwrap().keep();
+        let ours = support::secretfs(placement, &home, &[]);
+        let secret = ours.mountpoint.join("prod-db-password");
+        fs::File::create(&secret).and_then(|mut file| std::io::Write::write_all(&mut file, &[b'x'; 100])).unwrap();
+        let mountpoint = home.join("hello");
+        fs::create_dir(&mountpoint).unwrap();
+        let mut command = support::command(placement, hello);
+        command.args(["-f", "-s"]).arg(&mountpoint).stdout(Stdio::null());
+        let theirs = support::start(command, mountpoint);
+        let file = theirs.mountpoint.join("hello");
+        Self { placement, secretfs: (ours, secret), hello: (theirs, file) }
+    }
+
+    /// Returns the medians of both, in microseconds an operation.
+    fn compare(&self, work: &str, clients: usize, rounds: usize, operations: usize) -> (f64, f64) {
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        for _ in 0..rounds {
+            ours.push(self.run(work, &self.secretfs.1, clients, operations));
+            theirs.push(self.run(work, &self.hello.1, clients, operations));
+        }
+        (median(ours), median(theirs))
+    }
+
+    fn fresh(&self, rounds: usize, operations: usize) -> (f64, f64) {
+        let cat = |file: &Path| {
+            let start = Instant::now();
+            for _ in 0..operations {
+                let mut command = support::command(Placement::Free, Path::new("/bin/cat"));
+                assert!(command.arg(file).stdout(Stdio::null()).status().unwrap().success());
+            }
+            start.elapsed().as_secs_f64() * 1e6 / operations as f64
+        };
+        let both: Vec<_> = (0..rounds.min(5)).map(|_| (cat(&self.secretfs.1), cat(&self.hello.1))).collect();
+        (median(both.iter().map(|(ours, _)| *ours).collect()), median(both.iter().map(|(_, theirs)| *theirs).collect()))
+    }
+
+    fn run(&self, work: &str, file: &Path, clients: usize, operations: usize) -> f64 {
+        let myself = std::env::current_exe().unwrap();
+        let children: Vec<_> = (0..clients)
+            .map(|_| {
+                let mut command = support::command(self.placement, &myself);
+                command.args(["--client", work, file.to_str().unwrap(), &operations.to_string()]);
+                command.stdout(Stdio::piped()).spawn().unwrap()
+            })
+            .collect();
+        let outputs = children.into_iter().map(|child| child.wait_with_output().unwrap());
+        median(outputs.map(|output| String::from_utf8(output.stdout).unwrap().trim().parse().unwrap()).collect())
+    }
+}
+
+/// Does one kind of work again and again, and prints the median of its times.
+fn client(arguments: &[String]) {
+    let [work, file, operations] = arguments else { return };
+    let operations: usize = operations.parse().unwrap();
+    let mut buffer = [0; 4096];
+    let open = File::open(file).unwrap();
+    let mut times = Vec::with_capacity(operations);
+    for warm in [true, false] {
+        let count = if warm { operations / 10 + 1 } else { operations };
+        for _ in 0..count {
+            let start = Instant::now();
+            match work.as_str() {
+                "stat" => drop(black_box(fs::symlink_metadata(file).unwrap())),
+                "open" => drop(black_box(File::open(file).unwrap())),
+                "read" => drop(black_box(open.read_at(&mut buffer, 0).unwrap())),
+                _ => {
+                    let mut opened = File::open(file).unwrap();
+                    assert!(opened.read(&mut buffer).unwrap() > 0);
+                }
+            }
+            if !warm {
+                times.push(start.elapsed().as_secs_f64() * 1e6);
+            }
+        }
+    }
+    println!("{}", median(times));
+}
+
+fn build_hello(directory: &Path) -> PathBuf {
+    let flags = Command::new("pkg-config").args(["--cflags", "--libs", "fuse3"]).output().unwrap();
+    let flags = String::from_utf8(flags.stdout).unwrap();
+    let program = directory.join("hello_ll");
+    let mut compiler = Command::new("cc");
+    compiler.args(["-O2", "-Wno-all", EXAMPLE, "-o"]).arg(&program).args(flags.split_whitespace());
+    assert!(compiler.status().unwrap().success(), "hello_ll does not build");
+    program
+}

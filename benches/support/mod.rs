@@ -1,0 +1,82 @@
+//! What the benchmarks of a real mount share: a daemon with a store of its own, processes pinned to
+//! a CPU, and medians.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A process that is ended when this is dropped, and its mount with it.
+pub(crate) struct Mounted {
+    child: Child,
+    pub(crate) mountpoint: PathBuf,
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let status = Command::new("umount").arg("-l").arg(&self.mountpoint).stderr(Stdio::null()).status();
+        drop(status);
+        drop(self.child.kill());
+        drop(self.child.wait());
+        let status = Command::new("chattr").arg("-i").arg(&self.mountpoint).stderr(Stdio::null()).status();
+        drop(status);
+    }
+}
+
+/// Where a process may run.
+#[derive(Clone, Copy)]
+pub(crate) enum Placement {
+    Free,
+    /// On one CPU, before all others there: the most repeatable.
+    Pinned,
+}
+
+/// Returns a command that runs `program` there.
+pub(crate) fn command(placement: Placement, program: &Path) -> Command {
+    match placement {
+        Placement::Free => Command::new(program),
+        Placement::Pinned => {
+            let mut command = Command::new("taskset");
+            command.args(["-c", "1", "chrt", "-f", "10"]).arg(program);
+            command
+        }
+    }
+}
+
+/// Starts secretfs on a store in `home`, made on first use, and waits until it serves.
+pub(crate) fn secretfs(placement: Placement, home: &Path, settings: &[&str]) -> Mounted {
+    let mountpoint = home.join("secrets");
+    let mut command = command(placement, Path::new(env!("CARGO_BIN_EXE_secretfs")));
+    command
+        .args(["up", "--foreground"])
+        .arg(&mountpoint)
+        .args(settings)
+        .env("XDG_CONFIG_HOME", home.join("config"))
+        .env("XDG_DATA_HOME", home.join("data"))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    start(command, mountpoint)
+}
+
+/// Starts a program that mounts, and waits for its mount.
+pub(crate) fn start(mut command: Command, mountpoint: PathBuf) -> Mounted {
+    let child = command.spawn().unwrap();
+    let mounted = Mounted { child, mountpoint };
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !is_mounted(&mounted.mountpoint) {
+        assert!(Instant::now() < deadline, "no mount at {}", mounted.mountpoint.display());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    mounted
+}
+
+fn is_mounted(path: &Path) -> bool {
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    table.lines().any(|line| line.split(' ').nth(4) == path.to_str())
+}
+
+/// Returns the middle one of some figures.
+pub(crate) fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures[figures.len() / 2]
+}
