@@ -225,7 +225,7 @@ impl World {
         // Its helper processes are in the group too.
         let _ = killpg(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGKILL);
         while umount2(&self.mount, MntFlags::MNT_DETACH).is_ok() {}
-        let _ = self.child.wait();
+        drop(self.child.wait());
     }
 }
 
@@ -237,9 +237,9 @@ impl Drop for World {
         }
         if fs::remove_dir_all(&self.dir).is_err() {
             // The mountpoint protects itself while nothing is mounted.
-            let _ = Command::new("chattr").arg("-i").arg(&self.mount).output();
-            let _ = fs::set_permissions(&self.mount, fs::Permissions::from_mode(0o700));
-            let _ = fs::remove_dir_all(&self.dir);
+            drop(Command::new("chattr").arg("-i").arg(&self.mount).output());
+            drop(fs::set_permissions(&self.mount, fs::Permissions::from_mode(0o700)));
+            drop(fs::remove_dir_all(&self.dir));
         }
     }
 }

@@ -27,13 +27,13 @@ pub struct Person {
     pub uid: u32,
     pub gid: u32,
     pub groups: Vec<u32>,
-    cgroup: Option<PathBuf>,
+    cgroups: Vec<PathBuf>,
 }
 
 impl Person {
     /// Returns somebody with a group of their own and no other.
     pub fn new(uid: u32) -> Self {
-        Self { uid, gid: uid, groups: Vec::new(), cgroup: None }
+        Self { uid, gid: uid, groups: Vec::new(), cgroups: Vec::new() }
     }
 
     /// Adds supplementary groups.
@@ -44,8 +44,9 @@ impl Person {
 
     /// Puts them into a cgroup.
     #[must_use]
-    pub fn in_cgroup(self, cgroup: &Cgroup) -> Self {
-        Self { cgroup: Some(cgroup.0.clone()), ..self }
+    pub fn in_cgroup(mut self, cgroup: &Cgroup) -> Self {
+        self.cgroups.push(cgroup.0.clone());
+        self
     }
 
     /// Runs work as this person in a child process, and returns what it returned; a panic there is a
@@ -78,13 +79,13 @@ impl Person {
             }
         });
         let text = serde_json::to_vec(&outcome).unwrap_or_default();
-        let _ = File::from(writer).write_all(&text);
+        drop(File::from(writer).write_all(&text));
         // SAFETY: ends the process without the destructors, which belong to the parent.
         unsafe { libc::_exit(0) }
     }
 
     fn become_it(&self) {
-        if let Some(cgroup) = &self.cgroup {
+        for cgroup in &self.cgroups {
             let pid = std::process::id().to_string();
             File::options()
                 .write(true)
@@ -144,14 +145,33 @@ fn receive(child: Pid, reader: &OwnedFd) -> Vec<u8> {
     sent
 }
 
-/// A cgroup in the hierarchy that names systemd's units; removed with what it made when dropped.
+/// A cgroup; removed with the directories above it that are empty when it is dropped.
 #[derive(Debug)]
 pub struct Cgroup(PathBuf);
 
 impl Cgroup {
-    /// Makes a cgroup such as `system.slice/x.service`. `None` where none can be made.
+    /// Makes a cgroup such as `system.slice/x.service` in the hierarchy that names systemd's units.
+    /// `None` where none can be made.
     pub fn make(path: &str) -> Option<Self> {
-        let root = Self::root()?;
+        Self::make_in(&Self::root()?, path)
+    }
+
+    /// Makes a cgroup that counts the memory of those in it. `None` where none can be made.
+    pub fn make_counting_memory(name: &str) -> Option<Self> {
+        let roots = ["/sys/fs/cgroup/memory", "/sys/fs/cgroup"].map(Path::new);
+        let root = roots.into_iter().find(|root| root.join("cgroup.procs").exists())?;
+        let made = Self::make_in(root, name)?;
+        made.memory().is_some().then_some(made)
+    }
+
+    /// Returns how many bytes are charged to it; page cache counts.
+    pub fn memory(&self) -> Option<u64> {
+        let files = ["memory.usage_in_bytes", "memory.current"];
+        let text = files.into_iter().find_map(|file| fs::read_to_string(self.0.join(file)).ok())?;
+        text.trim().parse().ok()
+    }
+
+    fn make_in(root: &Path, path: &str) -> Option<Self> {
         let full = root.join(path);
         // Another test may be removing the slice at the same moment.
         let made = (0..100).any(|_| fs::create_dir_all(&full).is_ok());
@@ -179,8 +199,8 @@ impl Drop for Cgroup {
         while fs::remove_dir(&self.0).is_err() && self.0.exists() && start.elapsed() < DEADLINE {
             std::thread::yield_now();
         }
-        let root = Self::root().unwrap_or_default();
-        let above = self.0.ancestors().skip(1).take_while(|path| *path != root);
+        let is_root = |path: &Path| path.parent() == Some(Path::new("/sys/fs/cgroup"));
+        let above = self.0.ancestors().skip(1).take_while(|path| !is_root(path));
         for directory in above {
             if fs::remove_dir(directory).is_err() {
                 break;

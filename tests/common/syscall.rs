@@ -6,7 +6,8 @@
 
 use std::fs::{File, OpenOptions};
 use std::num::NonZeroUsize;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::ptr;
@@ -176,20 +177,40 @@ pub fn read_aligned(file: &File) -> Tried<Vec<u8>> {
     outcome.map(|()| all)
 }
 
-/// Returns how many pages of the file are in the page cache, by cachestat(2). `None`: the kernel has
-/// no such call (before 6.5).
-pub fn cached_pages(file: &File) -> Option<u64> {
-    const SYS_CACHESTAT: i64 = 451;
-    let range = [0_u64, 0];
-    let mut found = [0_u64; 5];
-    // SAFETY: the range and the result have the layout of `struct cachestat_range` and `struct cachestat`.
-    let result = unsafe {
-        libc::syscall(SYS_CACHESTAT, file.as_raw_fd(), range.as_ptr(), found.as_mut_ptr(), 0)
-    };
-    match Errno::result(result) {
-        Ok(_) => Some(found[0]),
-        Err(Errno::ENOSYS) => None,
-        Err(errno) => panic!("cachestat: {errno}"),
+/// splice(2) from the file's position into a pipe.
+pub fn splice(file: &File, pipe: &impl AsRawFd, len: usize) -> nix::Result<usize> {
+    let (from, to) = (file.as_raw_fd(), pipe.as_raw_fd());
+    // SAFETY: no memory of ours is involved: both offsets are null.
+    count(unsafe { libc::splice(from, ptr::null_mut(), to, ptr::null_mut(), len, 0) })
+}
+
+/// sendfile(2) from the file's position.
+pub fn sendfile(file: &File, to: &impl AsRawFd, len: usize) -> nix::Result<usize> {
+    // SAFETY: no memory of ours is involved: the offset is null.
+    count(unsafe { libc::sendfile(to.as_raw_fd(), file.as_raw_fd(), ptr::null_mut(), len) })
+}
+
+/// copy_file_range(2) from position to position.
+pub fn copy_file_range(file: &File, to: &File, len: usize) -> nix::Result<usize> {
+    let (from, to) = (file.as_raw_fd(), to.as_raw_fd());
+    // SAFETY: no memory of ours is involved: both offsets are null.
+    count(unsafe { libc::copy_file_range(from, ptr::null_mut(), to, ptr::null_mut(), len, 0) })
+}
+
+fn count(result: isize) -> nix::Result<usize> {
+    Ok(usize::try_from(Errno::result(result)?).unwrap())
+}
+
+/// Watches a path for every event of inotify(7), until the descriptor that it returns is dropped.
+pub fn watch(path: &Path) -> Tried<OwnedFd> {
+    let path = std::ffi::CString::new(path.as_os_str().as_bytes()).unwrap();
+    // SAFETY: a new descriptor, which nobody else owns; the path is terminated and outlives the call.
+    unsafe {
+        let fd = libc::inotify_init1(libc::IN_CLOEXEC | libc::IN_NONBLOCK);
+        let inotify = OwnedFd::from_raw_fd(Errno::result(fd).map_err(|errno| errno as i32)?);
+        let watch = libc::inotify_add_watch(fd, path.as_ptr(), libc::IN_ALL_EVENTS);
+        Errno::result(watch).map_err(|errno| errno as i32)?;
+        Ok(inotify)
     }
 }
 
