@@ -1,5 +1,6 @@
 //! What the benchmarks of a real mount share: a daemon with a store of its own, processes pinned to
 //! a CPU, and medians.
+#![allow(dead_code, reason = "each benchmark uses a part of it")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,17 +10,40 @@ use std::time::{Duration, Instant};
 /// A process that is ended when this is dropped, and its mount with it.
 pub(crate) struct Mounted {
     child: Child,
+    crashed: bool,
     pub(crate) mountpoint: PathBuf,
 }
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        let status = Command::new("umount").arg("-l").arg(&self.mountpoint).stderr(Stdio::null()).status();
-        drop(status);
+        if self.crashed {
+            return;
+        }
+        let detach = || Command::new("umount").arg("-l").arg(&self.mountpoint).stderr(Stdio::null()).status();
+        drop(detach());
+        // A daemon ends by itself when its mount is gone; libfuse's example, too.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while Instant::now() < deadline && matches!(self.child.try_wait(), Ok(None)) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         drop(self.child.kill());
         drop(self.child.wait());
         let status = Command::new("chattr").arg("-i").arg(&self.mountpoint).stderr(Stdio::null()).status();
         drop(status);
+    }
+}
+
+impl Mounted {
+    /// Returns the process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Ends the process without a word and leaves its mount behind.
+    pub(crate) fn crash(mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+        self.crashed = true;
     }
 }
 
@@ -61,7 +85,7 @@ pub(crate) fn secretfs(placement: Placement, home: &Path, settings: &[&str]) -> 
 /// Starts a program that mounts, and waits for its mount.
 pub(crate) fn start(mut command: Command, mountpoint: PathBuf) -> Mounted {
     let child = command.spawn().unwrap();
-    let mounted = Mounted { child, mountpoint };
+    let mounted = Mounted { child, crashed: false, mountpoint };
     let deadline = Instant::now() + Duration::from_secs(60);
     while !is_mounted(&mounted.mountpoint) {
         assert!(Instant::now() < deadline, "no mount at {}", mounted.mountpoint.display());

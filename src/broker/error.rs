@@ -4,7 +4,8 @@ use crate::audit::AuditError;
 use crate::crypto::CryptoError;
 use crate::model::{Generation, NameError, SecretName, Version};
 use crate::policy::PolicyError;
-use crate::store::StoreError;
+/// What a front end meets inside a [`BrokerError`].
+pub use crate::{crypto::CryptoError as KeyError, store::StoreError};
 
 /// One variant per thing a caller can do about it. Messages may name a secret, never quote it.
 #[derive(Debug, thiserror::Error)]

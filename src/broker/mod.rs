@@ -23,7 +23,7 @@ use crate::model::{
     Seq, Status, StoreId, Timestamp, Version,
 };
 use crate::policy::Policy;
-use crate::store::{Store, StoreError, Table};
+use crate::store::{Store, Table};
 use crate::system::SecretBytes;
 
 mod attributes;
@@ -48,7 +48,7 @@ mod verify;
 mod write;
 
 pub use backup::{unpack_backup, write_backup};
-pub use error::BrokerError;
+pub use error::{BrokerError, KeyError, StoreError};
 pub use keys::{MakeSlot, read_header};
 
 use cache::Cache;

@@ -3,9 +3,7 @@
 use libc::c_int;
 
 use super::error::FsError;
-use crate::broker::BrokerError;
-use crate::crypto::CryptoError;
-use crate::store::StoreError;
+use crate::broker::{BrokerError, KeyError, StoreError};
 
 /// Maps every error by name: a new variant does not compile until somebody has chosen its number.
 pub(super) fn errno(error: &FsError) -> c_int {
@@ -60,15 +58,15 @@ fn broker_errno(error: &BrokerError) -> c_int {
     }
 }
 
-fn key_errno(error: &CryptoError) -> c_int {
+fn key_errno(error: &KeyError) -> c_int {
     match error {
-        CryptoError::Damaged | CryptoError::Malformed(_) | CryptoError::UnknownFormat(_) => {
+        KeyError::Damaged | KeyError::Malformed(_) | KeyError::UnknownFormat(_) => {
             libc::EBADMSG
         }
-        CryptoError::Memory(_) => libc::ENOMEM,
-        CryptoError::NoRandom | CryptoError::TooLong => libc::EIO,
-        CryptoError::WeakStretching => libc::EINVAL,
-        CryptoError::UnknownEpoch(_) | CryptoError::WrongKey => libc::EKEYREJECTED,
+        KeyError::Memory(_) => libc::ENOMEM,
+        KeyError::NoRandom | KeyError::TooLong => libc::EIO,
+        KeyError::WeakStretching => libc::EINVAL,
+        KeyError::UnknownEpoch(_) | KeyError::WrongKey => libc::EKEYREJECTED,
     }
 }
 
@@ -98,7 +96,7 @@ mod tests {
     fn keys_that_are_gone_wrong_or_damaged_have_numbers_of_their_own() {
         let broker = |error: BrokerError| errno(&error.into());
         assert_eq!(broker(BrokerError::Sealed), libc::ENOKEY);
-        assert_eq!(broker(BrokerError::Key(CryptoError::WrongKey)), libc::EKEYREJECTED);
-        assert_eq!(broker(BrokerError::Damaged(CryptoError::Damaged)), libc::EBADMSG);
+        assert_eq!(broker(BrokerError::Key(KeyError::WrongKey)), libc::EKEYREJECTED);
+        assert_eq!(broker(BrokerError::Damaged(KeyError::Damaged)), libc::EBADMSG);
     }
 }

@@ -9,30 +9,30 @@ use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use fuser::{
-    AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileAttr, FileHandle, FileType,
-    Filesystem, FopenFlags, Generation, INodeNo, InitFlags, IoctlFlags, KernelConfig, LockOwner,
-    OpenFlags, PollEvents, PollFlags, PollNotifier, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
-    ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyPoll,
-    ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, INodeNo,
+    InitFlags, IoctlFlags, KernelConfig, LockOwner, OpenFlags, PollEvents, PollFlags, PollNotifier,
+    RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry,
+    ReplyIoctl, ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request,
+    TimeOrNow, WriteFlags,
 };
 
+mod reply;
+
+use reply::{Listing, Sized, WithTree, number};
+
 use super::Identify;
-use super::attributes::{Attributes, FileKind};
 use super::control::Waker;
-use super::errno::errno;
 use super::error::{FsError, Result};
 use super::handle::{Chunk, Handle};
-use super::tree::{Change, Entry, OpenMode, Opening, Renaming, Time, Tree, Want};
+use super::tree::{Change, Renaming, Time, Tree, Want};
 use super::workers::{DEADLINE, Reply, Workers};
 use crate::broker::{BrokerError, Replace};
 use crate::model::{Caller, Gid, Timestamp, Uid};
 use crate::system::SecretBytes;
 
-/// Nothing that one caller was told is kept for the next.
-const TTL: Duration = Duration::ZERO;
 const MAX_WRITE: u32 = 128 << 10;
 
 /// The adapter.
@@ -597,172 +597,6 @@ impl Filesystem for Fuse {
     }
 }
 
-/// A reply whose answer is counted in the tree as it is sent.
-struct WithTree<R> {
-    tree: Arc<Tree>,
-    reply: R,
-}
-
-/// A reply to a caller who has room for so many bytes; 0 asks how many there are.
-struct Sized {
-    reply: ReplyXattr,
-    size: u32,
-}
-
-/// A reply that is filled with entries as it is sent.
-struct Listing {
-    tree: Arc<Tree>,
-    caller: Caller,
-    handle: u64,
-    offset: u64,
-    reply: ReplyDirectory,
-}
-
-impl Listing {
-    fn fill(&mut self) -> Result<()> {
-        let Self { tree, caller, handle, offset, reply } = self;
-        tree.read_directory(caller, *handle, *offset, |item, next| {
-            reply.add(INodeNo(item.inode), next, file_type(item.kind), &*item.name)
-        })
-    }
-
-    fn finish(self, filled: Result<()>) {
-        match filled {
-            Ok(()) => self.reply.ok(),
-            Err(error) => self.reply.error(number(&error)),
-        }
-    }
-}
-
-impl Reply for Listing {
-    type Answer = ();
-
-    fn send(mut self, answer: Result<()>) {
-        let filled = answer.and_then(|()| self.fill());
-        self.finish(filled);
-    }
-}
-
-impl Reply for WithTree<ReplyEntry> {
-    type Answer = Entry;
-
-    fn send(self, answer: Result<Entry>) {
-        match answer {
-            Ok(entry) => {
-                self.tree.remember(&entry);
-                self.reply.entry(&TTL, &file_attr(&entry.attributes), Generation(0));
-            }
-            Err(error) => self.reply.error(number(&error)),
-        }
-    }
-}
-
-impl Reply for WithTree<ReplyOpen> {
-    type Answer = Opening;
-
-    fn send(self, answer: Result<Opening>) {
-        match answer {
-            Ok(opening) => {
-                let flags = fopen_flags(opening.mode);
-                self.reply.opened(FileHandle(self.tree.register(opening)), flags);
-            }
-            Err(error) => self.reply.error(number(&error)),
-        }
-    }
-}
-
-impl Reply for WithTree<ReplyCreate> {
-    type Answer = (Entry, Opening);
-
-    fn send(self, answer: Result<(Entry, Opening)>) {
-        match answer {
-            Ok((entry, opening)) => {
-                let flags = fopen_flags(opening.mode);
-                self.tree.remember(&entry);
-                let handle = FileHandle(self.tree.register(opening));
-                let attr = file_attr(&entry.attributes);
-                self.reply.created(&TTL, &attr, Generation(0), handle, flags);
-            }
-            Err(error) => self.reply.error(number(&error)),
-        }
-    }
-}
-
-impl Reply for ReplyAttr {
-    type Answer = Attributes;
-
-    fn send(self, answer: Result<Attributes>) {
-        match answer {
-            Ok(attributes) => self.attr(&TTL, &file_attr(&attributes)),
-            Err(error) => self.error(number(&error)),
-        }
-    }
-}
-
-impl Reply for ReplyData {
-    type Answer = Chunk;
-
-    fn send(self, answer: Result<Chunk>) {
-        match answer {
-            Ok(chunk) => self.data(chunk.bytes()),
-            Err(error) => self.error(number(&error)),
-        }
-    }
-}
-
-impl Reply for ReplyEmpty {
-    type Answer = ();
-
-    fn send(self, answer: Result<()>) {
-        match answer {
-            Ok(()) => self.ok(),
-            Err(error) => self.error(number(&error)),
-        }
-    }
-}
-
-impl Reply for ReplyPoll {
-    type Answer = PollEvents;
-
-    fn send(self, answer: Result<PollEvents>) {
-        match answer {
-            Ok(events) => self.poll(events),
-            Err(error) => self.error(number(&error)),
-        }
-    }
-}
-
-impl Reply for ReplyWrite {
-    type Answer = u32;
-
-    fn send(self, answer: Result<u32>) {
-        match answer {
-            Ok(bytes) => self.written(bytes),
-            Err(error) => self.error(number(&error)),
-        }
-    }
-}
-
-impl Reply for Sized {
-    type Answer = Vec<u8>;
-
-    fn send(self, answer: Result<Vec<u8>>) {
-        let Self { reply, size } = self;
-        match answer {
-            Ok(bytes) => match u32::try_from(bytes.len()) {
-                Ok(len) if size == 0 => reply.size(len),
-                Ok(len) if len <= size => reply.data(&bytes),
-                Ok(_) | Err(_) => reply.error(Errno::ERANGE),
-            },
-            Err(error) => reply.error(number(&error)),
-        }
-    }
-}
-
-fn number(error: &FsError) -> Errno {
-    Errno::from_i32(errno(error))
-}
-
 fn time(time: TimeOrNow) -> Time {
     match time {
         TimeOrNow::Now => Time::Now,
@@ -770,42 +604,5 @@ fn time(time: TimeOrNow) -> Time {
         TimeOrNow::SpecificTime(time) => {
             Time::At(Timestamp::try_from(time).unwrap_or(Timestamp::MIN))
         }
-    }
-}
-
-fn fopen_flags(mode: OpenMode) -> FopenFlags {
-    let mut flags = FopenFlags::empty();
-    flags.set(FopenFlags::FOPEN_DIRECT_IO, mode.direct);
-    flags.set(FopenFlags::FOPEN_NOFLUSH, mode.no_flush);
-    flags.set(FopenFlags::FOPEN_STREAM | FopenFlags::FOPEN_NONSEEKABLE, mode.stream);
-    flags
-}
-
-fn file_type(kind: FileKind) -> FileType {
-    match kind {
-        FileKind::Directory => FileType::Directory,
-        FileKind::File => FileType::RegularFile,
-        FileKind::Link => FileType::Symlink,
-    }
-}
-
-fn file_attr(attributes: &Attributes) -> FileAttr {
-    let modified = SystemTime::from(attributes.modified);
-    FileAttr {
-        ino: INodeNo(attributes.inode),
-        size: attributes.size,
-        blocks: attributes.size.div_ceil(512),
-        atime: modified,
-        mtime: modified,
-        ctime: modified,
-        crtime: modified,
-        kind: file_type(attributes.kind),
-        perm: attributes.mode,
-        nlink: attributes.links(),
-        uid: attributes.uid,
-        gid: attributes.gid,
-        rdev: 0,
-        blksize: 4096,
-        flags: 0,
     }
 }

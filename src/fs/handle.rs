@@ -101,7 +101,7 @@ impl Handles {
     /// Forgets the plaintext of all handles.
     pub(super) fn seal(&self) {
         let mut all = Vec::new();
-        self.handles.for_each(|handle| all.push(handle.clone()));
+        self.handles.for_each(|_, handle| all.push(handle.clone()));
         for handle in all {
             match &handle.content {
                 Content::Secret(pinned) => pinned.value.wipe(),

@@ -92,6 +92,13 @@ impl Inodes {
         }
     }
 
+    /// Returns the inodes that may have pages in the kernel's cache now.
+    pub(super) fn with_pages(&self) -> Vec<u64> {
+        let mut inodes = Vec::new();
+        self.entries.for_each(|inode, entry| inodes.extend(entry.paged.then_some(inode)));
+        inodes
+    }
+
     /// Takes back a handle. Returns whether pages of the inode have to be dropped now.
     pub(super) fn released(&self, inode: u64, handle: u64) -> bool {
         let mut shard = self.entries.shard(inode);
@@ -151,8 +158,10 @@ mod tests {
         inodes.opened(7, None);
         inodes.opened(7, Some(2));
         inodes.paged(7);
+        assert_eq!(inodes.with_pages(), [7]);
         assert!(!inodes.released(7, 1));
         assert!(inodes.released(7, 2));
+        assert!(inodes.with_pages().is_empty());
         inodes.opened(7, None);
         assert!(!inodes.released(7, 3));
     }

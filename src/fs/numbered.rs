@@ -29,9 +29,9 @@ impl<V> Numbered<V> {
     }
 
     /// Calls `visit` with each entry, one part locked at a time.
-    pub(super) fn for_each(&self, mut visit: impl FnMut(&V)) {
+    pub(super) fn for_each(&self, mut visit: impl FnMut(u64, &V)) {
         for shard in &self.0 {
-            shard.lock().values().for_each(&mut visit);
+            shard.lock().iter().for_each(|(key, value)| visit(*key, value));
         }
     }
 }

@@ -223,8 +223,8 @@ impl Tree {
         let (inode, pages) = (handle.inode, self.inodes.released(handle.inode, number));
         // The plaintext goes before the pages do.
         drop(handle);
-        if pages && let Some(queue) = self.pages.get() {
-            queue.send(inode).unwrap_or_default();
+        if pages {
+            self.drop_pages(inode);
         }
     }
 

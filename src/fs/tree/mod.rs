@@ -87,6 +87,7 @@ impl Tree {
             if let Some(tree) = weak.upgrade() {
                 tree.handles.seal();
                 tree.scratch.seal();
+                tree.inodes.with_pages().into_iter().for_each(|inode| tree.drop_pages(inode));
             }
         }));
         tree
@@ -96,6 +97,14 @@ impl Tree {
     pub(super) fn stale_pages(&self) -> Option<Receiver<u64>> {
         let (sender, receiver) = channel();
         self.pages.set(sender).ok().map(|()| receiver)
+    }
+
+    /// Has the kernel drop the pages of an inode, soon.
+    fn drop_pages(&self, inode: u64) {
+        if let Some(queue) = self.pages.get() {
+            // The other end is gone only with the mount, and the pages with it.
+            queue.send(inode).unwrap_or_default();
+        }
     }
 
     /// Waits until "not found" is the truth.

@@ -1,3 +1,5 @@
+//! What a writer publishes, and above all what it does not.
+
 use super::*;
 
 fn writer() -> Writer {

@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# Runs each benchmark for a moment, to see that it still works. The figures mean nothing.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+for bench in broker read_path scale write_path; do
+  echo "== $bench"
+  cargo bench --locked --bench "$bench" -- --smoke
+done
