@@ -222,10 +222,7 @@ pub struct LogSettings {
 
 impl fmt::Debug for Parts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Parts")
-            .field("limits", &self.limits)
-            .field("log", &self.log)
-            .finish_non_exhaustive()
+        f.debug_struct("Parts").field("limits", &self.limits).field("log", &self.log).finish_non_exhaustive()
     }
 }
 
@@ -274,17 +271,12 @@ struct Counts {
 
 impl Broker {
     /// Makes a new store: its id, root key, keyring and first root. Fails when the store is not empty.
-    pub fn create(
-        store: &dyn Store,
-        clock: &dyn Clock,
-        slot: &mut MakeSlot<'_>,
-    ) -> Result<RootKey> {
+    pub fn create(store: &dyn Store, clock: &dyn Clock, slot: &mut MakeSlot<'_>) -> Result<RootKey> {
         if store.get(Table::Header, HEADER_KEY)?.is_some() {
             return Err(BrokerError::Invalid("there is a store already".into()));
         }
         let mut id = [0; 16];
-        getrandom::fill(&mut id)
-            .map_err(|_| BrokerError::Key(crate::crypto::CryptoError::NoRandom))?;
+        getrandom::fill(&mut id).map_err(|_| BrokerError::Key(crate::crypto::CryptoError::NoRandom))?;
         let store_id = StoreId(id);
         let root_key = RootKey::generate().map_err(BrokerError::Key)?;
         let keyring = Keyring::generate(store_id, clock.now()).map_err(BrokerError::Key)?;
@@ -375,9 +367,7 @@ impl Broker {
         for hook in &*inner.seal_hooks.lock() {
             hook();
         }
-        inner
-            .gate
-            .record(&Event { caller: Some(caller), ..Event::new(Action::Seal, Outcome::Allowed) })
+        inner.gate.record(&Event { caller: Some(caller), ..Event::new(Action::Seal, Outcome::Allowed) })
     }
 
     /// Takes the root key and loads the index again. `Key(WrongKey)` when it does not fit.
@@ -390,9 +380,7 @@ impl Broker {
         inner.unlock(root_key)?;
         load::verify_in_background(&self.inner).map_err(StoreError::Io)?;
         keys::rewrap_in_background(&self.inner)?;
-        inner
-            .gate
-            .record(&Event { caller: Some(caller), ..Event::new(Action::Unseal, Outcome::Allowed) })
+        inner.gate.record(&Event { caller: Some(caller), ..Event::new(Action::Unseal, Outcome::Allowed) })
     }
 
     /// Registers what is run when the store is sealed.
@@ -406,10 +394,7 @@ impl Broker {
         if let Some(caller) = caller {
             let _admitted = inner.gate.admit_control(caller, "reload")?;
         }
-        match inner
-            .gate
-            .record(&Event { caller, ..Event::new(Action::PolicyReload, Outcome::Allowed) })
-        {
+        match inner.gate.record(&Event { caller, ..Event::new(Action::PolicyReload, Outcome::Allowed) }) {
             // Sealed since the start: nothing can be granted under either policy.
             Ok(()) | Err(BrokerError::Sealed) => {}
             Err(err) => return Err(err),
@@ -464,10 +449,7 @@ impl Broker {
     /// Records that the audit log is opened for reading, by an admin.
     pub fn audit_log_open(&self, caller: &Caller) -> Result<()> {
         let _admitted = self.inner.gate.admit_control(caller, "audit-log")?;
-        self.inner.gate.record(&Event {
-            caller: Some(caller),
-            ..Event::new(Action::AuditRead, Outcome::Allowed)
-        })
+        self.inner.gate.record(&Event { caller: Some(caller), ..Event::new(Action::AuditRead, Outcome::Allowed) })
     }
 
     /// The size in bytes of the audit log as one file; needs admin.
@@ -576,24 +558,14 @@ impl Inner {
         let LogSettings { directory, options, names } = &self.log;
         let rollback = if self.accept_rollback { Rollback::Accept } else { Rollback::Refuse };
         let options = crate::audit::Options { rollback, ..options.clone() };
-        let log = AuditLog::open(
-            directory,
-            key,
-            anchor,
-            options,
-            Arc::clone(&self.clock),
-            Arc::clone(names),
-        )?;
+        let log = AuditLog::open(directory, key, anchor, options, Arc::clone(&self.clock), Arc::clone(names))?;
         let logged = log.highest_generation().unwrap_or_default();
         if logged > root.generation {
             if !self.accept_rollback {
                 return Err(BrokerError::Rollback { store: root.generation, log: logged });
             }
             let reason = format!("generation {} taken up again behind {logged}", root.generation);
-            log.append(&Event {
-                reason: Some(&reason),
-                ..Event::new(Action::Restore, Outcome::Allowed)
-            })?;
+            log.append(&Event { reason: Some(&reason), ..Event::new(Action::Restore, Outcome::Allowed) })?;
             // The next commits must lie above everything that the log has seen.
             root.generation = logged;
         }
@@ -610,8 +582,7 @@ impl Inner {
     }
 
     fn reads_may_block(&self) -> bool {
-        self.log.options.durability == crate::audit::Durability::Synced
-            || self.gate.policy().limits_uses()
+        self.log.options.durability == crate::audit::Durability::Synced || self.gate.policy().limits_uses()
     }
 }
 
