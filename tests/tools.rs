@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::process::Output;
 
-use common::{World, skip};
+use common::{Person, World, skip};
 
 /// What a secret holds before a tool gets at it.
 const BEFORE: &[u8] = b"first line\nexample-value\n";
@@ -232,6 +232,24 @@ fn vim_writes_a_new_secret_as_its_first_version() {
     assert_eq!(world.sh_ok(script), "");
     assert_eq!(world.get("dir/new").unwrap(), b"canary-7f3a\n");
     assert_eq!((world.version("dir/new"), world.list("dir")), (1, vec!["new".into(), "s".into()]));
+}
+
+#[test]
+fn a_scratch_file_is_seen_by_its_creator_alone_and_ends_with_the_daemon() {
+    let Some(mut world) = World::with_policy(
+        "[[role]]\nname = \"app\"\nallow = [{ names = [\"dir/*\"], levels = [\"read\"] }]\n\
+         [[binding]]\nrole = \"app\"\nuid = [1000]\n",
+    ) else {
+        return;
+    };
+    world.put("dir/s", BEFORE);
+    world.sh_ok("cp dir/s dir/.s.swp; cp dir/s dir/s~");
+    assert_eq!(world.list("dir"), [".s.swp", "s", "s~"]);
+    let (dir, swap) = (world.path("dir"), world.path("dir/.s.swp"));
+    let seen = Person::new(1000).run(|| (common::list(&dir), common::read(&swap)));
+    assert_eq!(seen, (Ok(vec!["s".to_owned()]), Err(libc::ENOENT)));
+    world.kill_and_restart();
+    assert_eq!(world.list("dir"), ["s"]);
 }
 
 /// Mounts a tree of secrets with directories, tags and history, so that there is something to meet twice.
