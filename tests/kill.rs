@@ -156,7 +156,14 @@ impl Campaign {
         let counts = &self.written[usize::try_from(name).unwrap()];
         let (done, begun) = counts.range();
         let path = self.site.secret(&format!("w/{name}"));
-        let found = fs::read(&path).unwrap();
+        if done == 0 && common::read(&path) == Err(libc::ENOENT) {
+            // Its first write was cut off, and leaves nothing.
+            counts.begun.store(0, Ordering::SeqCst);
+            return;
+        }
+        let found = fs::read(&path).unwrap_or_else(|err| {
+            panic!("round {round}, w/{name}: {done} acknowledged, but {err}")
+        });
         let current = count_of(name, &found).unwrap_or_else(|| {
             panic!("round {round}, w/{name}: {} bytes, not a whole version", found.len())
         });
