@@ -41,19 +41,30 @@ fn main() {
     println!("open + read + close, median microseconds; the ratio is to hello_ll in the same run");
     let pinned = Pair::start(Placement::Pinned, directory.path(), &hello);
     let (ours, theirs) = pinned.compare("orc", 1, rounds, operations);
-    println!("pinned, 1 client     secretfs {ours:6.2}  hello_ll {theirs:6.2}  ratio {:.3}", ours / theirs);
+    println!(
+        "pinned, 1 client     secretfs {ours:6.2}  hello_ll {theirs:6.2}  ratio {:.3}",
+        ours / theirs
+    );
     println!("where it goes, pinned:");
     for (work, what) in [("stat", "stat"), ("open", "open + close"), ("read", "pread")] {
         let (ours, theirs) = pinned.compare(work, 1, rounds, operations);
-        println!("  {what:18} secretfs {ours:6.2}  hello_ll {theirs:6.2}  difference {:6.2}", ours - theirs);
+        println!(
+            "  {what:18} secretfs {ours:6.2}  hello_ll {theirs:6.2}  difference {:6.2}",
+            ours - theirs
+        );
     }
     let (fresh, theirs) = pinned.fresh(rounds, operations.min(200));
-    println!("  a fresh process each time: secretfs {fresh:6.1}  hello_ll {theirs:6.1} (cat, with its start)");
+    println!(
+        "  a fresh process each time: secretfs {fresh:6.1}  hello_ll {theirs:6.1} (cat, with its start)"
+    );
     drop(pinned);
     let free = Pair::start(Placement::Free, directory.path(), &hello);
     for clients in [1, 2, 4] {
         let (ours, theirs) = free.compare("orc", clients, rounds, operations);
-        println!("free, {clients} clients      secretfs {ours:6.2}  hello_ll {theirs:6.2}  ratio {:.3}", ours / theirs);
+        println!(
+            "free, {clients} clients      secretfs {ours:6.2}  hello_ll {theirs:6.2}  ratio {:.3}",
+            ours / theirs
+        );
     }
 }
 
@@ -69,7 +80,9 @@ impl Pair {
         let home = tempfile::tempdir_in(directory).unwrap().keep();
         let ours = support::secretfs(placement, &home, &[]);
         let secret = ours.mountpoint.join("prod-db-password");
-        fs::File::create(&secret).and_then(|mut file| std::io::Write::write_all(&mut file, &[b'x'; 100])).unwrap();
+        fs::File::create(&secret)
+            .and_then(|mut file| std::io::Write::write_all(&mut file, &[b'x'; 100]))
+            .unwrap();
         let mountpoint = home.join("hello");
         fs::create_dir(&mountpoint).unwrap();
         let mut command = support::command(placement, hello);
@@ -98,8 +111,12 @@ impl Pair {
             }
             start.elapsed().as_secs_f64() * 1e6 / operations as f64
         };
-        let both: Vec<_> = (0..rounds.min(5)).map(|_| (cat(&self.secretfs.1), cat(&self.hello.1))).collect();
-        (median(both.iter().map(|(ours, _)| *ours).collect()), median(both.iter().map(|(_, theirs)| *theirs).collect()))
+        let both: Vec<_> =
+            (0..rounds.min(5)).map(|_| (cat(&self.secretfs.1), cat(&self.hello.1))).collect();
+        (
+            median(both.iter().map(|(ours, _)| *ours).collect()),
+            median(both.iter().map(|(_, theirs)| *theirs).collect()),
+        )
     }
 
     fn run(&self, work: &str, file: &Path, clients: usize, operations: usize) -> f64 {
@@ -112,7 +129,11 @@ impl Pair {
             })
             .collect();
         let outputs = children.into_iter().map(|child| child.wait_with_output().unwrap());
-        median(outputs.map(|output| String::from_utf8(output.stdout).unwrap().trim().parse().unwrap()).collect())
+        median(
+            outputs
+                .map(|output| String::from_utf8(output.stdout).unwrap().trim().parse().unwrap())
+                .collect(),
+        )
     }
 }
 

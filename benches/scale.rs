@@ -2,7 +2,12 @@
 //!
 //! `cargo bench --bench scale [-- --smoke]`, as root. Stores of 10,000, 100,000 and 1,000,000 secrets
 //! in directories of 1,000, filled through the library.
-#![expect(clippy::unwrap_used, clippy::print_stdout, clippy::indexing_slicing, reason = "a benchmark is a program for people")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::indexing_slicing,
+    reason = "a benchmark is a program for people"
+)]
 
 mod support;
 
@@ -26,14 +31,21 @@ const BY_DIRECTORY: usize = 1000;
 fn main() {
     let smoke = std::env::args().any(|argument| argument == "--smoke");
     let sizes: &[usize] = if smoke { &[2_000] } else { &[10_000, 100_000, 1_000_000] };
-    println!("{:>9} {:>10} {:>12} {:>9} {:>12} {:>10} {:>10}", "secrets", "start ms", "crashed ms", "RSS MiB", "bytes each", "stat us", "ls ms");
+    println!(
+        "{:>9} {:>10} {:>12} {:>9} {:>12} {:>10} {:>10}",
+        "secrets", "start ms", "crashed ms", "RSS MiB", "bytes each", "stat us", "ls ms"
+    );
     let empty = measure(0).memory;
     for &secrets in sizes {
         let found = measure(secrets);
         let each = (found.memory.saturating_sub(empty)) as f64 / secrets as f64;
         println!(
             "{secrets:>9} {:>10.1} {:>12.1} {:>9.1} {each:>12.0} {:>10.1} {:>10.2}",
-            found.start, found.crashed, found.memory as f64 / 1048576.0, found.stat, found.listing
+            found.start,
+            found.crashed,
+            found.memory as f64 / 1048576.0,
+            found.stat,
+            found.listing
         );
     }
 }
@@ -70,7 +82,10 @@ fn measure(secrets: usize) -> Found {
         }
         for number in 0..10 {
             let begun = Instant::now();
-            let listed = fs::read_dir(mounted.mountpoint.join(format!("team-{:05}", number % directories))).unwrap().count();
+            let listed =
+                fs::read_dir(mounted.mountpoint.join(format!("team-{:05}", number % directories)))
+                    .unwrap()
+                    .count();
             assert_eq!(listed, BY_DIRECTORY);
             listings.push(begun.elapsed().as_secs_f64() * 1e3);
         }
@@ -111,7 +126,8 @@ impl Users for NoUsers {
 /// Puts secrets into a store that no daemon has open.
 fn fill(state: &Path, secrets: usize) {
     let store: Arc<dyn Store> = Arc::new(RedbStore::open(&state.join("store.redb")).unwrap());
-    let root = KeySource::File(state.join("store.key")).unlock(&read_header(&*store).unwrap()).unwrap();
+    let root =
+        KeySource::File(state.join("store.key")).unlock(&read_header(&*store).unwrap()).unwrap();
     let parts = Parts {
         store,
         policy: Policy::parse(&initial(&[Uid(0)]), &NoUsers).unwrap(),
@@ -132,7 +148,9 @@ fn fill(state: &Path, secrets: usize) {
             scope.spawn(move || {
                 for number in (worker..secrets).step_by(64) {
                     let value = SecretBytes::copy_from(&[b'x'; 40]).unwrap();
-                    broker.write(caller, &name(number).parse().unwrap(), value, &Put::default()).unwrap();
+                    broker
+                        .write(caller, &name(number).parse().unwrap(), value, &Put::default())
+                        .unwrap();
                 }
             });
         }

@@ -2,7 +2,12 @@
 //!
 //! `cargo bench --bench write_path [-- --smoke]`, as root. Slices alternate. The reference appends
 //! 4 KiB to a preallocated file and calls fdatasync, on the filesystem that holds the store.
-#![expect(clippy::unwrap_used, clippy::print_stdout, clippy::indexing_slicing, reason = "a benchmark is a program for people")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::indexing_slicing,
+    reason = "a benchmark is a program for people"
+)]
 
 mod support;
 
@@ -16,7 +21,8 @@ use support::{Placement, median};
 
 fn main() {
     let smoke = std::env::args().any(|argument| argument == "--smoke");
-    let (rounds, slice) = if smoke { (1, Duration::from_millis(200)) } else { (7, Duration::from_secs(1)) };
+    let (rounds, slice) =
+        if smoke { (1, Duration::from_millis(200)) } else { (7, Duration::from_secs(1)) };
     // Not in /tmp, which may be memory.
     let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let mounted = support::secretfs(Placement::Free, directory.path(), &[]);
@@ -55,7 +61,12 @@ fn write_rate(mountpoint: &Path, writers: usize, slice: Duration) -> f64 {
             scope.spawn(move || {
                 while start.elapsed() < slice {
                     // `fs::write` returns before close(2) has answered, so the answer is asked for.
-                    let mut file = File::options().write(true).create(true).truncate(true).open(&path).unwrap();
+                    let mut file = File::options()
+                        .write(true)
+                        .create(true)
+                        .truncate(true)
+                        .open(&path)
+                        .unwrap();
                     file.write_all(&[b'x'; 100]).unwrap();
                     file.sync_data().unwrap();
                     drop(file);

@@ -19,7 +19,9 @@ impl Drop for Mounted {
         if self.crashed {
             return;
         }
-        let detach = || Command::new("umount").arg("-l").arg(&self.mountpoint).stderr(Stdio::null()).status();
+        let detach = || {
+            Command::new("umount").arg("-l").arg(&self.mountpoint).stderr(Stdio::null()).status()
+        };
         drop(detach());
         // A daemon ends by itself when its mount is gone; libfuse's example, too.
         let deadline = Instant::now() + Duration::from_secs(10);
@@ -28,7 +30,8 @@ impl Drop for Mounted {
         }
         drop(self.child.kill());
         drop(self.child.wait());
-        let status = Command::new("chattr").arg("-i").arg(&self.mountpoint).stderr(Stdio::null()).status();
+        let status =
+            Command::new("chattr").arg("-i").arg(&self.mountpoint).stderr(Stdio::null()).status();
         drop(status);
     }
 }

@@ -19,18 +19,54 @@ struct Settable {
 /// Every attribute that users may set. Those that decide who may read, or as whose the file is
 /// shown, are an admin's: a writer must not be able to widen access by a tag.
 const SETTABLE: [Settable; 12] = [
-    Settable { name: "description", level: Level::Write, set: |m, v| line(v).map(|v| m.description = v) },
-    Settable { name: "environment", level: Level::Admin, set: |m, v| word(v).map(|v| m.attributes.environment = v) },
+    Settable {
+        name: "description",
+        level: Level::Write,
+        set: |m, v| line(v).map(|v| m.description = v),
+    },
+    Settable {
+        name: "environment",
+        level: Level::Admin,
+        set: |m, v| word(v).map(|v| m.attributes.environment = v),
+    },
     Settable { name: "expires", level: Level::Write, set: |m, v| time(v).map(|v| m.expires = v) },
-    Settable { name: "group", level: Level::Admin, set: |m, v| number(v).map(|v| m.group = v.map(Gid)) },
+    Settable {
+        name: "group",
+        level: Level::Admin,
+        set: |m, v| number(v).map(|v| m.group = v.map(Gid)),
+    },
     Settable { name: "mode", level: Level::Admin, set: |m, v| mode(v).map(|v| m.mode = v) },
-    Settable { name: "owner", level: Level::Admin, set: |m, v| number(v).map(|v| m.owner = v.map(Uid)) },
-    Settable { name: "owner_contact", level: Level::Write, set: |m, v| line(v).map(|v| m.owner_contact = v) },
-    Settable { name: "rotation_days", level: Level::Write, set: |m, v| number(v).map(|v| m.rotation_days = v) },
-    Settable { name: "service", level: Level::Admin, set: |m, v| word(v).map(|v| m.attributes.service = v) },
+    Settable {
+        name: "owner",
+        level: Level::Admin,
+        set: |m, v| number(v).map(|v| m.owner = v.map(Uid)),
+    },
+    Settable {
+        name: "owner_contact",
+        level: Level::Write,
+        set: |m, v| line(v).map(|v| m.owner_contact = v),
+    },
+    Settable {
+        name: "rotation_days",
+        level: Level::Write,
+        set: |m, v| number(v).map(|v| m.rotation_days = v),
+    },
+    Settable {
+        name: "service",
+        level: Level::Admin,
+        set: |m, v| word(v).map(|v| m.attributes.service = v),
+    },
     Settable { name: "status", level: Level::Admin, set: |m, v| status(v).map(|v| m.status = v) },
-    Settable { name: "tags", level: Level::Admin, set: |m, v| tags(v).map(|v| m.attributes.tags = v) },
-    Settable { name: "type", level: Level::Admin, set: |m, v| secret_type(v).map(|v| m.attributes.secret_type = v) },
+    Settable {
+        name: "tags",
+        level: Level::Admin,
+        set: |m, v| tags(v).map(|v| m.attributes.tags = v),
+    },
+    Settable {
+        name: "type",
+        level: Level::Admin,
+        set: |m, v| secret_type(v).map(|v| m.attributes.secret_type = v),
+    },
 ];
 
 /// Longest text of an attribute, in bytes.
@@ -53,8 +89,9 @@ impl Broker {
         self.inner.submit(Company::Shared, move |batch| {
             let asked = Asked { action: Action::SetAttribute, name: &name, version: None };
             let (id, mut record, grant) = find(batch, &caller, settable.level, asked)?;
-            (settable.set)(&mut record.metadata, value.as_deref())
-                .map_err(|expected| BrokerError::Invalid(format!("{}: {expected}", settable.name)))?;
+            (settable.set)(&mut record.metadata, value.as_deref()).map_err(|expected| {
+                BrokerError::Invalid(format!("{}: {expected}", settable.name))
+            })?;
             let version = record.history.current().map_or(Version::FIRST, |entry| entry.version);
             note(batch, &caller, Action::SetAttribute, &name, version, &grant);
             batch.put_secret(id, record)
@@ -83,7 +120,8 @@ fn word(value: Option<&str>) -> Parsed<Option<Box<str>>> {
 
 fn tags(value: Option<&str>) -> Parsed<Vec<Box<str>>> {
     let words = value.unwrap_or_default().split(',').map(str::trim);
-    let mut tags: Vec<Box<str>> = words.filter_map(|tag| word(Some(tag)).transpose()).collect::<Parsed<_>>()?;
+    let mut tags: Vec<Box<str>> =
+        words.filter_map(|tag| word(Some(tag)).transpose()).collect::<Parsed<_>>()?;
     tags.sort();
     tags.dedup();
     Ok(tags)

@@ -85,7 +85,10 @@ pub fn write_backup(store: &dyn Store, out: &mut dyn Write) -> Result<()> {
             break;
         }
     }
-    outcome.and_then(|()| out.write_all(&[END])).and_then(|()| out.flush()).map_err(StoreError::Io)?;
+    outcome
+        .and_then(|()| out.write_all(&[END]))
+        .and_then(|()| out.flush())
+        .map_err(StoreError::Io)?;
     Ok(())
 }
 
@@ -112,7 +115,8 @@ fn write_entry(out: &mut dyn Write, table: Table, key: &[u8], value: &[u8]) -> s
 }
 
 fn read_backup(from: &mut dyn Read) -> Result<Vec<Entry>> {
-    let no_backup = |why: &str| BrokerError::Invalid(format!("this is no whole secretfs backup: {why}"));
+    let no_backup =
+        |why: &str| BrokerError::Invalid(format!("this is no whole secretfs backup: {why}"));
     let mut magic = [0; MAGIC.len()];
     from.read_exact(&mut magic).map_err(|_| no_backup("it is too short"))?;
     if magic != MAGIC {
@@ -155,11 +159,13 @@ fn open_keyring(
     store: crate::model::StoreId,
     root_key: &crate::crypto::RootKey,
 ) -> Result<Keyring> {
-    let header = Header::decode(find(entries, Table::Header, HEADER_KEY)?).map_err(BrokerError::Key)?;
+    let header =
+        Header::decode(find(entries, Table::Header, HEADER_KEY)?).map_err(BrokerError::Key)?;
     if header.store != store {
         return Err(BrokerError::Invalid("this is a backup of another store".into()));
     }
-    Keyring::open(store, root_key, find(entries, Table::Keyring, KEYRING_KEY)?).map_err(BrokerError::Key)
+    Keyring::open(store, root_key, find(entries, Table::Keyring, KEYRING_KEY)?)
+        .map_err(BrokerError::Key)
 }
 
 fn find<'a>(entries: &'a [Entry], table: Table, key: &[u8]) -> Result<&'a [u8]> {

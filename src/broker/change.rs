@@ -21,7 +21,13 @@ impl Broker {
     /// Onto an existing secret: a new version of the target, and the source with its history goes
     /// to the trash. Errors: `Denied`, `NotFound`, `Exists` (`Replace::Refused`), `IsDirectory`,
     /// `NotDirectory`, `NotEmpty`, `Invalid` (a directory into itself).
-    pub fn rename(&self, caller: &Caller, from: &SecretName, to: &SecretName, replace: Replace) -> Result<()> {
+    pub fn rename(
+        &self,
+        caller: &Caller,
+        from: &SecretName,
+        to: &SecretName,
+        replace: Replace,
+    ) -> Result<()> {
         let (caller, from, to) = (caller.clone(), from.clone(), to.clone());
         self.inner.submit(Company::Alone, move |batch| match batch.kind_at(&from) {
             Some(Kind::Directory) => rename_directory(batch, &caller, &from, &to, replace),
@@ -46,7 +52,12 @@ impl Broker {
             let asked = Asked { action: Action::CreateDirectory, name: &path, version: None };
             let gate = &batch.inner.gate;
             if !gate.sight(&caller).may_write_below(Some(&path)) {
-                return Err(gate.refuse(&caller, asked, None, "no rule lets the caller write below it"));
+                return Err(gate.refuse(
+                    &caller,
+                    asked,
+                    None,
+                    "no rule lets the caller write below it",
+                ));
             }
             if batch.kind_at(&path).is_some() {
                 return Err(BrokerError::Exists(path));
@@ -67,7 +78,12 @@ impl Broker {
             let asked = Asked { action: Action::RemoveDirectory, name: &path, version: None };
             let gate = &batch.inner.gate;
             if !gate.sight(&caller).may_write_below(Some(&path)) {
-                return Err(gate.refuse(&caller, asked, None, "no rule lets the caller write below it"));
+                return Err(gate.refuse(
+                    &caller,
+                    asked,
+                    None,
+                    "no rule lets the caller write below it",
+                ));
             }
             match batch.kind_at(&path) {
                 None => return Err(BrokerError::NotFound(path)),
@@ -76,7 +92,8 @@ impl Broker {
             }
             let made = {
                 let index = batch.unlocked.index.read();
-                let folder = index.folder(Some(&path)).ok_or_else(|| BrokerError::NotFound(path.clone()))?;
+                let folder =
+                    index.folder(Some(&path)).ok_or_else(|| BrokerError::NotFound(path.clone()))?;
                 if !folder.is_empty() {
                     return Err(BrokerError::NotEmpty(path));
                 }
@@ -107,7 +124,8 @@ fn rename_secret(
         Some((_, target)) => target.metadata.attributes.clone(),
         None => record.metadata.attributes.clone(),
     };
-    let target_grant = batch.inner.gate.admit(caller, Level::Write, Some(&attributes), asked_target)?;
+    let target_grant =
+        batch.inner.gate.admit(caller, Level::Write, Some(&attributes), asked_target)?;
     if from == to {
         return Ok(());
     }
@@ -167,7 +185,8 @@ fn rename_directory(
         let attributes = Some(&record.metadata.attributes);
         let asked = Asked { action: Action::Rename, name: &name, version: None };
         let grant = gate.admit(caller, Level::Delete, attributes, asked)?;
-        let _allowed: Grant = gate.admit(caller, Level::Write, attributes, Asked { name: &target, ..asked })?;
+        let _allowed: Grant =
+            gate.admit(caller, Level::Write, attributes, Asked { name: &target, ..asked })?;
         moves.push((id, record, target, grant));
     }
     for (path, _) in &made {
@@ -205,7 +224,9 @@ fn check_directory_target(
     match batch.kind_at(to) {
         None => return batch.check_place(to).map(|()| None),
         Some(Kind::Secret) => return Err(BrokerError::NotDirectory(to.clone())),
-        Some(Kind::Directory) if replace == Replace::Refused => return Err(BrokerError::Exists(to.clone())),
+        Some(Kind::Directory) if replace == Replace::Refused => {
+            return Err(BrokerError::Exists(to.clone()));
+        }
         Some(Kind::Directory) => {}
     }
     let index = batch.unlocked.index.read();
@@ -228,7 +249,9 @@ fn below(batch: &Batch<'_>, directory: &SecretName) -> (Named, Named) {
     folder.each_secret(&mut prefix, &mut |name, entry| {
         secrets.extend(name.parse().ok().map(|name| (name, entry.id)));
     });
-    folder.each_made(&mut prefix, &mut |path, id| made.extend(path.parse().ok().map(|path| (path, id))));
+    folder.each_made(&mut prefix, &mut |path, id| {
+        made.extend(path.parse().ok().map(|path| (path, id)))
+    });
     (secrets, made)
 }
 
@@ -301,9 +324,11 @@ pub(super) fn find_trashed(
 ) -> Result<(SecretRecord, Grant)> {
     let name = batch.unlocked.index.read().trashed(id).cloned();
     // An id is 16 random bytes that only who may see the trash has learned: no name to hide.
-    let name = name.ok_or_else(|| BrokerError::Invalid("there is no such secret in the trash".into()))?;
+    let name =
+        name.ok_or_else(|| BrokerError::Invalid("there is no such secret in the trash".into()))?;
     let record = batch.secret_record(id)?;
     let asked = Asked { action, name: &name, version: None };
-    let grant = batch.inner.gate.admit(caller, Level::Delete, Some(&record.metadata.attributes), asked)?;
+    let grant =
+        batch.inner.gate.admit(caller, Level::Delete, Some(&record.metadata.attributes), asked)?;
     Ok((record, grant))
 }

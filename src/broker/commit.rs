@@ -81,7 +81,9 @@ where
         match apply(batch) {
             Err(BrokerError::Store(err)) => Err(err),
             // The transaction holds half of a change: nobody's part of it can be kept.
-            Err(err) if batch.puts != before => Err(StoreError::Io(std::io::Error::other(err.to_string()))),
+            Err(err) if batch.puts != before => {
+                Err(StoreError::Io(std::io::Error::other(err.to_string())))
+            }
             outcome => {
                 self.outcome = Some(outcome);
                 Ok(())
@@ -227,7 +229,10 @@ impl Line {
 
 impl Batch<'_> {
     /// Returns the secret of a name as this transaction sees it.
-    pub(super) fn secret(&self, name: &SecretName) -> Result<Option<(SecretId, SecretRecord)>, BrokerError> {
+    pub(super) fn secret(
+        &self,
+        name: &SecretName,
+    ) -> Result<Option<(SecretId, SecretRecord)>, BrokerError> {
         let id = match self.overlay.get(name) {
             Some(id) => *id,
             None => self.unlocked.index.read().secret(name).map(|entry| entry.id),
@@ -277,7 +282,11 @@ impl Batch<'_> {
     }
 
     /// Writes a secret's record and takes note of what it means for the index.
-    pub(super) fn put_secret(&mut self, id: SecretId, record: SecretRecord) -> Result<(), BrokerError> {
+    pub(super) fn put_secret(
+        &mut self,
+        id: SecretId,
+        record: SecretRecord,
+    ) -> Result<(), BrokerError> {
         let name = record.name.clone();
         let record = Record::Secret(record);
         self.put_record(id, &record)?;
@@ -323,7 +332,12 @@ impl Batch<'_> {
     }
 
     /// Writes an entry, and keeps the record set's sum in step.
-    pub(super) fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), BrokerError> {
+    pub(super) fn put(
+        &mut self,
+        table: Table,
+        key: &[u8],
+        value: &[u8],
+    ) -> Result<(), BrokerError> {
         let before = self.txn.put(table, key, value)?;
         if let Some(before) = before {
             self.root.set.remove(&self.keyring.element(table as u8, key, &before));
@@ -343,7 +357,11 @@ impl Batch<'_> {
     }
 
     /// Replaces everything by what `fill` puts; see `restore_backup`.
-    pub(super) fn replace_all(&mut self, set: crate::crypto::RecordSet, fill: &mut FillStore<'_>) -> Result<(), BrokerError> {
+    pub(super) fn replace_all(
+        &mut self,
+        set: crate::crypto::RecordSet,
+        fill: &mut FillStore<'_>,
+    ) -> Result<(), BrokerError> {
         self.txn.clear()?;
         fill(&mut *self.txn)?;
         self.root.set = set;

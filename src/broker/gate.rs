@@ -189,7 +189,12 @@ impl Gate {
     }
 
     /// Returns the levels of a caller on a secret with these attributes. Not recorded.
-    pub(super) fn levels(&self, caller: &Caller, name: &SecretName, attributes: &Attributes) -> Levels {
+    pub(super) fn levels(
+        &self,
+        caller: &Caller,
+        name: &SecretName,
+        attributes: &Attributes,
+    ) -> Levels {
         let target = Target::Secret { name, attributes: Some(attributes) };
         self.policy.load().levels(caller, target, &self.context())
     }
@@ -201,7 +206,8 @@ impl Gate {
 
     /// Tells whether a caller is an admin of the store. Not recorded.
     pub(super) fn is_admin(&self, caller: &Caller) -> bool {
-        let decision = self.policy.load().decide(caller, Level::Admin, Target::Store, &self.context());
+        let decision =
+            self.policy.load().decide(caller, Level::Admin, Target::Store, &self.context());
         matches!(decision, Decision::Allowed { .. })
     }
 
@@ -217,13 +223,20 @@ impl Gate {
         let target = Target::Secret { name: asked.name, attributes };
         match self.policy.load().decide(caller, level, target, &self.context()) {
             Decision::Allowed { rule, consumes } => Ok(Grant { rule, consumes }),
-            Decision::Denied { rule, reason } => Err(self.refuse(caller, asked, rule.as_deref(), reason)),
+            Decision::Denied { rule, reason } => {
+                Err(self.refuse(caller, asked, rule.as_deref(), reason))
+            }
         }
     }
 
     /// Decides and records a command on the store as a whole.
-    pub(super) fn admit_control(&self, caller: &Caller, command: &str) -> Result<Grant, BrokerError> {
-        let decision = self.policy.load().decide(caller, Level::Admin, Target::Store, &self.context());
+    pub(super) fn admit_control(
+        &self,
+        caller: &Caller,
+        command: &str,
+    ) -> Result<Grant, BrokerError> {
+        let decision =
+            self.policy.load().decide(caller, Level::Admin, Target::Store, &self.context());
         let mut event = Event {
             caller: Some(caller),
             reason: Some(command),
@@ -267,7 +280,12 @@ impl Gate {
 
     /// Records that a granted request failed, and returns its error. The answer is an error either
     /// way, so a log that cannot take this line does not change it.
-    pub(super) fn failed(&self, caller: &Caller, asked: Asked<'_>, err: BrokerError) -> BrokerError {
+    pub(super) fn failed(
+        &self,
+        caller: &Caller,
+        asked: Asked<'_>,
+        err: BrokerError,
+    ) -> BrokerError {
         let reason = err.to_string();
         let event = Event { reason: Some(&reason), ..asked.event(caller, Outcome::Failed) };
         drop(self.record(&event));

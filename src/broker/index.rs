@@ -10,7 +10,8 @@ use std::ops::Bound;
 use super::record::SecretRecord;
 use super::{Kind, Pinned, Secret};
 use crate::model::{
-    Attributes, Gid, Inode, Levels, SecretId, SecretName, SecretType, Status, Timestamp, Uid, Version,
+    Attributes, Gid, Inode, Levels, SecretId, SecretName, SecretType, Status, Timestamp, Uid,
+    Version,
 };
 
 /// Every name, and what is in the trash.
@@ -113,7 +114,11 @@ impl Entry {
         let pinned = self.rare.as_deref().and_then(|rare| {
             let Rare { owner, group, mode, .. } = rare;
             let any = owner.is_some() || group.is_some() || mode.is_some();
-            any.then(|| Pinned { owner: owner.map(|uid| uid.0), group: group.map(|gid| gid.0), mode: *mode })
+            any.then(|| Pinned {
+                owner: owner.map(|uid| uid.0),
+                group: group.map(|gid| gid.0),
+                mode: *mode,
+            })
         });
         Secret {
             id: self.id,
@@ -134,7 +139,9 @@ impl Folder {
     /// Returns the children after the segment `after`, in name order.
     pub(super) fn after(&self, after: Option<&str>) -> impl Iterator<Item = (&str, &Node)> {
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
-        self.children.range::<str, _>((start, Bound::Unbounded)).map(|(segment, node)| (&**segment, node))
+        self.children
+            .range::<str, _>((start, Bound::Unbounded))
+            .map(|(segment, node)| (&**segment, node))
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -286,7 +293,10 @@ impl Index {
     fn folder_mut(&mut self, path: Option<&SecretName>) -> &mut Folder {
         let mut folder = &mut self.root;
         for segment in path.into_iter().flat_map(SecretName::segments) {
-            let node = folder.children.entry(segment.into()).or_insert_with(|| Node::Folder(Box::default()));
+            let node = folder
+                .children
+                .entry(segment.into())
+                .or_insert_with(|| Node::Folder(Box::default()));
             // A secret where a directory has to be is refused before anything is committed, so
             // replacing one here cannot happen; it would be healed by the next start.
             if let Node::Secret(_) = node {
@@ -301,7 +311,9 @@ impl Index {
     /// Removes directories from `path` upwards while nothing keeps them.
     fn drop_empty(&mut self, mut path: Option<SecretName>) {
         while let Some(name) = path {
-            let keep = self.folder(Some(&name)).is_none_or(|folder| folder.made.is_some() || !folder.is_empty());
+            let keep = self
+                .folder(Some(&name))
+                .is_none_or(|folder| folder.made.is_some() || !folder.is_empty());
             if keep {
                 return;
             }
@@ -360,7 +372,8 @@ mod tests {
         for leaf in ["a", "b", "c"] {
             index.insert(&name(leaf), entry());
         }
-        let rest: Vec<_> = index.folder(None).unwrap().after(Some("a")).map(|(segment, _)| segment).collect();
+        let rest: Vec<_> =
+            index.folder(None).unwrap().after(Some("a")).map(|(segment, _)| segment).collect();
         assert_eq!(rest, ["b", "c"]);
     }
 

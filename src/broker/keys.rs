@@ -158,8 +158,12 @@ enum Progress {
 fn rewrap_some(inner: &Inner) -> Result<Progress> {
     let unlocked = inner.unlocked()?;
     let keyring = unlocked.keyring.load_full();
-    let old: Vec<Epoch> =
-        keyring.epochs().into_iter().map(|(epoch, _)| epoch).filter(|epoch| *epoch != keyring.active()).collect();
+    let old: Vec<Epoch> = keyring
+        .epochs()
+        .into_iter()
+        .map(|(epoch, _)| epoch)
+        .filter(|epoch| *epoch != keyring.active())
+        .collect();
     if old.is_empty() {
         return Ok(Progress::Done);
     }
@@ -171,7 +175,9 @@ fn rewrap_some(inner: &Inner) -> Result<Progress> {
         })?;
         return Ok(Progress::Done);
     }
-    inner.submit(Company::Shared, move |batch| keys.iter().try_for_each(|(table, key)| rewrap(batch, *table, key)))?;
+    inner.submit(Company::Shared, move |batch| {
+        keys.iter().try_for_each(|(table, key)| rewrap(batch, *table, key))
+    })?;
     inner.cache.clear();
     Ok(Progress::More)
 }
@@ -184,7 +190,11 @@ fn keys_under(inner: &Inner, epochs: &[Epoch]) -> Result<Vec<(Table, Vec<u8>)>> 
             if Keyring::epoch_of(sealed).is_ok_and(|epoch| epochs.contains(&epoch)) {
                 keys.push((table, key.to_vec()));
             }
-            if keys.len() < REWRAP_BATCH { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            if keys.len() < REWRAP_BATCH {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
         })?;
     }
     Ok(keys)
@@ -199,7 +209,9 @@ fn rewrap(batch: &mut Batch<'_>, table: Table, key: &[u8]) -> Result<()> {
     }
     let (id, version) = split_key(key)?;
     let rewrapped = match version {
-        Some(version) => batch.keyring.rewrap_value(id, version, &sealed).map_err(BrokerError::Damaged)?,
+        Some(version) => {
+            batch.keyring.rewrap_value(id, version, &sealed).map_err(BrokerError::Damaged)?
+        }
         None => {
             let plain = batch.keyring.open_record(id, &sealed).map_err(BrokerError::Damaged)?;
             Some(batch.keyring.seal_record(id, &plain).map_err(BrokerError::Key)?)

@@ -30,7 +30,9 @@ pub(super) fn load(store: &dyn Store, keyring: &Keyring) -> Result<Loaded, Broke
     let (mut index, mut uses) = (Index::default(), BTreeMap::new());
     each_record(&*snapshot, keyring, &mut |id, record| {
         match record {
-            Record::Secret(record) if record.deleted.is_some() => index.insert_trashed(id, record.name),
+            Record::Secret(record) if record.deleted.is_some() => {
+                index.insert_trashed(id, record.name)
+            }
             Record::Secret(record) => {
                 if let Some(entry) = Entry::of(id, &record, keyring.inode(record.name.as_str())) {
                     index.insert(&record.name, entry);

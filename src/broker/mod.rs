@@ -222,7 +222,10 @@ pub struct LogSettings {
 
 impl fmt::Debug for Parts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Parts").field("limits", &self.limits).field("log", &self.log).finish_non_exhaustive()
+        f.debug_struct("Parts")
+            .field("limits", &self.limits)
+            .field("log", &self.log)
+            .finish_non_exhaustive()
     }
 }
 
@@ -271,12 +274,17 @@ struct Counts {
 
 impl Broker {
     /// Makes a new store: its id, root key, keyring and first root. Fails when the store is not empty.
-    pub fn create(store: &dyn Store, clock: &dyn Clock, slot: &mut MakeSlot<'_>) -> Result<RootKey> {
+    pub fn create(
+        store: &dyn Store,
+        clock: &dyn Clock,
+        slot: &mut MakeSlot<'_>,
+    ) -> Result<RootKey> {
         if store.get(Table::Header, HEADER_KEY)?.is_some() {
             return Err(BrokerError::Invalid("there is a store already".into()));
         }
         let mut id = [0; 16];
-        getrandom::fill(&mut id).map_err(|_| BrokerError::Key(crate::crypto::CryptoError::NoRandom))?;
+        getrandom::fill(&mut id)
+            .map_err(|_| BrokerError::Key(crate::crypto::CryptoError::NoRandom))?;
         let store_id = StoreId(id);
         let root_key = RootKey::generate().map_err(BrokerError::Key)?;
         let keyring = Keyring::generate(store_id, clock.now()).map_err(BrokerError::Key)?;
@@ -367,7 +375,9 @@ impl Broker {
         for hook in &*inner.seal_hooks.lock() {
             hook();
         }
-        inner.gate.record(&Event { caller: Some(caller), ..Event::new(Action::Seal, Outcome::Allowed) })
+        inner
+            .gate
+            .record(&Event { caller: Some(caller), ..Event::new(Action::Seal, Outcome::Allowed) })
     }
 
     /// Takes the root key and loads the index again. `Key(WrongKey)` when it does not fit.
@@ -380,7 +390,9 @@ impl Broker {
         inner.unlock(root_key)?;
         load::verify_in_background(&self.inner).map_err(StoreError::Io)?;
         keys::rewrap_in_background(&self.inner)?;
-        inner.gate.record(&Event { caller: Some(caller), ..Event::new(Action::Unseal, Outcome::Allowed) })
+        inner
+            .gate
+            .record(&Event { caller: Some(caller), ..Event::new(Action::Unseal, Outcome::Allowed) })
     }
 
     /// Registers what is run when the store is sealed.
@@ -394,7 +406,10 @@ impl Broker {
         if let Some(caller) = caller {
             let _admitted = inner.gate.admit_control(caller, "reload")?;
         }
-        match inner.gate.record(&Event { caller, ..Event::new(Action::PolicyReload, Outcome::Allowed) }) {
+        match inner
+            .gate
+            .record(&Event { caller, ..Event::new(Action::PolicyReload, Outcome::Allowed) })
+        {
             // Sealed since the start: nothing can be granted under either policy.
             Ok(()) | Err(BrokerError::Sealed) => {}
             Err(err) => return Err(err),
@@ -449,7 +464,10 @@ impl Broker {
     /// Records that the audit log is opened for reading, by an admin.
     pub fn audit_log_open(&self, caller: &Caller) -> Result<()> {
         let _admitted = self.inner.gate.admit_control(caller, "audit-log")?;
-        self.inner.gate.record(&Event { caller: Some(caller), ..Event::new(Action::AuditRead, Outcome::Allowed) })
+        self.inner.gate.record(&Event {
+            caller: Some(caller),
+            ..Event::new(Action::AuditRead, Outcome::Allowed)
+        })
     }
 
     /// The size in bytes of the audit log as one file; needs admin.
@@ -475,7 +493,8 @@ impl Broker {
     /// The head of the audit chain: `seq` and `mac`.
     pub fn audit_head(&self) -> serde_json::Value {
         let head = self.inner.gate.log().map(AuditLog::head).unwrap_or_default();
-        serde_json::to_value(head).unwrap_or_default()
+        let mac: String = head.mac.iter().map(|byte| format!("{byte:02x}")).collect();
+        serde_json::json!({ "seq": head.seq, "mac": mac })
     }
 
     /// Removes audit segments that are past their retention; their totals stay.
@@ -558,14 +577,24 @@ impl Inner {
         let LogSettings { directory, options, names } = &self.log;
         let rollback = if self.accept_rollback { Rollback::Accept } else { Rollback::Refuse };
         let options = crate::audit::Options { rollback, ..options.clone() };
-        let log = AuditLog::open(directory, key, anchor, options, Arc::clone(&self.clock), Arc::clone(names))?;
+        let log = AuditLog::open(
+            directory,
+            key,
+            anchor,
+            options,
+            Arc::clone(&self.clock),
+            Arc::clone(names),
+        )?;
         let logged = log.highest_generation().unwrap_or_default();
         if logged > root.generation {
             if !self.accept_rollback {
                 return Err(BrokerError::Rollback { store: root.generation, log: logged });
             }
             let reason = format!("generation {} taken up again behind {logged}", root.generation);
-            log.append(&Event { reason: Some(&reason), ..Event::new(Action::Restore, Outcome::Allowed) })?;
+            log.append(&Event {
+                reason: Some(&reason),
+                ..Event::new(Action::Restore, Outcome::Allowed)
+            })?;
             // The next commits must lie above everything that the log has seen.
             root.generation = logged;
         }
@@ -582,7 +611,8 @@ impl Inner {
     }
 
     fn reads_may_block(&self) -> bool {
-        self.log.options.durability == crate::audit::Durability::Synced || self.gate.policy().limits_uses()
+        self.log.options.durability == crate::audit::Durability::Synced
+            || self.gate.policy().limits_uses()
     }
 }
 

@@ -9,7 +9,8 @@ use std::time::Duration;
 use super::gate::Asked;
 use super::index::{At, Entry, Node};
 use super::{
-    Broker, BrokerError, Description, Directory, Facet, Found, Inner, Listed, Result, VersionSummary,
+    Broker, BrokerError, Description, Directory, Facet, Found, Inner, Listed, Result,
+    VersionSummary,
 };
 use crate::audit::Action;
 use crate::model::{Attributes, Caller, Inode, Level, Levels, SecretName, Timestamp};
@@ -46,7 +47,9 @@ impl Broker {
                     may_write: sight.may_write_below(Some(path)),
                 }))
             }
-            At::Folder(_) | At::Nothing if named.is_empty() && !sight.may_enter(path) => Err(refuse()),
+            At::Folder(_) | At::Nothing if named.is_empty() && !sight.may_enter(path) => {
+                Err(refuse())
+            }
             At::Folder(_) | At::Nothing => Err(absent()),
         }
     }
@@ -69,14 +72,16 @@ impl Broker {
         let sight = inner.gate.sight(caller);
         let unlocked = inner.unlocked()?;
         let index = unlocked.index.read();
-        let folder = index
-            .folder(directory)
-            .ok_or_else(|| directory.map_or(BrokerError::Sealed, |path| BrokerError::NotFound(path.clone())))?;
+        let folder = index.folder(directory).ok_or_else(|| {
+            directory.map_or(BrokerError::Sealed, |path| BrokerError::NotFound(path.clone()))
+        })?;
         let keyring = unlocked.keyring.load();
         let known = folder.after(after).filter_map(|(segment, node)| {
             let path = SecretName::join(directory, segment).ok()?;
             let inode = match node {
-                Node::Secret(entry) => (!sight.levels(&path, entry).is_empty()).then_some(entry.inode),
+                Node::Secret(entry) => {
+                    (!sight.levels(&path, entry).is_empty()).then_some(entry.inode)
+                }
                 Node::Folder(below) => {
                     sight.knows_folder(&path, below).then(|| keyring.inode(path.as_str()))
                 }
@@ -95,7 +100,12 @@ impl Broker {
     }
 
     /// Returns the names of the secrets with that value of a facet that the caller may know of, sorted.
-    pub fn facet_members(&self, caller: &Caller, facet: Facet, value: &str) -> Result<Vec<SecretName>> {
+    pub fn facet_members(
+        &self,
+        caller: &Caller,
+        facet: Facet,
+        value: &str,
+    ) -> Result<Vec<SecretName>> {
         let mut members = Vec::new();
         let now = self.inner.gate.now();
         self.each_known(caller, &mut |name, entry| {
@@ -120,7 +130,8 @@ impl Broker {
             created_by: entry.created_by.0,
             size: entry.size,
         };
-        let fingerprint = record.history.current().map(|entry| entry.fingerprint).unwrap_or_default();
+        let fingerprint =
+            record.history.current().map(|entry| entry.fingerprint).unwrap_or_default();
         Ok(Description {
             secret,
             metadata: record.metadata,
@@ -180,7 +191,11 @@ impl Broker {
         self.inner.verdict.wait(at_most)
     }
 
-    fn each_known(&self, caller: &Caller, visit: &mut dyn FnMut(&SecretName, &Entry)) -> Result<()> {
+    fn each_known(
+        &self,
+        caller: &Caller,
+        visit: &mut dyn FnMut(&SecretName, &Entry),
+    ) -> Result<()> {
         let sight = self.inner.gate.sight(caller);
         let unlocked = self.inner.unlocked()?;
         let index = unlocked.index.read();
@@ -199,7 +214,11 @@ impl Broker {
 impl Inner {
     /// Returns the attributes of a secret where the policy's answer to this caller can depend on
     /// them; otherwise the index is not even looked at.
-    pub(super) fn attributes_for_policy(&self, caller: &Caller, name: &SecretName) -> Option<Attributes> {
+    pub(super) fn attributes_for_policy(
+        &self,
+        caller: &Caller,
+        name: &SecretName,
+    ) -> Option<Attributes> {
         if !self.gate.sight(caller).by_attributes {
             return None;
         }

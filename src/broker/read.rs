@@ -68,7 +68,12 @@ impl Broker {
     }
 
     /// Records that a handle opened by another uid is read by `caller`, who must have `read`.
-    pub fn read_passed_on(&self, caller: &Caller, name: &SecretName, version: Version) -> Result<()> {
+    pub fn read_passed_on(
+        &self,
+        caller: &Caller,
+        name: &SecretName,
+        version: Version,
+    ) -> Result<()> {
         let inner = &*self.inner;
         let attributes = inner.attributes_for_policy(caller, name);
         let asked = Asked { action: Action::Read, name, version: Some(version) };
@@ -172,10 +177,9 @@ impl Inner {
             return keyring.open_value(id, version, &sealed).map_err(BrokerError::Damaged);
         }
         let key = value_key(id, version);
-        let sealed = self
-            .store
-            .get(Table::Values, &key)?
-            .ok_or_else(|| StoreError::Damaged(format!("the value of {id} version {version} is missing")))?;
+        let sealed = self.store.get(Table::Values, &key)?.ok_or_else(|| {
+            StoreError::Damaged(format!("the value of {id} version {version} is missing"))
+        })?;
         let value = keyring.open_value(id, version, &sealed).map_err(BrokerError::Damaged)?;
         self.cache.keep(id, version, &sealed);
         Ok(value)

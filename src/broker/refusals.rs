@@ -39,7 +39,8 @@ impl Refusals {
     pub(super) fn note(&self, uid: Uid, now: Timestamp) -> Verdict {
         let second = now.as_second();
         let mut windows = self.0.lock();
-        let uid = if windows.len() >= MAX_UIDS && !windows.contains_key(&uid) { OVERFLOW } else { uid };
+        let uid =
+            if windows.len() >= MAX_UIDS && !windows.contains_key(&uid) { OVERFLOW } else { uid };
         let window = windows.entry(uid).or_insert(Window { second, recorded: 0, counted: 0 });
         if window.second != second {
             window.second = second;

@@ -44,7 +44,8 @@ impl Root {
         if !keyring.verify(plain, mac) {
             return Err(BrokerError::Damaged(CryptoError::Damaged));
         }
-        postcard::from_bytes(plain)
-            .map_err(|err| StoreError::Damaged(format!("the root record cannot be decoded: {err}")).into())
+        postcard::from_bytes(plain).map_err(|err| {
+            StoreError::Damaged(format!("the root record cannot be decoded: {err}")).into()
+        })
     }
 }

@@ -214,7 +214,10 @@ fn a_rule_by_tag_opens_a_secret_and_the_directories_above_it() {
     let world = World::new();
     world.put("other/deep/key", CANARY);
     world.put("other/deep/secret", CANARY);
-    world.broker().set_attribute(&admin(), &name("other/deep/key"), "tags", Some("shared")).unwrap();
+    world
+        .broker()
+        .set_attribute(&admin(), &name("other/deep/key"), "tags", Some("shared"))
+        .unwrap();
     assert_eq!(world.read(1000, "other/deep/key").unwrap(), CANARY);
     assert!(world.read(1000, "other/deep/secret").is_err());
     let listed = world.broker().list(&caller(1000), Some(&name("other/deep")), None, 9).unwrap();
@@ -360,7 +363,8 @@ fn a_failed_commit_is_an_error_and_what_is_on_disk_decides_what_it_was_worth() {
         let world = World::new();
         world.put("app/key", b"old");
         world.store.fail_next_commit(outcome);
-        let failed = world.broker().write(&admin(), &name("app/key"), bytes(b"new"), &Put::default());
+        let failed =
+            world.broker().write(&admin(), &name("app/key"), bytes(b"new"), &Put::default());
         assert!(matches!(failed, Err(BrokerError::Store(_))));
         assert_eq!(world.read(0, "app/key").unwrap(), expected.as_bytes());
         assert!(world.lines("app/key").iter().any(|entry| entry.outcome == Outcome::Failed));
@@ -548,5 +552,8 @@ fn only_an_admin_of_the_whole_store_may_run_commands_on_it() {
     assert!(matches!(broker.backup(&stranger, &mut Vec::new()), Err(BrokerError::Denied)));
     assert!(matches!(broker.rotate_epoch(&stranger), Err(BrokerError::Denied)));
     assert!(!broker.is_sealed());
-    assert!(matches!(broker.check(&stranger, Level::Admin, &name("app/key")), Err(BrokerError::Denied)));
+    assert!(matches!(
+        broker.check(&stranger, Level::Admin, &name("app/key")),
+        Err(BrokerError::Denied)
+    ));
 }

@@ -48,7 +48,8 @@ impl Broker {
             let to = to.unwrap_or_else(|| record.name.clone());
             let attributes = record.metadata.attributes.clone();
             let asked = Asked { action: Action::Restore, name: &to, version: None };
-            let grant_target = batch.inner.gate.admit(&caller, Level::Write, Some(&attributes), asked)?;
+            let grant_target =
+                batch.inner.gate.admit(&caller, Level::Write, Some(&attributes), asked)?;
             if batch.kind_at(&to).is_some() {
                 return Err(BrokerError::Exists(to));
             }
@@ -83,7 +84,9 @@ impl Broker {
         let mut purged = 0;
         for id in ids {
             let record = self.inner.secret_record(&unlocked, id)?;
-            let due = record.deleted.is_some_and(|deleted| self.purge_after(deleted) <= self.inner.gate.now());
+            let due = record
+                .deleted
+                .is_some_and(|deleted| self.purge_after(deleted) <= self.inner.gate.now());
             if !due {
                 continue;
             }

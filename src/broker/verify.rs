@@ -28,7 +28,8 @@ impl Broker {
         let records = each_record(&*snapshot, &keyring, &mut |id, record| {
             if let Record::Secret(record) = record {
                 secrets += 1;
-                let kept = record.history.entries().iter().filter(|entry| entry.state != State::Destroyed);
+                let kept =
+                    record.history.entries().iter().filter(|entry| entry.state != State::Destroyed);
                 expected.extend(kept.map(|entry| (id, entry.version)));
             }
             Ok(())
@@ -50,10 +51,17 @@ impl Broker {
                 }
                 Ok((_, None)) | Err(_) => faults.push("a value has a malformed key".into()),
             }
-            if faults.len() < MAX_FAULTS { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            if faults.len() < MAX_FAULTS {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
         })?;
         faults.extend(
-            expected.iter().take(MAX_FAULTS).map(|(id, version)| format!("value of {id} version {version}: missing")),
+            expected
+                .iter()
+                .take(MAX_FAULTS)
+                .map(|(id, version)| format!("value of {id} version {version}: missing")),
         );
         let generation = match read_root(&*snapshot, &keyring) {
             Ok(root) => root.generation,

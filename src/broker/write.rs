@@ -21,14 +21,22 @@ impl Broker {
     ///
     /// Errors: `Denied`, `TooBig`, `Invalid` (no bytes and not `allow_empty`), `Exists`
     /// (`create_new`), `ExpectationFailed`, `IsDirectory`, `NotDirectory`, `Sealed`, `Store`, `Audit`.
-    pub fn write(&self, caller: &Caller, name: &SecretName, value: SecretBytes, put: &Put) -> Result<Version> {
+    pub fn write(
+        &self,
+        caller: &Caller,
+        name: &SecretName,
+        value: SecretBytes,
+        put: &Put,
+    ) -> Result<Version> {
         let limit = self.inner.limits.max_value_bytes;
         let bytes = value.len() as u64;
         if bytes > limit {
             return Err(BrokerError::TooBig { bytes, limit });
         }
         if bytes == 0 && !put.allow_empty {
-            return Err(BrokerError::Invalid("an empty value needs `secretfs put --allow-empty`".into()));
+            return Err(BrokerError::Invalid(
+                "an empty value needs `secretfs put --allow-empty`".into(),
+            ));
         }
         let (caller, name, put) = (caller.clone(), name.clone(), put.clone());
         self.inner.submit(Company::Shared, move |batch| write(batch, &caller, &name, &value, &put))
@@ -68,7 +76,12 @@ fn write(
     Ok(version)
 }
 
-fn check(batch: &Batch<'_>, name: &SecretName, existing: Option<&SecretRecord>, put: &Put) -> Result<()> {
+fn check(
+    batch: &Batch<'_>,
+    name: &SecretName,
+    existing: Option<&SecretRecord>,
+    put: &Put,
+) -> Result<()> {
     let current = existing.and_then(|record| record.history.current()).map(|entry| entry.version);
     if put.create_new && existing.is_some() {
         return Err(BrokerError::Exists(name.clone()));
@@ -108,7 +121,8 @@ pub(super) fn add_version(
         let is_change = record.history.current().is_some();
         record.history.publish(new);
         record.metadata.modified = batch.now;
-        record.metadata.last_rotated = is_change.then_some(batch.now).or(record.metadata.last_rotated);
+        record.metadata.last_rotated =
+            is_change.then_some(batch.now).or(record.metadata.last_rotated);
         // A new value is what a revoked or expired secret waits for.
         record.metadata.status = Status::Active;
         record.metadata.expires = record.metadata.expires.filter(|expires| *expires > batch.now);
@@ -166,7 +180,12 @@ pub(super) fn note(
     });
 }
 
-fn new_record(batch: &Batch<'_>, caller: &Caller, name: &SecretName, value: &SecretBytes) -> SecretRecord {
+fn new_record(
+    batch: &Batch<'_>,
+    caller: &Caller,
+    name: &SecretName,
+    value: &SecretBytes,
+) -> SecretRecord {
     let secret_type = SecretType::guess(name.leaf(), value.expose());
     SecretRecord {
         name: name.clone(),

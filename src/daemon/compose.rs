@@ -202,7 +202,11 @@ pub fn mount(
         callers: Arc::new(Callers::new(identity::Options::default(), Some(observer), clock())),
         broker: parts.broker.clone(),
     });
-    let options = fs::Options { mountpoint: config.mountpoint.clone(), threads: config.threads };
+    let options = fs::Options {
+        mountpoint: config.mountpoint.clone(),
+        threads: config.threads,
+        deadline: config.deadline,
+    };
     let mount = fs::mount(tree, identify, &options)?;
     let waiter = thread::Builder::new().name("mount".into()).spawn(move || {
         if let Err(error) = mount.wait() {

@@ -60,9 +60,7 @@ fn broker_errno(error: &BrokerError) -> c_int {
 
 fn key_errno(error: &KeyError) -> c_int {
     match error {
-        KeyError::Damaged | KeyError::Malformed(_) | KeyError::UnknownFormat(_) => {
-            libc::EBADMSG
-        }
+        KeyError::Damaged | KeyError::Malformed(_) | KeyError::UnknownFormat(_) => libc::EBADMSG,
         KeyError::Memory(_) => libc::ENOMEM,
         KeyError::NoRandom | KeyError::TooLong => libc::EIO,
         KeyError::WeakStretching => libc::EINVAL,

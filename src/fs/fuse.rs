@@ -9,6 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use std::time::SystemTime;
 
 use fuser::{
@@ -28,7 +29,7 @@ use super::control::Waker;
 use super::error::{FsError, Result};
 use super::handle::{Chunk, Handle};
 use super::tree::{Change, Renaming, Time, Tree, Want};
-use super::workers::{DEADLINE, Reply, Workers};
+use super::workers::{Reply, Workers};
 use crate::broker::{BrokerError, Replace};
 use crate::model::{Caller, Gid, Timestamp, Uid};
 use crate::system::SecretBytes;
@@ -44,8 +45,8 @@ pub(super) struct Fuse {
 
 impl Fuse {
     /// Returns an adapter with no threads of its own yet.
-    pub(super) fn new(tree: Arc<Tree>, identify: Arc<dyn Identify>) -> Self {
-        Self { tree, identify, workers: Workers::new() }
+    pub(super) fn new(tree: Arc<Tree>, identify: Arc<dyn Identify>, deadline: Duration) -> Self {
+        Self { tree, identify, workers: Workers::new(deadline) }
     }
 
     fn caller(&self, request: &Request) -> Caller {
@@ -72,9 +73,9 @@ impl Fuse {
     {
         match answer {
             Err(FsError::Broker(BrokerError::Verifying)) => {
-                let again = again();
+                let (again, deadline) = (again(), self.workers.deadline());
                 self.work(reply, move |tree| {
-                    tree.wait_verified(DEADLINE)?;
+                    tree.wait_verified(deadline)?;
                     again(tree)
                 });
             }
@@ -353,7 +354,8 @@ impl Filesystem for Fuse {
             let mut listing = Listing { tree, caller, handle: handle.0, offset, reply };
             match listing.fill() {
                 Err(FsError::Broker(BrokerError::Verifying)) => {
-                    self.work(listing, |tree| tree.wait_verified(DEADLINE));
+                    let deadline = self.workers.deadline();
+                    self.work(listing, move |tree| tree.wait_verified(deadline));
                 }
                 answer => listing.finish(answer),
             }

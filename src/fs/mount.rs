@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use fuser::{BackgroundSession, Config, INodeNo, MountOption, Notifier, Session, SessionACL};
 use nix::errno::Errno;
@@ -23,6 +24,8 @@ pub struct Options {
     pub mountpoint: PathBuf,
     /// Threads that take requests; at least one.
     pub threads: usize,
+    /// How long a caller waits for anything that may block; then ETIMEDOUT.
+    pub deadline: Duration,
 }
 
 /// A mounted tree. When dropped it is unmounted.
@@ -43,7 +46,7 @@ pub fn mount(tree: Arc<Tree>, identify: Arc<dyn Identify>, options: &Options) ->
     // A request that was read through a cloned descriptor could not be taken over.
     config.clone_fd = false;
     let stale_pages = tree.stale_pages();
-    let session = start(Fuse::new(tree, identify), &mountpoint, config)?;
+    let session = start(Fuse::new(tree, identify, options.deadline), &mountpoint, config)?;
     let notifier = session.notifier();
     if let Some(inodes) = stale_pages {
         thread::Builder::new()

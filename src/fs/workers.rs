@@ -14,9 +14,6 @@ use parking_lot::{Condvar, Mutex};
 
 use super::error::{FsError, Result};
 
-/// How long a caller waits at most.
-pub(super) const DEADLINE: Duration = Duration::from_secs(5);
-
 /// Threads, started as they are needed.
 const MAX_THREADS: usize = 64;
 /// Jobs that may wait for a thread.
@@ -42,6 +39,8 @@ pub(super) struct Workers(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     max_threads: usize,
+    /// How long a caller waits at most.
+    deadline: Duration,
     state: Mutex<State>,
     work: Condvar,
     deadlines: Condvar,
@@ -69,14 +68,20 @@ trait Expire: Send + Sync {
 }
 
 impl Workers {
-    /// Returns a pool without threads.
-    pub(super) fn new() -> Self {
-        Self::with_threads(MAX_THREADS)
+    /// Returns a pool without threads, whose callers wait no longer than `deadline`.
+    pub(super) fn new(deadline: Duration) -> Self {
+        Self::with_threads(MAX_THREADS, deadline)
     }
 
-    fn with_threads(max_threads: usize) -> Self {
+    /// Returns how long a caller waits at most.
+    pub(super) fn deadline(&self) -> Duration {
+        self.0.deadline
+    }
+
+    fn with_threads(max_threads: usize, deadline: Duration) -> Self {
         Self(Arc::new(Shared {
             max_threads,
+            deadline,
             state: Mutex::default(),
             work: Condvar::new(),
             deadlines: Condvar::new(),
@@ -107,7 +112,7 @@ impl Workers {
             return;
         }
         state.queue.push_back(Box::new(job));
-        state.deadlines.push_back((Instant::now() + DEADLINE, slot));
+        state.deadlines.push_back((Instant::now() + self.0.deadline, slot));
         self.0.work.notify_one();
     }
 
@@ -169,7 +174,8 @@ impl Shared {
                 state.deadlines.pop_front();
             }
             // Jobs have the same time, so none added meanwhile is due before the first one.
-            let next = state.deadlines.front().map_or_else(|| Instant::now() + DEADLINE, |f| f.0);
+            let next =
+                state.deadlines.front().map_or_else(|| Instant::now() + self.deadline, |f| f.0);
             self.deadlines.wait_until(&mut state, next);
             parking_lot::MutexGuard::unlocked(&mut state, || self.expire(Instant::now()));
         }
@@ -216,6 +222,8 @@ impl std::fmt::Debug for State {
 
 #[cfg(test)]
 mod tests {
+    const DEADLINE: Duration = Duration::from_secs(5);
+
     use std::sync::mpsc::{Receiver, Sender, channel};
 
     use super::*;
@@ -241,7 +249,7 @@ mod tests {
 
     #[test]
     fn a_job_is_answered_with_what_it_returns_and_a_panic_with_a_fault() {
-        let workers = Workers::new();
+        let workers = Workers::new(DEADLINE);
         let (reply, answer) = answers();
         workers.submit(reply, || Ok(7));
         assert!(matches!(answer.recv().unwrap(), Ok(7)));
@@ -252,7 +260,7 @@ mod tests {
 
     #[test]
     fn a_late_job_is_answered_in_time_and_its_own_answer_is_dropped() {
-        let workers = Workers::new();
+        let workers = Workers::new(DEADLINE);
         let (reply, answer) = answers();
         let (release, blocked) = channel::<()>();
         let (begun, begin) = channel();
@@ -273,7 +281,7 @@ mod tests {
 
     #[test]
     fn a_job_that_has_not_begun_by_its_deadline_never_does() {
-        let workers = Workers::with_threads(1);
+        let workers = Workers::with_threads(1, DEADLINE);
         let (first, _first_answer) = answers();
         let (release, blocked) = channel::<()>();
         workers.submit(first, move || blocked.recv().map(|()| 1).map_err(|_| FsError::Fault));
@@ -289,7 +297,7 @@ mod tests {
 
     #[test]
     fn a_full_queue_is_answered_at_once() {
-        let workers = Workers::with_threads(1);
+        let workers = Workers::with_threads(1, DEADLINE);
         let (first, _first_answer) = answers();
         let (release, blocked) = channel::<()>();
         let (begun, begin) = channel();

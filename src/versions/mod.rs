@@ -77,7 +77,9 @@ impl History {
 
     /// Returns a version whose value still exists.
     pub fn readable(&self, version: Version) -> Option<&Entry> {
-        self.entries.iter().find(|entry| entry.version == version && entry.state != State::Destroyed)
+        self.entries
+            .iter()
+            .find(|entry| entry.version == version && entry.state != State::Destroyed)
     }
 
     /// Returns every version, oldest first.
@@ -150,7 +152,12 @@ mod tests {
     use super::*;
 
     fn new(size: u64) -> NewVersion {
-        NewVersion { created: Timestamp::UNIX_EPOCH, created_by: Uid(0), size, fingerprint: [0; 16] }
+        NewVersion {
+            created: Timestamp::UNIX_EPOCH,
+            created_by: Uid(0),
+            size,
+            fingerprint: [0; 16],
+        }
     }
 
     #[test]

@@ -7,6 +7,9 @@ use crate::broker::{Broker, BrokerError};
 use crate::fs::error::Result;
 use crate::model::Caller;
 
+/// What of the status everybody may see.
+const PUBLIC_STATUS: [&str; 4] = ["health", "version", "mode", "mountpoint"];
+
 /// Returns the text for a caller.
 pub(in crate::fs) fn text(
     text: Text,
@@ -15,15 +18,19 @@ pub(in crate::fs) fn text(
     caller: &Caller,
 ) -> Result<String> {
     match text {
-        Text::AuditHead => {
-            // How far the log has come tells what others do.
-            if !broker.is_admin(caller) {
-                return Err(BrokerError::Denied.into());
-            }
-            Ok(format!("{:#}\n", broker.audit_head()))
+        // Counts, and how far the log has come, tell what others do.
+        Text::AuditHead | Text::Metrics if !broker.is_admin(caller) => {
+            Err(BrokerError::Denied.into())
         }
+        Text::AuditHead => Ok(format!("{:#}\n", broker.audit_head())),
         Text::Metrics => Ok(host.metrics()),
-        Text::Status => Ok(lines(host.status())),
+        Text::Status => {
+            let mut pairs = host.status();
+            if !broker.is_admin(caller) {
+                pairs.retain(|(key, _)| PUBLIC_STATUS.contains(&key.as_str()));
+            }
+            Ok(lines(pairs))
+        }
         Text::Version => Ok(format!("version: {}\n", env!("CARGO_PKG_VERSION"))),
         Text::Whoami => Ok(lines(whoami(caller, broker.is_admin(caller)))),
     }
