@@ -27,7 +27,7 @@ pub struct Person {
     pub uid: u32,
     pub gid: u32,
     pub groups: Vec<u32>,
-    cgroups: Vec<PathBuf>,
+    pub cgroups: Vec<PathBuf>,
 }
 
 impl Person {
