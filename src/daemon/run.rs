@@ -103,6 +103,8 @@ impl Serving {
         let host: Arc<dyn Host> = Arc::clone(&daemon) as _;
         let on_end = Box::new(move || drop(wake.send(Wake::Unmounted)));
         let mounted = compose::mount(&config, daemon.parts(), observer, host, on_end)
+            // What would have been covered is closed all the same: whoever writes there believes in a mount.
+            .inspect_err(|_| drop(mountpoint.protect()))
             .map_err(|source| DaemonError::Mount { path: config.mountpoint.clone(), source })?;
         let timers = Timers::start(tasks).map_err(DaemonError::io("starting the timers"))?;
         let serving =

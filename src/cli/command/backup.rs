@@ -14,10 +14,10 @@ use crate::cli::Context;
 use crate::cli::args::{Backup, BackupRestore};
 use crate::cli::client::{Client, close};
 use crate::cli::error::{Failure, Kind};
-use crate::daemon::config::Layer;
+use crate::daemon::config::{Config, Layer};
 use crate::daemon::restore;
 use crate::daemon::run::FS_TYPE;
-use crate::system::mounts;
+use crate::system::{Mount, mounts};
 
 pub(super) fn run(context: &Context, args: &Backup) -> Done {
     match args {
@@ -53,12 +53,17 @@ fn bring_back(context: &Context, args: &BackupRestore) -> Done {
     if !args.force {
         confirm(context, &format!("Replace everything in the store by {shown}?"))?;
     }
-    let none_is_mounted = context.args.mount.is_none()
-        && mounts().is_ok_and(|table| table.iter().all(|mount| mount.fs_type != FS_TYPE));
-    if none_is_mounted {
-        offline(context, args, backup)?;
-    } else {
+    // Another store's mount, of this user or another, is none of our business.
+    let (_, config) = context.config(args.system.system, Layer::default())?;
+    let named =
+        context.args.mount.is_some() || context.environment.value("SECRETFS_MOUNT").is_some();
+    let is_ours = |mount: &Mount| mount.fs_type == FS_TYPE && mount.mountpoint == config.mountpoint;
+    if named {
         online(&context.client()?, backup)?;
+    } else if mounts().is_ok_and(|table| table.iter().any(is_ours)) {
+        online(&Client::find(Some(&config.mountpoint), &context.environment)?, backup)?;
+    } else {
+        offline(&config, args, backup)?;
     }
     context.out.done(format_args!("restored from {shown}"), &json!({ "restored": shown }))
 }
@@ -67,15 +72,17 @@ fn online(client: &Client, mut backup: File) -> Done {
     let fail = |err: io::Error| Failure::from_errno("restore", &err);
     let mut to =
         OpenOptions::new().write(true).open(client.path(".control/restore")).map_err(fail)?;
-    io::copy(&mut backup, &mut to).map_err(fail)?;
+    // Without a byte there is no write, and close(2) has nothing to answer.
+    if io::copy(&mut backup, &mut to).map_err(fail)? == 0 {
+        return Err(Failure::new(Kind::Decryption, "restore", "the backup is empty"));
+    }
     to.flush().map_err(fail)?;
     // The verdict is close(2)'s.
     close(to).map_err(fail)
 }
 
 /// Without a daemon: the store is ours for that time, by the lock that a daemon would hold.
-fn offline(context: &Context, args: &BackupRestore, mut backup: File) -> Done {
-    let (_, config) = context.config(args.system.system, Layer::default())?;
+fn offline(config: &Config, args: &BackupRestore, mut backup: File) -> Done {
     let phrase = read_descriptor(passphrase(&config.key, &args.from))?;
-    Ok(restore::offline(&config, &phrase, &mut backup)?)
+    Ok(restore::offline(config, &phrase, &mut backup)?)
 }
