@@ -478,6 +478,12 @@ impl Broker {
                 Integrity::Pending => "verifying".into(),
                 Integrity::Verified => "verified".into(),
             },
+            audit_fault: inner
+                .gate
+                .log()
+                .ok()
+                .and_then(|log| log.check().err())
+                .map(|err| err.to_string()),
             audit_seq: inner.gate.log().map(|log| log.head().seq.0).unwrap_or(0),
             reads_allowed: count(&inner.gate.counts.reads),
             refused: count(&inner.gate.counts.refused),
@@ -688,6 +694,8 @@ pub struct Statistics {
     pub sealed: bool,
     /// `verifying`, `verified` or what is wrong.
     pub integrity: String,
+    /// Why the audit log takes no lines, and so nothing is served; `None` when it does.
+    pub audit_fault: Option<String>,
     pub secrets: u64,
     pub in_trash: u64,
     pub generation: u64,

@@ -136,8 +136,9 @@ impl Daemon {
         let known = ["verified", "verifying"].contains(&integrity.as_str()) || statistics.sealed;
         let integrity = (!known).then(|| format!("integrity: {integrity}"));
         let reload = self.reload_fault.lock().as_ref().map(|why| format!("last reload: {why}"));
+        let audit = statistics.audit_fault.as_ref().map(|why| format!("nothing is served: {why}"));
         let mount = self.mount_fault().map(str::to_owned);
-        integrity.into_iter().chain(reload).chain(mount).collect()
+        integrity.into_iter().chain(audit).chain(reload).chain(mount).collect()
     }
 
     fn uptime_seconds(&self) -> u64 {

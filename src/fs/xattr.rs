@@ -107,8 +107,7 @@ mod tests {
 
     #[test]
     fn what_the_store_alone_knows_cannot_be_set() {
-        for name in ["id", "version", "created", "modified", "created_by", "fingerprint", "status"]
-        {
+        for name in ["id", "version", "created", "modified", "created_by", "fingerprint"] {
             let full = format!("{PREFIX}{name}");
             assert!(!Attribute::find(full.as_bytes()).unwrap().settable, "{name}");
         }
