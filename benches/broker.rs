@@ -18,20 +18,9 @@ use secretfs::audit::{Action, AuditKey, AuditLog, Event, Options, Outcome};
 use secretfs::broker::{Broker, Limits, LogSettings, Parts, Put, Which};
 use secretfs::crypto::{Keyring, Slot, SlotKind};
 use secretfs::model::{Caller, Clock, Gid, SecretId, SecretName, StoreId, Timestamp, Uid, Version};
-use secretfs::policy::{Policy, Users, initial};
+use secretfs::policy::{NumericIds, Policy, initial};
 use secretfs::store::RedbStore;
 use secretfs::system::SecretBytes;
-
-struct NoUsers;
-
-impl Users for NoUsers {
-    fn uid_of(&self, _: &str) -> Option<Uid> {
-        None
-    }
-    fn gid_of(&self, _: &str) -> Option<Gid> {
-        None
-    }
-}
 
 struct WallClock;
 
@@ -111,7 +100,7 @@ fn open(directory: &std::path::Path) -> Broker {
     .unwrap();
     let parts = Parts {
         store,
-        policy: Policy::parse(&initial(&[Uid(0)]), &NoUsers).unwrap(),
+        policy: Policy::parse(&initial(&[Uid(0)]), &NumericIds).unwrap(),
         clock: Arc::new(WallClock),
         limits: Limits::default(),
         log: LogSettings {

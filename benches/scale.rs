@@ -21,7 +21,7 @@ use secretfs::audit::Options;
 use secretfs::broker::{Broker, Limits, LogSettings, Parts, Put, read_header};
 use secretfs::keysource::KeySource;
 use secretfs::model::{Caller, Gid, Uid};
-use secretfs::policy::{Policy, Users, initial};
+use secretfs::policy::{NumericIds, Policy, initial};
 use secretfs::store::{RedbStore, Store};
 use secretfs::system::{SecretBytes, SystemClock};
 use support::{Placement, median};
@@ -112,17 +112,6 @@ fn anonymous_memory(pid: u32) -> usize {
     line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024
 }
 
-struct NoUsers;
-
-impl Users for NoUsers {
-    fn uid_of(&self, _: &str) -> Option<Uid> {
-        None
-    }
-    fn gid_of(&self, _: &str) -> Option<Gid> {
-        None
-    }
-}
-
 /// Puts secrets into a store that no daemon has open.
 fn fill(home: &Path, secrets: usize) {
     let state = home.join("data/secretfs");
@@ -132,7 +121,7 @@ fn fill(home: &Path, secrets: usize) {
         .unwrap();
     let parts = Parts {
         store,
-        policy: Policy::parse(&initial(&[Uid(0)]), &NoUsers).unwrap(),
+        policy: Policy::parse(&initial(&[Uid(0)]), &NumericIds).unwrap(),
         clock: Arc::new(SystemClock),
         limits: Limits::default(),
         log: LogSettings {

@@ -27,7 +27,7 @@ use secretfs::broker::{
 };
 use secretfs::crypto::{RootKey, Slot, SlotKind};
 use secretfs::model::{Caller, Gid, ManualClock, SecretName, StoreId, Uid, Version};
-use secretfs::policy::{Policy, Users};
+use secretfs::policy::{NumericIds, Policy};
 use secretfs::store::{RedbStore, Store};
 use secretfs::system::SecretBytes;
 
@@ -46,17 +46,6 @@ uid = [0]
 fn campaign(small: usize, full: usize) -> usize {
     let asked = std::env::var("SECRETFS_CAMPAIGN").is_ok_and(|value| value == "full");
     if asked { full } else { small }
-}
-
-struct NoUsers;
-
-impl Users for NoUsers {
-    fn uid_of(&self, _: &str) -> Option<Uid> {
-        None
-    }
-    fn gid_of(&self, _: &str) -> Option<Gid> {
-        None
-    }
 }
 
 fn admin() -> Caller {
@@ -82,7 +71,7 @@ fn open(directory: &Path) -> Result<Broker, BrokerError> {
     let root = slot.open(header.store, &key()).map_err(BrokerError::Key)?;
     let parts = Parts {
         store,
-        policy: Policy::parse(POLICY, &NoUsers).unwrap(),
+        policy: Policy::parse(POLICY, &NumericIds).unwrap(),
         clock: clock(),
         limits: Limits::default(),
         log: LogSettings {

@@ -14,7 +14,7 @@ use secretfs::broker::{
 };
 use secretfs::keysource::KeySource;
 use secretfs::model::{Caller, Gid, SecretName, Uid, Version};
-use secretfs::policy::{Policy, Users, initial};
+use secretfs::policy::{NumericIds, Policy, initial};
 use secretfs::store::MemoryStore;
 use secretfs::system::SystemClock;
 
@@ -52,7 +52,7 @@ impl Opened {
         let root = KeySource::File(key).unlock(&read_header(&*store).unwrap()).unwrap();
         let parts = Parts {
             store,
-            policy: Policy::parse(&initial(&[Uid(0)]), &NoUsers).unwrap(),
+            policy: Policy::parse(&initial(&[Uid(0)]), &NumericIds).unwrap(),
             clock: Arc::new(SystemClock),
             limits: Limits::default(),
             log: LogSettings {
@@ -77,17 +77,6 @@ impl Opened {
 impl Drop for Opened {
     fn drop(&mut self) {
         self.broker.close();
-    }
-}
-
-struct NoUsers;
-
-impl Users for NoUsers {
-    fn uid_of(&self, _: &str) -> Option<Uid> {
-        None
-    }
-    fn gid_of(&self, _: &str) -> Option<Gid> {
-        None
     }
 }
 

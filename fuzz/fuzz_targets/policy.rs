@@ -3,21 +3,10 @@
 
 use libfuzzer_sys::fuzz_target;
 use secretfs::model::{Caller, Gid, Level, SecretName, Timestamp, Uid};
-use secretfs::policy::{Context, NothingUsed, Policy, Target, Users};
-
-struct NoUsers;
-
-impl Users for NoUsers {
-    fn uid_of(&self, _: &str) -> Option<Uid> {
-        None
-    }
-    fn gid_of(&self, _: &str) -> Option<Gid> {
-        None
-    }
-}
+use secretfs::policy::{Context, NothingUsed, NumericIds, Policy, Target};
 
 fuzz_target!(|text: &str| {
-    let Ok(policy) = Policy::parse(text, &NoUsers) else { return };
+    let Ok(policy) = Policy::parse(text, &NumericIds) else { return };
     let name: SecretName = "app/db/password".parse().unwrap();
     let context = Context { now: Timestamp::UNIX_EPOCH, uses: &NothingUsed };
     let target = Target::Secret { name: &name, attributes: None };

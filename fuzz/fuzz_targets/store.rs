@@ -9,7 +9,7 @@ use secretfs::audit::Options;
 use secretfs::broker::{Broker, Limits, LogSettings, Parts, read_header};
 use secretfs::crypto::{Keyring, RootKey, Slot, SlotKind};
 use secretfs::model::{Caller, Gid, ManualClock, SecretId, StoreId, Uid};
-use secretfs::policy::{Policy, Users};
+use secretfs::policy::{NumericIds, Policy};
 use secretfs::store::{MemoryStore, Store, Table};
 use secretfs::system::SecretBytes;
 
@@ -31,7 +31,7 @@ fuzz_target!(|bytes: &[u8]| {
     txn.commit().unwrap();
     let parts = Parts {
         store: store.clone(),
-        policy: Policy::parse("", &NoUsers).unwrap(),
+        policy: Policy::parse("", &NumericIds).unwrap(),
         clock: Arc::new(ManualClock::at(0)),
         limits: Limits::default(),
         log: LogSettings {
@@ -47,17 +47,6 @@ fuzz_target!(|bytes: &[u8]| {
     let _ = broker.list(&Caller::with_ids(Uid(0), Gid(0)), None, None, 10);
     broker.close();
 });
-
-struct NoUsers;
-
-impl Users for NoUsers {
-    fn uid_of(&self, _: &str) -> Option<Uid> {
-        None
-    }
-    fn gid_of(&self, _: &str) -> Option<Gid> {
-        None
-    }
-}
 
 fn key() -> SecretBytes {
     SecretBytes::copy_from(&[7; 32]).unwrap()

@@ -50,15 +50,7 @@ impl Broker {
         let (caller, path) = (caller.clone(), path.clone());
         self.inner.submit(Company::Alone, move |batch| {
             let asked = Asked { action: Action::CreateDirectory, name: &path, version: None };
-            let gate = &batch.inner.gate;
-            if !gate.sight(&caller).may_write_below(Some(&path)) {
-                return Err(gate.refuse(
-                    &caller,
-                    asked,
-                    None,
-                    "no rule lets the caller write below it",
-                ));
-            }
+            batch.inner.gate.admit_below(&caller, asked)?;
             if batch.kind_at(&path).is_some() {
                 return Err(BrokerError::Exists(path));
             }
@@ -76,15 +68,7 @@ impl Broker {
         let (caller, path) = (caller.clone(), path.clone());
         self.inner.submit(Company::Alone, move |batch| {
             let asked = Asked { action: Action::RemoveDirectory, name: &path, version: None };
-            let gate = &batch.inner.gate;
-            if !gate.sight(&caller).may_write_below(Some(&path)) {
-                return Err(gate.refuse(
-                    &caller,
-                    asked,
-                    None,
-                    "no rule lets the caller write below it",
-                ));
-            }
+            batch.inner.gate.admit_below(&caller, asked)?;
             match batch.kind_at(&path) {
                 None => return Err(BrokerError::NotFound(path)),
                 Some(Kind::Secret) => return Err(BrokerError::NotDirectory(path)),
@@ -193,12 +177,9 @@ fn rename_directory(
         moves.push((id, record, target, grant));
     }
     for (path, _) in &made {
-        let target = moved(path, from, to)?;
-        let sight = gate.sight(caller);
-        if !sight.may_write_below(Some(path)) || !sight.may_write_below(Some(&target)) {
-            let asked = Asked { action: Action::Rename, name: path, version: None };
-            return Err(gate.refuse(caller, asked, None, "no rule lets the caller write below it"));
-        }
+        let asked = Asked { action: Action::Rename, name: path, version: None };
+        gate.admit_below(caller, asked)?;
+        gate.admit_below(caller, Asked { name: &moved(path, from, to)?, ..asked })?;
     }
     if let Some(id) = replaced {
         batch.delete(Table::Records, &id.0)?;

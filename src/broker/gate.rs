@@ -241,6 +241,15 @@ impl Gate {
         }
     }
 
+    /// Decides whether a directory may be made, moved or removed: the caller must be able to write
+    /// some name below it. A refusal is on record when this returns.
+    pub(super) fn admit_below(&self, caller: &Caller, asked: Asked<'_>) -> Result<(), BrokerError> {
+        if self.sight(caller).may_write_below(Some(asked.name)) {
+            return Ok(());
+        }
+        Err(self.refuse(caller, asked, None, "no rule lets the caller write below it"))
+    }
+
     /// Decides and records a command on the store as a whole.
     pub(super) fn admit_control(
         &self,

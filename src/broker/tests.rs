@@ -6,7 +6,7 @@ use super::*;
 use crate::audit::{Entry, Filter};
 use crate::crypto::{Slot, SlotKind};
 use crate::model::{Gid, Level, ManualClock, Uid};
-use crate::policy::Users;
+use crate::policy::NumericIds;
 use crate::store::{FailedCommit, MemoryStore, Store};
 
 const CANARY: &[u8] = b"canary-7f3a";
@@ -36,17 +36,6 @@ const POLICY: &str = r#"
     uid = [1001]
     max_uses = 2
 "#;
-
-struct NoUsers;
-
-impl Users for NoUsers {
-    fn uid_of(&self, _: &str) -> Option<Uid> {
-        None
-    }
-    fn gid_of(&self, _: &str) -> Option<Gid> {
-        None
-    }
-}
 
 /// A broker, and what it stands on.
 struct World {
@@ -95,7 +84,7 @@ impl World {
     fn parts(&self) -> Parts {
         Parts {
             store: Arc::<MemoryStore>::clone(&self.store),
-            policy: Policy::parse(POLICY, &NoUsers).unwrap(),
+            policy: Policy::parse(POLICY, &NumericIds).unwrap(),
             clock: Arc::<ManualClock>::clone(&self.clock),
             limits: Limits::default(),
             log: LogSettings {

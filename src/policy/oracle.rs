@@ -439,7 +439,7 @@ fn every_decision_is_that_of_an_independent_evaluator() {
     let cases = (specs(), prop::collection::vec(questions(), QUESTIONS));
     let outcome = runner.run(&cases, |(spec, questions)| {
         let text = to_toml(&spec);
-        let policy = Policy::parse(&text, &NoUsers);
+        let policy = Policy::parse(&text, &NumericIds);
         let policy = policy.map_err(|error| TestCaseError::fail(format!("{error}\n{text}")))?;
         for question in &questions {
             compare(&spec, &policy, question)?;
@@ -457,15 +457,4 @@ fn every_decision_is_that_of_an_independent_evaluator() {
     counts.1 += tally.get().1;
     // A campaign in which nearly everything is refused, or allowed, would show little.
     assert!(counts.0 > counts.1 / 4 && counts.1 > counts.0 / 4, "{counts:?}");
-}
-
-struct NoUsers;
-
-impl Users for NoUsers {
-    fn uid_of(&self, _name: &str) -> Option<Uid> {
-        None
-    }
-    fn gid_of(&self, _name: &str) -> Option<Gid> {
-        None
-    }
 }

@@ -12,7 +12,7 @@ use secretfs::broker::{
 };
 use secretfs::crypto::{RootKey, Slot, SlotKind};
 use secretfs::model::{Caller, Gid, Level, ManualClock, SecretName, StoreId, Uid, Version};
-use secretfs::policy::{Policy, Users};
+use secretfs::policy::{NumericIds, Policy};
 use secretfs::store::MemoryStore;
 use secretfs::system::SecretBytes;
 
@@ -24,17 +24,6 @@ pub struct Memory {
     store: Arc<MemoryStore>,
     clock: Arc<ManualClock>,
     directory: tempfile::TempDir,
-}
-
-struct NoUsers;
-
-impl Users for NoUsers {
-    fn uid_of(&self, _: &str) -> Option<Uid> {
-        None
-    }
-    fn gid_of(&self, _: &str) -> Option<Gid> {
-        None
-    }
 }
 
 type Tried = Result<Reply, BrokerError>;
@@ -53,7 +42,7 @@ impl Memory {
     fn open(&mut self) {
         let parts = Parts {
             store: self.store.clone(),
-            policy: Policy::parse(POLICY, &NoUsers).unwrap(),
+            policy: Policy::parse(POLICY, &NumericIds).unwrap(),
             clock: self.clock.clone(),
             limits: Limits::default(),
             log: LogSettings {

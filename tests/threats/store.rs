@@ -18,24 +18,13 @@ use secretfs::crypto::{CryptoError, RootKey, Slot, SlotKind};
 use secretfs::model::{
     Caller, Gid, ManualClock, Process, SecretName, StoreId, Timestamp, Uid, Version,
 };
-use secretfs::policy::{Policy, Users};
+use secretfs::policy::{NumericIds, Policy};
 use secretfs::store::{MemoryStore, RedbStore, Store, StoreError, Table};
 use secretfs::system::SecretBytes;
 
 use super::{common, full};
 
 const WRITER: u32 = 1_953_719_668;
-
-struct NoUsers;
-
-impl Users for NoUsers {
-    fn uid_of(&self, _: &str) -> Option<Uid> {
-        None
-    }
-    fn gid_of(&self, _: &str) -> Option<Gid> {
-        None
-    }
-}
 
 type Entry = (Table, Vec<u8>, Vec<u8>);
 
@@ -60,7 +49,7 @@ impl Stored {
                       [[binding]]\nrole = \"admin\"\nuid = [0, 1953719668]\n";
         Parts {
             store: self.store.clone(),
-            policy: Policy::parse(policy, &NoUsers).unwrap(),
+            policy: Policy::parse(policy, &NumericIds).unwrap(),
             clock: Arc::new(ManualClock::at(1_800_000_000)),
             limits: Limits::default(),
             log: LogSettings {
