@@ -2,8 +2,10 @@
 //!
 //! `cargo bench --bench broker [-- --smoke]` prints nanoseconds a call as medians of rounds.
 #![expect(
-    clippy::unwrap_used,
+    clippy::cast_precision_loss,
+    clippy::indexing_slicing,
     clippy::print_stdout,
+    clippy::unwrap_used,
     reason = "a benchmark is a program for people"
 )]
 

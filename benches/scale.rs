@@ -66,7 +66,7 @@ fn measure(secrets: usize) -> Found {
     let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let home = directory.path();
     drop(support::secretfs(Placement::Free, home, &[]));
-    fill(&home.join("data/secretfs"), secrets);
+    fill(home, secrets);
     let begun = Instant::now();
     let mounted = support::secretfs(Placement::Free, home, &[]);
     fs::symlink_metadata(&mounted.mountpoint).unwrap();
@@ -124,10 +124,12 @@ impl Users for NoUsers {
 }
 
 /// Puts secrets into a store that no daemon has open.
-fn fill(state: &Path, secrets: usize) {
+fn fill(home: &Path, secrets: usize) {
+    let state = home.join("data/secretfs");
     let store: Arc<dyn Store> = Arc::new(RedbStore::open(&state.join("store.redb")).unwrap());
-    let root =
-        KeySource::File(state.join("store.key")).unlock(&read_header(&*store).unwrap()).unwrap();
+    let root = KeySource::File(home.join("config/secretfs/root.key"))
+        .unlock(&read_header(&*store).unwrap())
+        .unwrap();
     let parts = Parts {
         store,
         policy: Policy::parse(&initial(&[Uid(0)]), &NoUsers).unwrap(),

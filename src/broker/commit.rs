@@ -309,11 +309,9 @@ impl Batch<'_> {
     /// Returns the number that the next secret of this name gets in the trash.
     pub(super) fn next_trash_number(&self, name: &SecretName) -> u32 {
         let committed = self.unlocked.index.read().last_trash_number(name);
-        let pending = self.effects.iter().filter_map(|effect| match effect {
-            Effect::InsertTrashed(_, discarded) if discarded.name == *name => {
-                Some(discarded.number)
-            }
-            _ => None,
+        let pending = self.effects.iter().filter_map(|effect| {
+            let Effect::InsertTrashed(_, discarded) = effect else { return None };
+            (discarded.name == *name).then_some(discarded.number)
         });
         pending.fold(committed, u32::max) + 1
     }

@@ -448,7 +448,7 @@ impl Broker {
         let inner = &*self.inner;
         let _admitted = inner.gate.admit_control(caller, "audit-verify")?;
         let unlocked = inner.unlocked()?;
-        let anchor = unlocked.root.lock().audit.clone();
+        let anchor = unlocked.root.lock().audit;
         let key = crate::audit::AuditKey::new(unlocked.keyring.load().audit_key());
         inner.gate.log()?.sync()?;
         let verdict = crate::audit::verify(&inner.log.directory, &key, Some(&anchor));

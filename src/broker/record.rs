@@ -12,6 +12,7 @@ use crate::versions::History;
 
 /// One entry of the table of records. The variants' order is stored: add at the end only.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[expect(clippy::large_enum_variant, reason = "nearly all records are secrets")]
 pub(super) enum Record {
     Secret(SecretRecord),
     /// A directory that `mkdir` made; others exist because of what is in them.
