@@ -255,14 +255,32 @@ fn a_daemon_killed_before_it_served_leaves_nothing_that_stops_the_next_start() {
     site.stop();
     for moment in noise(SEED, usize::try_from(rounds).unwrap()) {
         let mut command = site.foreground("mount", &[]);
-        let mut child = command.stdout(site.log()).stderr(site.log()).spawn().unwrap();
+        let child = command.stdout(site.log()).stderr(site.log()).spawn().unwrap();
         // From before the store is opened to after the mount: whatever it is doing then.
         thread::sleep(Duration::from_micros(u64::from(moment) * 400));
-        child.kill().unwrap();
-        child.wait().unwrap();
+        site.kill_child(child);
     }
     site.serve();
     assert_eq!(fs::read(site.secret("s")).unwrap(), b"example-value");
+    site.assert_whole();
+}
+
+#[test]
+fn a_daemon_killed_the_moment_its_mount_appears_dies_and_can_be_followed() {
+    // A thread that asks its own mount something cannot be killed once the others are dead.
+    let rounds = campaign(30, 1_000);
+    let Some(mut site) = Site::new() else { return };
+    site.init();
+    for _ in 0..rounds {
+        let mut command = site.foreground("mount", &[]);
+        let child = command.stdout(site.log()).stderr(site.log()).spawn().unwrap();
+        let start = Instant::now();
+        while !site.is_mounted() && start.elapsed() < DEADLINE {}
+        site.kill_child(child);
+        // The table alone: the mount may be dead.
+        nix::mount::umount2(&site.secret(""), nix::mount::MntFlags::MNT_DETACH).unwrap();
+    }
+    site.serve();
     site.assert_whole();
 }
 
@@ -272,11 +290,10 @@ fn a_store_is_made_whole_by_a_second_up_whenever_the_first_was_killed() {
     println!("seed {SEED:#x}, {rounds} rounds");
     for moment in noise(SEED + 1, usize::try_from(rounds).unwrap()) {
         let Some(mut site) = Site::new() else { return };
-        let mut child =
+        let child =
             site.foreground("up", &[]).stdout(site.log()).stderr(site.log()).spawn().unwrap();
         thread::sleep(Duration::from_micros(u64::from(moment) * 300));
-        child.kill().unwrap();
-        child.wait().unwrap();
+        site.kill_child(child);
         site.serve();
         write(&site.secret("s"), b"example-value").unwrap();
         site.assert_whole();

@@ -109,16 +109,16 @@ impl Serving {
         let timers = Timers::start(tasks).map_err(DaemonError::io("starting the timers"))?;
         let serving =
             Self { daemon, mounted, mountpoint, wakes, timers, still_mounted: true, _lock: lock };
-        match serving.confirm(&config) {
-            Ok(()) => Ok(serving),
-            Err(error) => serving.stop().and(Err(error)),
-        }
+        serving.announce(&config);
+        Ok(serving)
     }
 
-    /// Makes sure that the mount answers, closes what it covers, and tells systemd.
-    fn confirm(&self, config: &Config) -> Result<(), DaemonError> {
-        std::fs::symlink_metadata(&config.mountpoint)
-            .map_err(|source| DaemonError::Mount { path: config.mountpoint.clone(), source })?;
+    /// Closes what the mount covers, and tells systemd that it serves: the handshake with the kernel
+    /// is over.
+    ///
+    /// No look at the mount itself: a thread of this process that waits for this process's own answer
+    /// cannot be killed, keeps `/dev/fuse` and the store's lock for ever, and nobody could start again.
+    fn announce(&self, config: &Config) {
         self.daemon.mounted();
         match self.mountpoint.protect() {
             Ok(immutable) => tracing::debug!(immutable, "the covered directory is closed"),
@@ -127,7 +127,6 @@ impl Serving {
         let status = format!("serving {}", config.mountpoint.display());
         notify::ready(&status);
         tracing::info!(mountpoint = ?config.mountpoint, mode = config.mode.as_str(), "serving");
-        Ok(())
     }
 
     fn until_the_end(&mut self) {

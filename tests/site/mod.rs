@@ -218,9 +218,22 @@ impl Site {
 
     /// Kills the daemon alone, without warning: the mount stays behind, dead.
     pub fn kill(&mut self) {
-        let mut child = self.daemon.take().expect("a daemon in the foreground");
+        let child = self.daemon.take().expect("a daemon in the foreground");
+        self.kill_child(child);
+    }
+
+    /// Kills a process of this site and waits for its end, which nothing may hold up.
+    pub fn kill_child(&self, mut child: Child) {
         child.kill().unwrap();
-        child.wait().unwrap();
+        let start = Instant::now();
+        while child.try_wait().unwrap().is_none() {
+            if start.elapsed() > DEADLINE {
+                // Cuts the connection, so that at least this test ends.
+                let _ = umount2(&self.secret(""), MntFlags::MNT_FORCE);
+                panic!("the daemon cannot be killed: it waits for an answer of its own");
+            }
+            std::thread::sleep(std::time::Duration::from_micros(500));
+        }
     }
 
     /// Sends the daemon in the foreground a signal and waits for its end.
@@ -283,12 +296,15 @@ impl Drop for Site {
         for pid in processes_with(&self.dir) {
             let _ = kill(pid, Signal::SIGKILL);
         }
-        if let Some(mut child) = self.daemon.take() {
+        let daemon = self.daemon.take();
+        for mount in self.mounts() {
+            // Forced first: a daemon that hangs is no reason to leave anything behind.
+            let _ = umount2(&mount, MntFlags::MNT_FORCE);
+            let _ = umount2(&mount, MntFlags::MNT_DETACH);
+        }
+        if let Some(mut child) = daemon {
             drop(child.kill());
             drop(child.wait());
-        }
-        for mount in self.mounts() {
-            let _ = umount2(&mount, MntFlags::MNT_DETACH);
         }
         if std::thread::panicking() {
             eprintln!("the daemon said: {}", self.said());
