@@ -344,7 +344,7 @@ fn many_threads_get_the_answer_to_their_own_question() {
     let children = [
         Running::idle(),
         Running::shell("read end"),
-        Running::start(Command::new("unshare").arg("cat")),
+        Running::start(Command::new("tail").args(["-f", "/dev/null"])),
     ];
     eventually(|| observer.exe(uid(), children[0].pid(), Digest::Wanted));
     std::thread::scope(|scope| {
@@ -385,9 +385,20 @@ fn an_observer_that_hangs_is_not_waited_for() {
     let child = Running::idle();
     eventually(|| observer.exe(uid(), child.pid(), Digest::Unwanted));
     kill(program.pid(), Signal::SIGSTOP).unwrap();
+    // The signal is on its way when kill(2) returns; a thread may still answer before it stops.
+    eventually(|| is_stopped(program.pid()).then_some(()));
     assert_eq!(observer.exe(uid(), child.pid(), Digest::Unwanted), None);
     kill(program.pid(), Signal::SIGCONT).unwrap();
     eventually(|| observer.exe(uid(), child.pid(), Digest::Unwanted));
+}
+
+/// Tells whether every thread of a process is stopped: state T in proc_pid_stat(5).
+fn is_stopped(pid: Pid) -> bool {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    tasks.into_iter().all(|task| {
+        let stat = std::fs::read_to_string(task.unwrap().path().join("stat")).unwrap();
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+    })
 }
 
 #[test]
