@@ -451,7 +451,7 @@ fn a_truncated_or_flipped_store_either_does_not_mount_or_serves_what_was_stored(
             [Ok(b"third".to_vec()), Err(libc::EBADMSG), Err(libc::EIO)].contains(&found),
             "damage {n}: {found:?}"
         );
-        site.ask(&["umount"]);
+        site.unmount(&[]);
         eventually("the daemon is gone", || site::processes_with(&site.path("")).is_empty());
     }
     write_file(&site.store(), &image);

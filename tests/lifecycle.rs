@@ -71,7 +71,7 @@ fn up_makes_a_store_mounts_it_in_the_background_and_finds_it_again() {
     assert_eq!(said, format!("mounted at {mount}\n"));
     write(&site.secret("s"), b"example-value").unwrap();
     assert!(site.refused(&["up", mount]).1.contains("another secretfs"), "one daemon a store");
-    site.ask(&["umount"]);
+    site.unmount(&[]);
     is_gone(&site);
     is_closed(&site);
     // The configuration remembers the mountpoint.
@@ -105,7 +105,7 @@ fn an_ordinary_user_mounts_uses_and_unmounts_a_store_of_their_own() {
     is_gone(&site);
     site.ok(&["up", mount]);
     assert_eq!(person.run(|| read(&path)), Ok(b"example-value".to_vec()));
-    site.ask(&["umount"]);
+    site.unmount(&[]);
     is_gone(&site);
     assert!(!site.is_mounted());
     assert_eq!(person.run(|| write(&site.secret("plaintext"), b"x")), Err(libc::EACCES));
@@ -207,11 +207,13 @@ fn umount_refuses_while_files_are_open_and_can_be_made_to() {
 fn umount_8_ends_the_daemon_and_umount_rmdir_removes_the_directory() {
     let Some(mut site) = Site::new() else { return };
     site.serve();
-    assert!(bounded(Command::new("umount").arg(site.secret(""))).status.success());
+    eventually("the mount is not busy", || {
+        bounded(Command::new("umount").arg(site.secret(""))).status.success()
+    });
     assert!(site.ended().expect("the daemon ends").success());
     is_closed(&site);
     site.serve();
-    site.ask(&["umount", "--rmdir"]);
+    site.unmount(&["--rmdir"]);
     assert!(site.ended().unwrap().success());
     assert!(!site.secret("").exists());
     site.refused(&["umount", site.secret("").to_str().unwrap()]);
@@ -232,7 +234,7 @@ fn a_dead_mount_is_explained_and_cleaned_by_the_next_start() {
         assert_eq!(read(&site.secret("s")), Ok(b"example-value".to_vec()));
     }
     site.kill();
-    site.ask(&["umount"]);
+    site.unmount(&[]);
     assert!(!site.is_mounted(), "a dead mount can be unmounted");
 }
 
@@ -265,7 +267,7 @@ fn a_passphrase_from_a_descriptor_opens_the_store_and_stands_in_no_argument_or_e
             assert!(!String::from_utf8_lossy(&text).contains("canary-7f3a"), "{file} of {pid}");
         }
     }
-    site.ask(&["umount"]);
+    site.unmount(&[]);
     is_gone(&site);
     let output = with_phrase(&site, "canary-7f3a wrong", &["mount"]);
     let (_, said) = refusal(&output, &["mount"]);
@@ -321,7 +323,7 @@ fn a_root_key_from_a_systemd_credential_opens_the_store_and_only_that_one() {
     let output = run(&["up", mount, "--credential", "root-key"]);
     assert!(output.status.success(), "{output:?}");
     write(&site.secret("s"), b"example-value").unwrap();
-    site.ask(&["umount"]);
+    site.unmount(&[]);
     is_gone(&site);
     place(&[8; 32]);
     assert!(refusal(&run(&["mount"]), &["another credential"]).1.contains("wrong"));
@@ -478,7 +480,7 @@ fn a_daemon_killed_while_the_key_source_is_changed_opens_with_one_of_both() {
             site.ok(&["mount"]);
         }
         assert_all(&site, 3);
-        site.ask(&["umount"]);
+        site.unmount(&[]);
         is_gone(&site);
         site.serve();
     }

@@ -26,7 +26,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use crate::common::{DEADLINE, Person, bounded, can_mount, parse_lines};
+use crate::common::{DEADLINE, Person, bounded, can_mount, eventually, parse_lines};
 
 /// An installed secretfs.
 pub struct Site {
@@ -261,6 +261,14 @@ impl Site {
     pub fn stop(&mut self) {
         let status = self.end(Signal::SIGTERM);
         assert!(status.success(), "{status:?}: {}", self.said());
+    }
+
+    /// Unmounts by the command line. Tries again: while another test of this program starts a process,
+    /// the fork holds the files that are open in this one, ours in the mount included.
+    pub fn unmount(&self, more: &[&str]) {
+        let mount = self.secret("");
+        let args = [&["--mount", mount.to_str().unwrap(), "umount"], more].concat();
+        eventually("the mount is not busy", || self.run(&args).status.success());
     }
 
     /// Tells whether something is mounted at the mountpoint.
