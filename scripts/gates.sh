@@ -16,7 +16,7 @@ if git ls-files ':!fixtures' | xargs grep -nEI "$shapes"; then
 fi
 if command -v systemd-analyze >/dev/null; then
   # The binary is not installed here: only what else the verifier says counts.
-  said=$(systemd-analyze verify systemd/*.service 2>&1 | grep -v 'is not executable' | grep -F 'secretfs' || true)
+  said=$(systemd-analyze --man=no verify systemd/*.service 2>&1 | grep -v 'is not executable' | grep -F 'secretfs' || true)
   if [[ -n $said ]]; then
     echo "$said" >&2
     fail=1

@@ -1,7 +1,7 @@
 //! The one way to a secret: decide, record, then open.
 //!
 //! Every front end calls [`Broker`] and nothing below it. The order is fixed by types: opening takes
-//! a [`Grant`](gate::Grant), which only the [`Gate`] makes, after the policy has allowed the request;
+//! a `Grant`, which only the `Gate` makes, after the policy has allowed the request;
 //! and nothing is decrypted or committed before the log has taken the line that says so. If the log
 //! cannot be written, there is no plaintext.
 #![forbid(unsafe_code)]

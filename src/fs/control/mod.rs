@@ -1,7 +1,7 @@
 //! Files under `.control`: each write is one command, and its errno is the verdict.
 //!
 //! To open one grants nothing: the broker behind each authorises and records what is asked. The
-//! names stand in one table, [`FILES`].
+//! names stand in one table, `FILES`.
 
 mod command;
 mod events;
