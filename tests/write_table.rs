@@ -126,6 +126,17 @@ fn a_file_opened_to_read_and_write_reads_what_it_has_written() {
 }
 
 #[test]
+fn a_cut_of_the_current_value_is_a_version_of_its_own() {
+    let Some(world) = World::start() else { return };
+    world.put("name", b"example-value");
+    let file = OpenOptions::new().write(true).open(world.path("name")).unwrap();
+    file.set_len(7).unwrap();
+    close(file).unwrap();
+    assert_eq!(world.get("name").unwrap(), b"example");
+    assert_eq!(world.version("name"), 2);
+}
+
+#[test]
 fn ftruncate_of_a_written_file_shortens_what_is_published() {
     let Some(world) = World::start() else { return };
     let mut file = open_truncated(&world.path("name"));

@@ -467,7 +467,9 @@ impl Inner {
         let Batch { mut txn, mut root, effects, lines, keyring, .. } = batch;
         root.generation = root.generation.next();
         if let Ok(log) = self.gate.log() {
-            root.audit = log.synced_head();
+            // The log up to the head is on disk before the store names it, so that a power cut
+            // cannot look like a cut log; and a log that is cut before it is found out.
+            root.audit = log.sync().map_err(|err| unrecorded(err.into()))?;
         }
         // The keyring that was in force when the set was summed authenticates it: its store-wide
         // key is the same in every epoch.

@@ -20,7 +20,7 @@ pub(super) struct Root {
     /// How often something was sealed under the active epoch. A random nonce of 96 bits is good for
     /// so many messages under one key, and no more (NIST SP 800-38D, section 8.3).
     pub(super) seals: u64,
-    /// The last line of the log known to be on disk when the transaction was made.
+    /// The end of the log when the transaction was made; it was on disk before.
     pub(super) audit: Head,
 }
 

@@ -154,7 +154,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Sets the length; that alone is no new data.
+    /// Sets the length. A cut or a hole is new data; to cut everything off is not, for that is how
+    /// a shell begins to write.
     pub(super) fn truncate(
         &self,
         len: u64,
@@ -170,7 +171,11 @@ impl Writer {
         state.torn &= len > 0;
         match &mut state.bytes {
             Bytes::Base => state.bytes = Bytes::Buffer(SecretBuffer::new()),
-            Bytes::Buffer(buffer) => buffer.truncate(len)?,
+            Bytes::Buffer(buffer) => {
+                let changes = len > 0 && buffer.len() != len;
+                buffer.truncate(len)?;
+                state.writes += u64::from(changes);
+            }
             Bytes::Sealed => return Err(FsError::Sealed),
         }
         drop(state);
