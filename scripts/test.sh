@@ -4,12 +4,14 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 scripts/setup.sh
+profile=default
 if [[ ${CI:-} == true ]]; then
   export SECRETFS_REQUIRE_ALL=1
+  profile=ci
 fi
 cargo build --locked --bins
 if cargo nextest --version >/dev/null 2>&1; then
-  cargo nextest run --locked --no-fail-fast "$@"
+  cargo nextest run --locked --no-fail-fast --profile "$profile" "$@"
 else
   cargo test --locked --no-fail-fast "$@"
 fi
