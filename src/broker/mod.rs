@@ -16,16 +16,13 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::{Mutex, RwLock};
 use sha2::{Digest, Sha256};
 
-use crate::audit::{Action, AuditError, AuditLog, Event, Head, LogFile, Outcome, Rollback};
+use crate::audit::{Action, AuditLog, Event, Head, Outcome, Rollback};
 use crate::crypto::{Header, Keyring, RecordSet, RootKey};
-use crate::model::{
-    Caller, Clock, Generation, Inode, Levels, Metadata, Needs, SecretId, SecretName, SecretType,
-    Seq, Status, StoreId, Timestamp, Version,
-};
+use crate::model::{Caller, Clock, Generation, Inode, Needs, StoreId};
 use crate::policy::Policy;
 use crate::store::{Store, Table};
-use crate::system::SecretBytes;
 
+mod answer;
 mod attributes;
 mod backup;
 mod cache;
@@ -36,6 +33,7 @@ mod gate;
 mod index;
 mod keys;
 mod load;
+mod log;
 mod query;
 mod read;
 mod record;
@@ -47,6 +45,10 @@ mod trash;
 mod verify;
 mod write;
 
+pub use answer::{
+    Description, Directory, Facet, Found, Kind, Listed, Notice, Opened, Pinned, Put, Replace,
+    Secret, Statistics, Trashed, Verification, VersionSummary, Which,
+};
 pub use backup::{unpack_backup, write_backup};
 pub use error::{BrokerError, KeyError, StoreError};
 pub use keys::{MakeSlot, read_header};
@@ -65,142 +67,6 @@ type Result<T> = std::result::Result<T, BrokerError>;
 #[derive(Clone)]
 pub struct Broker {
     inner: Arc<Inner>,
-}
-
-/// What stands at a path, for a caller who may know of it.
-#[derive(Clone, Debug)]
-pub enum Found {
-    Directory(Directory),
-    Secret(Secret),
-}
-
-/// A directory as one caller sees it.
-#[derive(Clone, Debug)]
-pub struct Directory {
-    pub inode: Inode,
-    /// Whether the caller may write some name below it.
-    pub may_write: bool,
-}
-
-/// A secret as one caller sees it: no value, no decryption.
-#[derive(Clone, Debug)]
-pub struct Secret {
-    pub id: SecretId,
-    pub inode: Inode,
-    pub version: Version,
-    /// Size in bytes of the current value.
-    pub size: u64,
-    pub created: Timestamp,
-    pub modified: Timestamp,
-    pub secret_type: SecretType,
-    pub status: Status,
-    /// What the caller may do with it.
-    pub levels: Levels,
-    pub pinned: Option<Pinned>,
-}
-
-/// Ownership that an administrator has fixed for one secret.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Pinned {
-    pub owner: Option<u32>,
-    pub group: Option<u32>,
-    pub mode: Option<u16>,
-}
-
-/// An entry of a listing.
-#[derive(Clone, Debug)]
-pub struct Listed {
-    pub segment: Box<str>,
-    pub kind: Kind,
-    pub inode: Inode,
-}
-
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Kind {
-    Directory,
-    Secret,
-}
-
-/// Which version of a secret is asked for.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Which {
-    Current,
-    Number(Version),
-    /// The staged one; for admins only.
-    Pending,
-    /// The newest version before the current one.
-    Previous,
-}
-
-/// A value that was read: allowed, on record, decrypted.
-#[derive(Debug)]
-pub struct Opened {
-    pub value: SecretBytes,
-    pub version: Version,
-}
-
-/// How a new version is to be made.
-#[derive(Clone, Debug, Default)]
-pub struct Put {
-    /// The version that must be current when this one is published.
-    pub expect: Option<Version>,
-    /// Fails if the secret exists.
-    pub create_new: bool,
-    /// Allows a value of no bytes.
-    pub allow_empty: bool,
-    /// Stages the value as `@pending` instead of publishing it; for admins only.
-    pub stage: bool,
-}
-
-/// What `.by/` groups secrets by.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum Facet {
-    Environment,
-    Service,
-    Status,
-    Tag,
-    Type,
-}
-
-/// A version in a secret's history.
-#[derive(Clone, Debug, serde::Serialize)]
-pub struct VersionSummary {
-    pub version: Version,
-    /// `pending`, `current`, `previous` or `destroyed`.
-    pub state: &'static str,
-    pub created: Timestamp,
-    pub created_by: u32,
-    pub size: u64,
-}
-
-/// Everything that may be told of a secret without its value.
-#[derive(Clone, Debug)]
-pub struct Description {
-    pub secret: Secret,
-    pub metadata: Metadata,
-    pub versions: Vec<VersionSummary>,
-    /// Keyed: equal for equal values within one store, and says nothing else. Lower-case hex.
-    pub fingerprint: String,
-}
-
-/// A soft-deleted secret.
-#[derive(Clone, Debug)]
-pub struct Trashed {
-    pub id: SecretId,
-    pub name: SecretName,
-    /// Tells those that had one name apart, from 1; a later one has a higher number.
-    pub number: u32,
-    pub deleted: Timestamp,
-    pub purge_after: Timestamp,
-    pub size: u64,
-    pub inode: Inode,
-}
-
-/// Whether a rename may replace what stands at its target.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Replace {
-    Allowed,
-    Refused,
 }
 
 /// What a broker is made of.
@@ -443,29 +309,6 @@ impl Broker {
         Ok(())
     }
 
-    /// Verifies the whole audit log: where it ends, or where it breaks.
-    pub fn verify_audit(&self, caller: &Caller) -> Result<serde_json::Value> {
-        let inner = &*self.inner;
-        let _admitted = inner.gate.admit_control(caller, "audit-verify")?;
-        let unlocked = inner.unlocked()?;
-        let anchor = unlocked.root.lock().audit;
-        let key = crate::audit::AuditKey::new(unlocked.keyring.load().audit_key());
-        inner.gate.log()?.sync()?;
-        let verdict = crate::audit::verify(&inner.log.directory, &key, Some(&anchor));
-        Ok(match verdict {
-            Ok(verified) => serde_json::json!({
-                "ok": true,
-                "first": verified.first,
-                "head": head_json(verified.head),
-                "segments": verified.segments,
-                "runs": verified.runs,
-                "generation": verified.generation,
-                "notes": verified.notes.iter().map(ToString::to_string).collect::<Vec<_>>(),
-            }),
-            Err(err) => serde_json::json!({ "ok": false, "error": err.to_string() }),
-        })
-    }
-
     /// Counts and sizes for status and metrics.
     pub fn statistics(&self) -> Statistics {
         let inner = &*self.inner;
@@ -498,55 +341,6 @@ impl Broker {
             statistics.generation = unlocked.root.lock().generation.0;
         }
         statistics
-    }
-
-    /// Records that the audit log is opened for reading, by an admin.
-    pub fn audit_log_open(&self, caller: &Caller) -> Result<()> {
-        let _admitted = self.inner.gate.admit_control(caller, "audit-log")?;
-        self.inner.gate.record(&Event {
-            caller: Some(caller),
-            ..Event::new(Action::AuditRead, Outcome::Allowed)
-        })
-    }
-
-    /// The size in bytes of the audit log as one file; needs admin.
-    pub fn audit_log_size(&self, caller: &Caller) -> Result<u64> {
-        self.log_file(caller)?.size().map_err(unreadable)
-    }
-
-    /// Reads from the audit log as one file; needs admin.
-    pub fn audit_log_read(&self, caller: &Caller, offset: u64, len: usize) -> Result<Vec<u8>> {
-        let mut bytes = vec![0; len];
-        let read = self.log_file(caller)?.read_at(offset, &mut bytes).map_err(unreadable)?;
-        bytes.truncate(read);
-        Ok(bytes)
-    }
-
-    fn log_file(&self, caller: &Caller) -> Result<LogFile> {
-        if !self.inner.gate.is_admin(caller) {
-            return Err(BrokerError::Denied);
-        }
-        LogFile::open(&self.inner.log.directory).map_err(unreadable)
-    }
-
-    /// The head of the audit chain: `seq` and `mac`.
-    pub fn audit_head(&self) -> serde_json::Value {
-        let head = self.inner.gate.log().map(AuditLog::head).unwrap_or_default();
-        head_json(head)
-    }
-
-    /// Removes audit segments that are past their retention; their totals stay.
-    pub fn prune_audit(&self) -> Result<()> {
-        self.inner.gate.log()?.prune(self.inner.clock.now())?;
-        Ok(())
-    }
-
-    /// Calls `notify` with each audit line as it is written. It must not block. Takes effect once
-    /// the store is unsealed for the first time.
-    pub fn subscribe(&self, notify: Box<dyn Fn(&Notice<'_>) + Send + Sync>) {
-        self.inner.gate.subscribe(Box::new(move |recorded| {
-            notify(&Notice { seq: recorded.seq, secret: recorded.secret, line: recorded.line });
-        }));
     }
 
     /// Tells whether the caller is an admin of the store. Not recorded.
@@ -653,57 +447,11 @@ impl fmt::Debug for Broker {
     }
 }
 
-fn head_json(head: Head) -> serde_json::Value {
-    let mac: String = head.mac.iter().map(|byte| format!("{byte:02x}")).collect();
-    serde_json::json!({ "seq": head.seq, "mac": mac })
-}
-
-fn unreadable(err: std::io::Error) -> BrokerError {
-    AuditError::Io(err).into()
-}
-
 /// Returns the inode number of one of the filesystem's own paths: a plain hash, never 0 or 1.
 fn public_inode(path: &str) -> Inode {
     let digest = Sha256::digest(path.as_bytes());
     let number = digest.iter().take(8).fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
     Inode((number >> 1).max(2))
-}
-
-/// An audit line as it happens.
-#[derive(Debug)]
-pub struct Notice<'a> {
-    pub seq: Seq,
-    pub secret: Option<&'a SecretName>,
-    /// The JSON line without its newline.
-    pub line: &'a str,
-}
-
-/// What [`Broker::verify`] found.
-#[derive(Clone, Debug, serde::Serialize)]
-pub struct Verification {
-    pub secrets: u64,
-    pub versions: u64,
-    pub generation: Generation,
-    /// One line a fault; empty when all is well.
-    pub faults: Vec<String>,
-}
-
-/// Counts and sizes.
-#[derive(Clone, Debug, Default)]
-pub struct Statistics {
-    pub sealed: bool,
-    /// `verifying`, `verified` or what is wrong.
-    pub integrity: String,
-    /// Why the audit log takes no lines, and so nothing is served; `None` when it does.
-    pub audit_fault: Option<String>,
-    pub secrets: u64,
-    pub in_trash: u64,
-    pub generation: u64,
-    pub audit_seq: u64,
-    pub reads_allowed: u64,
-    pub refused: u64,
-    pub writes: u64,
-    pub failures: u64,
 }
 
 /// Limits and periods from the configuration.

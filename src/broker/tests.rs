@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use super::*;
 use crate::audit::{Entry, Filter};
 use crate::crypto::{Slot, SlotKind};
-use crate::model::{Gid, Level, ManualClock, Uid};
+use crate::model::{Gid, Level, ManualClock, SecretName, Uid, Version};
 use crate::policy::NumericIds;
 use crate::store::{FailedCommit, MemoryStore, Store};
+use crate::system::SecretBytes;
 
 const CANARY: &[u8] = b"canary-7f3a";
 const POLICY: &str = r#"

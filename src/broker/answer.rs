@@ -1,0 +1,180 @@
+//! What the broker is asked and what it answers: plain values, none of them a secret but `Opened`'s.
+
+use crate::model::{
+    Generation, Inode, Levels, Metadata, SecretId, SecretName, SecretType, Seq, Status, Timestamp,
+    Version,
+};
+use crate::system::SecretBytes;
+
+/// What stands at a path, for a caller who may know of it.
+#[derive(Clone, Debug)]
+pub enum Found {
+    Directory(Directory),
+    Secret(Secret),
+}
+
+/// A directory as one caller sees it.
+#[derive(Clone, Debug)]
+pub struct Directory {
+    pub inode: Inode,
+    /// Whether the caller may write some name below it.
+    pub may_write: bool,
+}
+
+/// A secret as one caller sees it: no value, no decryption.
+#[derive(Clone, Debug)]
+pub struct Secret {
+    pub id: SecretId,
+    pub inode: Inode,
+    pub version: Version,
+    /// Size in bytes of the current value.
+    pub size: u64,
+    pub created: Timestamp,
+    pub modified: Timestamp,
+    pub secret_type: SecretType,
+    pub status: Status,
+    /// What the caller may do with it.
+    pub levels: Levels,
+    pub pinned: Option<Pinned>,
+}
+
+/// Ownership that an administrator has fixed for one secret.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Pinned {
+    pub owner: Option<u32>,
+    pub group: Option<u32>,
+    pub mode: Option<u16>,
+}
+
+/// An entry of a listing.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    pub segment: Box<str>,
+    pub kind: Kind,
+    pub inode: Inode,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kind {
+    Directory,
+    Secret,
+}
+
+/// Which version of a secret is asked for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Which {
+    Current,
+    Number(Version),
+    /// The staged one; for admins only.
+    Pending,
+    /// The newest version before the current one.
+    Previous,
+}
+
+/// A value that was read: allowed, on record, decrypted.
+#[derive(Debug)]
+pub struct Opened {
+    pub value: SecretBytes,
+    pub version: Version,
+}
+
+/// How a new version is to be made.
+#[derive(Clone, Debug, Default)]
+pub struct Put {
+    /// The version that must be current when this one is published.
+    pub expect: Option<Version>,
+    /// Fails if the secret exists.
+    pub create_new: bool,
+    /// Allows a value of no bytes.
+    pub allow_empty: bool,
+    /// Stages the value as `@pending` instead of publishing it; for admins only.
+    pub stage: bool,
+}
+
+/// What `.by/` groups secrets by.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Facet {
+    Environment,
+    Service,
+    Status,
+    Tag,
+    Type,
+}
+
+/// A version in a secret's history.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct VersionSummary {
+    pub version: Version,
+    /// `pending`, `current`, `previous` or `destroyed`.
+    pub state: &'static str,
+    pub created: Timestamp,
+    pub created_by: u32,
+    pub size: u64,
+}
+
+/// Everything that may be told of a secret without its value.
+#[derive(Clone, Debug)]
+pub struct Description {
+    pub secret: Secret,
+    pub metadata: Metadata,
+    pub versions: Vec<VersionSummary>,
+    /// Keyed: equal for equal values within one store, and says nothing else. Lower-case hex.
+    pub fingerprint: String,
+}
+
+/// A soft-deleted secret.
+#[derive(Clone, Debug)]
+pub struct Trashed {
+    pub id: SecretId,
+    pub name: SecretName,
+    /// Tells those that had one name apart, from 1; a later one has a higher number.
+    pub number: u32,
+    pub deleted: Timestamp,
+    pub purge_after: Timestamp,
+    pub size: u64,
+    pub inode: Inode,
+}
+
+/// Whether a rename may replace what stands at its target.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Replace {
+    Allowed,
+    Refused,
+}
+
+/// An audit line as it happens.
+#[derive(Debug)]
+pub struct Notice<'a> {
+    pub seq: Seq,
+    pub secret: Option<&'a SecretName>,
+    /// The JSON line without its newline.
+    pub line: &'a str,
+}
+
+/// What [`Broker::verify`] found.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Verification {
+    pub secrets: u64,
+    pub versions: u64,
+    pub generation: Generation,
+    /// One line a fault; empty when all is well.
+    pub faults: Vec<String>,
+}
+
+/// Counts and sizes.
+#[derive(Clone, Debug, Default)]
+pub struct Statistics {
+    pub sealed: bool,
+    /// `verifying`, `verified` or what is wrong.
+    pub integrity: String,
+    /// Why the audit log takes no lines, and so nothing is served; `None` when it does.
+    pub audit_fault: Option<String>,
+    pub secrets: u64,
+    pub in_trash: u64,
+    pub generation: u64,
+    pub audit_seq: u64,
+    pub reads_allowed: u64,
+    pub refused: u64,
+    pub writes: u64,
+    pub failures: u64,
+}

@@ -1,0 +1,88 @@
+//! The audit log as admins and front ends see it: read, verified, followed, pruned.
+
+use super::{Broker, BrokerError, Notice, Result};
+use crate::audit::{Action, AuditError, AuditKey, AuditLog, Event, Head, LogFile, Outcome};
+use crate::model::Caller;
+
+impl Broker {
+    /// Verifies the whole audit log: where it ends, or where it breaks.
+    pub fn verify_audit(&self, caller: &Caller) -> Result<serde_json::Value> {
+        let inner = &*self.inner;
+        let _admitted = inner.gate.admit_control(caller, "audit-verify")?;
+        let unlocked = inner.unlocked()?;
+        let anchor = unlocked.root.lock().audit;
+        let key = AuditKey::new(unlocked.keyring.load().audit_key());
+        inner.gate.log()?.sync()?;
+        let verdict = crate::audit::verify(&inner.log.directory, &key, Some(&anchor));
+        Ok(match verdict {
+            Ok(verified) => serde_json::json!({
+                "ok": true,
+                "first": verified.first,
+                "head": head_json(verified.head),
+                "segments": verified.segments,
+                "runs": verified.runs,
+                "generation": verified.generation,
+                "notes": verified.notes.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            }),
+            Err(err) => serde_json::json!({ "ok": false, "error": err.to_string() }),
+        })
+    }
+
+    /// Records that the audit log is opened for reading, by an admin.
+    pub fn audit_log_open(&self, caller: &Caller) -> Result<()> {
+        let _admitted = self.inner.gate.admit_control(caller, "audit-log")?;
+        self.inner.gate.record(&Event {
+            caller: Some(caller),
+            ..Event::new(Action::AuditRead, Outcome::Allowed)
+        })
+    }
+
+    /// The size in bytes of the audit log as one file; needs admin.
+    pub fn audit_log_size(&self, caller: &Caller) -> Result<u64> {
+        self.log_file(caller)?.size().map_err(unreadable)
+    }
+
+    /// Reads from the audit log as one file; needs admin.
+    pub fn audit_log_read(&self, caller: &Caller, offset: u64, len: usize) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; len];
+        let read = self.log_file(caller)?.read_at(offset, &mut bytes).map_err(unreadable)?;
+        bytes.truncate(read);
+        Ok(bytes)
+    }
+
+    fn log_file(&self, caller: &Caller) -> Result<LogFile> {
+        if !self.inner.gate.is_admin(caller) {
+            return Err(BrokerError::Denied);
+        }
+        LogFile::open(&self.inner.log.directory).map_err(unreadable)
+    }
+
+    /// The head of the audit chain: `seq` and `mac`.
+    pub fn audit_head(&self) -> serde_json::Value {
+        let head = self.inner.gate.log().map(AuditLog::head).unwrap_or_default();
+        head_json(head)
+    }
+
+    /// Removes audit segments that are past their retention; their totals stay.
+    pub fn prune_audit(&self) -> Result<()> {
+        self.inner.gate.log()?.prune(self.inner.clock.now())?;
+        Ok(())
+    }
+
+    /// Calls `notify` with each audit line as it is written. It must not block. Takes effect once
+    /// the store is unsealed for the first time.
+    pub fn subscribe(&self, notify: Box<dyn Fn(&Notice<'_>) + Send + Sync>) {
+        self.inner.gate.subscribe(Box::new(move |recorded| {
+            notify(&Notice { seq: recorded.seq, secret: recorded.secret, line: recorded.line });
+        }));
+    }
+}
+
+fn head_json(head: Head) -> serde_json::Value {
+    let mac: String = head.mac.iter().map(|byte| format!("{byte:02x}")).collect();
+    serde_json::json!({ "seq": head.seq, "mac": mac })
+}
+
+fn unreadable(err: std::io::Error) -> BrokerError {
+    AuditError::Io(err).into()
+}
