@@ -99,7 +99,9 @@ pub(crate) fn start(mut command: Command, mountpoint: PathBuf) -> Mounted {
 
 fn is_mounted(path: &Path) -> bool {
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
-    table.lines().any(|line| line.split(' ').nth(4) == path.to_str())
+    let is_listed = table.lines().any(|line| line.split(' ').nth(4) == path.to_str());
+    // A mount that a dead process has left is listed, too, and does not answer.
+    is_listed && fs::symlink_metadata(path).is_ok()
 }
 
 /// Returns the middle one of some figures.

@@ -151,7 +151,7 @@ pub struct Notice<'a> {
     pub line: &'a str,
 }
 
-/// What [`Broker::verify`] found.
+/// What [`Broker::verify`](super::Broker::verify) found.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Verification {
     pub secrets: u64,
