@@ -148,10 +148,7 @@ impl Broker {
         if store.get(Table::Header, HEADER_KEY)?.is_some() {
             return Err(BrokerError::Invalid("there is a store already".into()));
         }
-        let mut id = [0; 16];
-        getrandom::fill(&mut id)
-            .map_err(|_| BrokerError::Key(crate::crypto::CryptoError::NoRandom))?;
-        let store_id = StoreId(id);
+        let store_id = StoreId(crate::crypto::random_id().map_err(BrokerError::Key)?);
         let root_key = RootKey::generate().map_err(BrokerError::Key)?;
         let keyring = Keyring::generate(store_id, clock.now()).map_err(BrokerError::Key)?;
         let slot = slot(store_id, &root_key).map_err(BrokerError::Invalid)?;

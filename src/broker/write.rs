@@ -219,7 +219,5 @@ fn new_record(
 
 /// Draws an id for a new secret or directory.
 pub(super) fn random_id() -> Result<SecretId> {
-    let mut id = [0; 16];
-    getrandom::fill(&mut id).map_err(|_| BrokerError::Key(crate::crypto::CryptoError::NoRandom))?;
-    Ok(SecretId(id))
+    crate::crypto::random_id().map(SecretId).map_err(BrokerError::Key)
 }

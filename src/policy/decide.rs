@@ -5,7 +5,7 @@
 
 use crate::model::{Caller, Level, Levels, SecretName};
 
-use super::{Binding, Context, Decision, Effect, Grant, Policy, Target};
+use super::{Binding, Context, Decision, Effect, Grant, Policy, Rule, Target};
 
 const DENIED_BY_RULE: &str = "a rule denies it";
 const NO_RULE: &str = "no rule allows it";
@@ -79,26 +79,11 @@ impl Policy {
     /// [`Levels::allow`] is never wider than [`Policy::decide`]. An admin who is denied `read`
     /// still is one for `decide`.
     pub fn levels(&self, caller: &Caller, target: Target<'_>, context: &Context<'_>) -> Levels {
-        let mut allowed = self.default_for(target);
-        let mut denied = Levels::NONE;
-        for binding in self.bindings_of(caller.uid) {
-            if !binding.holds(caller, context.now) {
-                continue;
-            }
-            let has_uses_left = binding.has_uses_left(context.uses);
-            for grant in &binding.grants {
-                match grant.effect {
-                    Effect::Allow if has_uses_left && grant.rule.allows(target) => {
-                        allowed = allowed.union(grant.rule.levels);
-                    }
-                    Effect::Deny if grant.rule.denies(target) => {
-                        denied = denied.union(grant.rule.levels);
-                    }
-                    Effect::Allow | Effect::Deny => {}
-                }
-            }
-        }
-        effective(allowed, denied)
+        let (allowed, denied) = self.sum(caller, context, |effect, rule| match effect {
+            Effect::Allow => rule.allows(target),
+            Effect::Deny => rule.denies(target),
+        });
+        effective(self.default_for(target).union(allowed), denied)
     }
 
     /// Tells whether some name below the directory could be allowed, from the policy's text
@@ -115,8 +100,21 @@ impl Policy {
         dir: Option<&SecretName>,
         context: &Context<'_>,
     ) -> Levels {
-        let mut allowed = self.default_level;
-        let mut denied = Levels::NONE;
+        let (allowed, denied) = self.sum(caller, context, |effect, rule| match effect {
+            Effect::Allow => rule.may_match_below(dir),
+            Effect::Deny => rule.covers(dir),
+        });
+        every_implied(self.default_level.union(allowed)).minus(denied)
+    }
+
+    /// Adds up the levels that the caller's rules allow and deny, of those that `applies` to.
+    fn sum(
+        &self,
+        caller: &Caller,
+        context: &Context<'_>,
+        applies: impl Fn(Effect, &Rule) -> bool,
+    ) -> (Levels, Levels) {
+        let (mut allowed, mut denied) = (Levels::NONE, Levels::NONE);
         for binding in self.bindings_of(caller.uid) {
             if !binding.holds(caller, context.now) {
                 continue;
@@ -124,17 +122,17 @@ impl Policy {
             let has_uses_left = binding.has_uses_left(context.uses);
             for grant in &binding.grants {
                 match grant.effect {
-                    Effect::Allow if has_uses_left && grant.rule.may_match_below(dir) => {
+                    Effect::Allow if has_uses_left && applies(Effect::Allow, &grant.rule) => {
                         allowed = allowed.union(grant.rule.levels);
                     }
-                    Effect::Deny if grant.rule.covers(dir) => {
+                    Effect::Deny if applies(Effect::Deny, &grant.rule) => {
                         denied = denied.union(grant.rule.levels);
                     }
                     Effect::Allow | Effect::Deny => {}
                 }
             }
         }
-        every_implied(allowed).minus(denied)
+        (allowed, denied)
     }
 
     /// Tells whether the caller has a rule that selects by type, tag, service or environment, so
