@@ -503,13 +503,12 @@ impl Inner {
     }
 
     fn apply(&self, unlocked: &Unlocked, effects: Vec<Effect>) -> Result<(), StoreError> {
-        let now = self.gate.now();
         let mut index = unlocked.index.write();
         for effect in effects {
             match effect {
                 Effect::InsertSecret(name, entry) => index.insert(&name, *entry),
                 Effect::InsertTrashed(id, discarded) => index.insert_trashed(id, discarded),
-                Effect::RemoveSecret(name) => index.remove(&name, now),
+                Effect::RemoveSecret(name) => index.remove(&name),
                 Effect::ReplaceIndex => {
                     self.cache.clear();
                     let loaded = self.load(unlocked)?;
@@ -519,7 +518,7 @@ impl Inner {
                 Effect::RemoveTrashed(id) => index.remove_trashed(id),
                 Effect::ReplaceKeyring(keyring) => unlocked.keyring.store(keyring),
                 Effect::ReplaceRootKey(key) => *unlocked.root_key.lock() = key,
-                Effect::SetMade(path, made) => index.set_made(&path, made, now),
+                Effect::SetMade(path, made) => index.set_made(&path, made),
                 Effect::SetUses(uses) => self.gate.uses().replace(uses),
             }
         }

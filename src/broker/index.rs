@@ -34,7 +34,6 @@ pub(super) struct Folder {
     children: BTreeMap<Box<str>, Node>,
     /// The record that keeps it alive while it is empty.
     made: Option<SecretId>,
-    modified: Timestamp,
 }
 
 #[derive(Debug)]
@@ -160,10 +159,6 @@ impl Folder {
         self.made
     }
 
-    pub(super) fn modified(&self) -> Timestamp {
-        self.modified
-    }
-
     /// Calls `visit` for every secret below, with its name relative to this folder appended to `prefix`.
     pub(super) fn each_secret(&self, prefix: &mut String, visit: &mut dyn FnMut(&str, &Entry)) {
         for (segment, node) in &self.children {
@@ -248,9 +243,7 @@ impl Index {
 
     /// Puts a secret in its place, making the directories above it.
     pub(super) fn insert(&mut self, name: &SecretName, entry: Entry) {
-        let modified = entry.modified;
         let folder = self.folder_mut(name.parent().as_ref());
-        folder.modified = modified;
         let before = folder.children.insert(name.leaf().into(), Node::Secret(Box::new(entry)));
         if before.is_none() {
             self.secrets += 1;
@@ -258,9 +251,8 @@ impl Index {
     }
 
     /// Takes a secret out, and the directories that existed only because of it.
-    pub(super) fn remove(&mut self, name: &SecretName, now: Timestamp) {
+    pub(super) fn remove(&mut self, name: &SecretName) {
         let folder = self.folder_mut(name.parent().as_ref());
-        folder.modified = now;
         if folder.children.remove(name.leaf()).is_some() {
             self.secrets -= 1;
         }
@@ -268,10 +260,9 @@ impl Index {
     }
 
     /// Records that `mkdir` made a directory, or that it no longer is one that was made.
-    pub(super) fn set_made(&mut self, path: &SecretName, made: Option<SecretId>, now: Timestamp) {
+    pub(super) fn set_made(&mut self, path: &SecretName, made: Option<SecretId>) {
         let folder = self.folder_mut(Some(path));
         folder.made = made;
-        folder.modified = now;
         self.drop_empty(Some(path.clone()));
     }
 
@@ -363,7 +354,7 @@ mod tests {
         let mut index = Index::default();
         index.insert(&name("a/b/c"), entry());
         assert!(index.folder(Some(&name("a/b"))).is_some());
-        index.remove(&name("a/b/c"), Timestamp::UNIX_EPOCH);
+        index.remove(&name("a/b/c"));
         assert!(index.folder(Some(&name("a"))).is_none());
         assert_eq!(index.secrets(), 0);
     }
@@ -371,11 +362,11 @@ mod tests {
     #[test]
     fn a_made_directory_outlives_its_last_secret() {
         let mut index = Index::default();
-        index.set_made(&name("a"), Some(SecretId([2; 16])), Timestamp::UNIX_EPOCH);
+        index.set_made(&name("a"), Some(SecretId([2; 16])));
         index.insert(&name("a/b"), entry());
-        index.remove(&name("a/b"), Timestamp::UNIX_EPOCH);
+        index.remove(&name("a/b"));
         assert!(index.folder(Some(&name("a"))).is_some());
-        index.set_made(&name("a"), None, Timestamp::UNIX_EPOCH);
+        index.set_made(&name("a"), None);
         assert!(index.folder(Some(&name("a"))).is_none());
     }
 

@@ -39,16 +39,12 @@ pub(super) fn load(store: &dyn Store, keyring: &Keyring) -> Result<Loaded, Broke
                     index.insert(&record.name, entry);
                 }
             }
-            Record::Directory(name) => index.set_made(&name, Some(id), root_time(&index)),
+            Record::Directory(name) => index.set_made(&name, Some(id)),
             Record::Uses(counts) => uses = counts,
         }
         Ok(())
     })?;
     Ok(Loaded { root, index, uses })
-}
-
-fn root_time(index: &Index) -> crate::model::Timestamp {
-    index.folder(None).map(super::index::Folder::modified).unwrap_or_default()
 }
 
 /// Reads and authenticates the root record.

@@ -32,7 +32,6 @@ pub struct Options {
 pub struct Mount {
     session: Option<BackgroundSession>,
     mountpoint: PathBuf,
-    everybody: bool,
 }
 
 /// Mounts a tree and serves it from threads of its own. Other users may enter wherever the kernel
@@ -54,7 +53,7 @@ pub fn mount(tree: Arc<Tree>, identify: Arc<dyn Identify>, options: &Options) ->
             .stack_size(128 << 10)
             .spawn(move || inodes.into_iter().for_each(|inode| drop_pages(&notifier, inode)))?;
     }
-    Ok(Mount { session: Some(session.spawn()?), mountpoint, everybody })
+    Ok(Mount { session: Some(session.spawn()?), mountpoint })
 }
 
 /// Mounts and shakes hands with the kernel. Root mounts by itself, because fuser's own call leaves
@@ -84,22 +83,9 @@ fn start(fuse: Fuse, mountpoint: &Path, mut config: Config) -> io::Result<Sessio
 }
 
 impl Mount {
-    /// Tells whether other users than the mounter may enter.
-    pub fn is_for_everybody(&self) -> bool {
-        self.everybody
-    }
-
     /// Waits until the filesystem is unmounted, by whomever.
     pub fn wait(mut self) -> io::Result<()> {
         self.session.take().map_or(Ok(()), BackgroundSession::join)
-    }
-
-    /// Unmounts. Whoever has a file open keeps it until it is closed; the name is free at once.
-    pub fn unmount(mut self) -> io::Result<()> {
-        detach(&self.mountpoint)?;
-        // Where handles are still open the session goes on for them, and ends with the process.
-        drop(self.session.take());
-        Ok(())
     }
 }
 
