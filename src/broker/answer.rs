@@ -89,6 +89,17 @@ pub struct Put {
     pub allow_empty: bool,
     /// Stages the value as `@pending` instead of publishing it; for admins only.
     pub stage: bool,
+    pub origin: Origin,
+}
+
+/// Where a version comes from, which settles whose duty it is that watchers learn of it.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Origin {
+    /// The daemon itself: nobody closes a file for it, so it is announced.
+    Daemon,
+    /// A handle on the mount, whose close the kernel tells of.
+    #[default]
+    Handle,
 }
 
 /// What `.by/` groups secrets by.

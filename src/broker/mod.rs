@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 
 use crate::audit::{Action, AuditLog, Event, Head, Outcome, Rollback};
 use crate::crypto::{Header, Keyring, RecordSet, RootKey};
-use crate::model::{Caller, Clock, Generation, Inode, Needs, StoreId};
+use crate::model::{Caller, Clock, Generation, Inode, Needs, SecretName, StoreId};
 use crate::policy::Policy;
 use crate::store::{Store, Table};
 
@@ -46,8 +46,8 @@ mod verify;
 mod write;
 
 pub use answer::{
-    Description, Directory, Facet, Found, Kind, Listed, Notice, Opened, Pinned, Put, Replace,
-    Secret, Statistics, Trashed, Verification, VersionSummary, Which,
+    Description, Directory, Facet, Found, Kind, Listed, Notice, Opened, Origin, Pinned, Put,
+    Replace, Secret, Statistics, Trashed, Verification, VersionSummary, Which,
 };
 pub use backup::{unpack_backup, write_backup};
 pub use error::{BrokerError, KeyError, StoreError};
@@ -115,6 +115,7 @@ struct Inner {
     cache: Cache,
     writer: std::sync::OnceLock<Writer>,
     seal_hooks: Mutex<Vec<Box<dyn Fn() + Send + Sync>>>,
+    change_hooks: Mutex<Vec<Box<dyn Fn(&SecretName) + Send + Sync>>>,
 }
 
 /// How the store that was opened stands to what the log says.
@@ -194,6 +195,7 @@ impl Broker {
             cache: Cache::new(),
             writer: std::sync::OnceLock::new(),
             seal_hooks: Mutex::default(),
+            change_hooks: Mutex::default(),
         });
         let writer = Writer::start(Arc::downgrade(&inner)).map_err(StoreError::Io)?;
         drop(inner.writer.set(writer));
@@ -288,6 +290,12 @@ impl Broker {
         self.inner.seal_hooks.lock().push(run);
     }
 
+    /// Registers what is run when a secret has a new current version that no handle was written for:
+    /// see [`Put::origin`]. It must not wait; the version can be read by then.
+    pub fn on_change(&self, run: Box<dyn Fn(&SecretName) + Send + Sync>) {
+        self.inner.change_hooks.lock().push(run);
+    }
+
     /// Replaces the policy by a parsed one. `None` for the caller: the daemon itself, on a signal.
     pub fn replace_policy(&self, caller: Option<&Caller>, policy: Policy) -> Result<()> {
         let inner = &*self.inner;
@@ -357,6 +365,10 @@ impl Broker {
 }
 
 impl Inner {
+    fn announce(&self, name: &SecretName) {
+        self.change_hooks.lock().iter().for_each(|run| run(name));
+    }
+
     fn unlocked(&self) -> Result<Arc<Unlocked>> {
         self.unlocked.load_full().ok_or(BrokerError::Sealed)
     }

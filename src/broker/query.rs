@@ -54,6 +54,23 @@ impl Broker {
         }
     }
 
+    /// Returns what stands at `path`, without levels; asks no policy and records nothing. For the
+    /// filesystem's own toucher, which is no caller.
+    pub fn presence(&self, path: &SecretName) -> Result<Found> {
+        let unlocked = self.inner.unlocked()?;
+        let index = unlocked.index.read();
+        match index.at(path) {
+            At::Secret(entry) => {
+                Ok(Found::Secret(entry.shown(Levels::NONE, self.inner.gate.now())))
+            }
+            At::Folder(_) => Ok(Found::Directory(Directory {
+                inode: unlocked.keyring.load().inode(path.as_str()),
+                may_write: false,
+            })),
+            At::Nothing => Err(BrokerError::NotFound(path.clone())),
+        }
+    }
+
     /// Tells whether the caller could write some name at all. Not recorded.
     pub fn may_write_below_root(&self, caller: &Caller) -> bool {
         self.inner.gate.sight(caller).may_write_below(None)

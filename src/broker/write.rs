@@ -6,7 +6,7 @@ use super::commit::{Batch, Company, Line};
 use super::gate::{Asked, Grant};
 use super::read::value_key;
 use super::record::SecretRecord;
-use super::{Broker, BrokerError, Put, Result};
+use super::{Broker, BrokerError, Origin, Put, Result};
 use crate::audit::Action;
 use crate::model::{
     Attributes, Caller, Level, Metadata, SecretId, SecretName, SecretType, Status, Version,
@@ -32,8 +32,13 @@ impl Broker {
             let asked = Asked { action: Action::Write, name, version: None };
             return Err(self.inner.gate.failed(caller, asked, err));
         }
+        let announced = (put.origin == Origin::Daemon && !put.stage).then(|| name.clone());
         let (caller, name, put) = (caller.clone(), name.clone(), put.clone());
-        self.inner.submit(Company::Shared, move |batch| write(batch, &caller, &name, &value, &put))
+        let written = self
+            .inner
+            .submit(Company::Shared, move |batch| write(batch, &caller, &name, &value, &put))?;
+        announced.iter().for_each(|name| self.inner.announce(name));
+        Ok(written)
     }
 
     fn check_size(&self, bytes: u64, put: &Put) -> Result<()> {

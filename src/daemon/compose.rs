@@ -12,9 +12,11 @@ use std::time::Duration;
 use super::DaemonError;
 use super::accounts::{HostAccounts, local_names};
 use super::config::{Config, Durability, IoMode, KeyConfig};
+use super::credentials::CredentialSocket;
 use super::init::PassphraseInput;
 use super::keys;
 use super::timers::Task;
+use super::touch::Toucher;
 use crate::audit;
 use crate::broker::{
     Broker, BrokerError, LogSettings, Parts as BrokerParts, read_header, unpack_backup,
@@ -212,14 +214,17 @@ fn check_same_store(config: &Config, restored: &dyn Store) -> Result<(), DaemonE
     Err(BrokerError::Invalid(why).into())
 }
 
-/// The thread that lives as long as the mount.
+/// What lives as long as the mount.
 #[derive(Debug)]
-pub struct Mounted(JoinHandle<()>);
+pub struct Mounted {
+    session: JoinHandle<()>,
+    _credentials: Option<CredentialSocket>,
+}
 
 impl Mounted {
     /// Waits for the session's threads, after the unmount.
     pub fn join(self) {
-        if self.0.join().is_err() {
+        if self.session.join().is_err() {
             tracing::error!("the session's thread panicked");
         }
     }
@@ -234,29 +239,40 @@ pub fn mount(
     host: Arc<dyn Host>,
     on_end: Box<dyn FnOnce() + Send>,
 ) -> io::Result<Mounted> {
+    let observer = Arc::new(observer);
+    let touch = Arc::new(Toucher::start(Arc::clone(&observer), config.mountpoint.clone())?);
+    let callers = Callers::new(identity::Options::default(), Some(observer), clock());
+    let callers = Arc::new(callers);
     let tree = fs::Tree::new(fs::Parts {
         broker: parts.broker.clone(),
         host,
         clock: clock(),
+        touch,
         cached: config.io == IoMode::Cached,
     });
-    let identify = Arc::new(Identification {
-        callers: Arc::new(Callers::new(identity::Options::default(), Some(observer), clock())),
-        broker: parts.broker.clone(),
-    });
+    let identify = Identification { callers: Arc::clone(&callers), broker: parts.broker.clone() };
     let options = fs::Options {
         mountpoint: config.mountpoint.clone(),
         threads: config.threads,
         deadline: config.deadline,
     };
-    let mount = fs::mount(tree, identify, &options)?;
-    let waiter = thread::Builder::new().name("mount".into()).spawn(move || {
+    let credentials = config.credentials.as_ref().map(|credentials| {
+        CredentialSocket::start(credentials, &parts.broker, &callers, config.deadline).map_err(
+            |error| {
+                let path = credentials.socket.display();
+                io::Error::new(error.kind(), format!("the credential socket {path}: {error}"))
+            },
+        )
+    });
+    let credentials = credentials.transpose()?;
+    let mount = fs::mount(tree, Arc::new(identify), &options)?;
+    let session = thread::Builder::new().name("mount".into()).spawn(move || {
         if let Err(error) = mount.wait() {
             tracing::error!(%error, "the session ended with an error");
         }
         on_end();
     })?;
-    Ok(Mounted(waiter))
+    Ok(Mounted { session, _credentials: credentials })
 }
 
 /// Finds out about callers what the policy in force asks for.

@@ -7,15 +7,19 @@
 mod environment;
 mod layer;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use environment::Environment;
-pub use layer::{Absolute, AuditLayer, Bounded, KeyLayer, Layer, LimitsLayer, LogLayer};
+pub use layer::{
+    Absolute, AuditLayer, Bounded, CredentialsLayer, KeyLayer, Layer, LimitsLayer, LogLayer,
+};
 
 use super::paths::{Mode, Places};
 use crate::broker::Limits;
+use crate::model::SecretName;
 
 /// Everything that can be configured, complete and checked.
 #[derive(Clone, Debug)]
@@ -28,6 +32,8 @@ pub struct Config {
     pub policy: PathBuf,
     pub key: KeyConfig,
     pub audit: AuditConfig,
+    /// `None`: systemd loads no credentials from us.
+    pub credentials: Option<CredentialsConfig>,
     pub limits: Limits,
     pub io: IoMode,
     pub names: NamesMode,
@@ -74,6 +80,14 @@ impl KeyConfig {
             Self::Passphrase => "passphrase",
         }
     }
+}
+
+/// The socket from which systemd loads credentials.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct CredentialsConfig {
+    pub socket: PathBuf,
+    /// The secrets behind credentials that have another name.
+    pub names: BTreeMap<String, SecretName>,
 }
 
 /// How the audit log is kept.
@@ -229,6 +243,10 @@ fn resolve(mode: Mode, layer: Layer, places: &Places, environment: &Environment)
             segment_bytes: layer.audit.segment_mib.map_or(64, |mib| mib.0) << 20,
             retention: days(layer.audit.retention_days.map_or(90, |days| days.0)),
         },
+        credentials: layer.credentials.socket.map(|socket| CredentialsConfig {
+            socket: socket.0,
+            names: layer.credentials.names.unwrap_or_default(),
+        }),
         limits: resolve_limits(&layer.limits),
         io: io.unwrap_or_default(),
         names: names.unwrap_or_default(),

@@ -18,7 +18,7 @@ use super::error::chain;
 use super::init::{PassphraseInput, check_policy};
 use super::logging::Level;
 use super::{DaemonError, metrics, trust};
-use crate::broker::{Broker, BrokerError, Put, Statistics};
+use crate::broker::{Broker, BrokerError, Origin, Put, Statistics};
 use crate::fs::control::{Health, Host};
 use crate::model::{Caller, Clock, Timestamp};
 use crate::system::{SecretBytes, mounts, topmost};
@@ -199,7 +199,13 @@ impl Daemon {
                 Ok(json!({ "path": path, "policy": text }))
             }
             Command::PutEmpty { name, expect, create } => {
-                let put = Put { expect, create_new: create, allow_empty: true, stage: false };
+                let put = Put {
+                    expect,
+                    create_new: create,
+                    allow_empty: true,
+                    origin: Origin::Daemon,
+                    ..Put::default()
+                };
                 let nothing = SecretBytes::copy_from(&[]).map_err(no_memory)?;
                 let version = self.broker().write(caller, &name, nothing, &put)?;
                 Ok(json!({ "name": name, "version": version }))
@@ -332,6 +338,7 @@ fn restart_needed(old: &Config, new: &Config) -> Vec<&'static str> {
         ("state_dir", old.state_dir != new.state_dir),
         ("key", old.key != new.key),
         ("audit", old.audit != new.audit),
+        ("credentials", old.credentials != new.credentials),
         ("limits", format!("{:?}", old.limits) != format!("{:?}", new.limits)),
         ("io", old.io != new.io),
         ("names", old.names != new.names),

@@ -8,6 +8,7 @@ mod accounts;
 pub mod background;
 pub mod compose;
 pub mod config;
+mod credentials;
 mod host;
 pub mod init;
 mod keys;
@@ -19,6 +20,7 @@ pub mod paths;
 pub mod restore;
 pub mod run;
 mod timers;
+mod touch;
 pub mod trust;
 
 mod error;

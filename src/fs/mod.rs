@@ -27,7 +27,7 @@ mod workers;
 mod writer;
 mod xattr;
 
-use crate::model::Caller;
+use crate::model::{Caller, SecretName};
 
 pub use mount::{Mount, Options, mount};
 pub use scratch::is_scratch_name;
@@ -43,4 +43,15 @@ pub trait Identify: Send + Sync {
     /// Returns the caller with as much as the policy in force asks for; the rest is found out if
     /// it comes to a record. For questions about names, which are many and mostly not recorded.
     fn glimpse(&self, uid: u32, gid: u32, tid: u32) -> Caller;
+}
+
+/// Touches files on the mount, so that watchers are told of what the daemon has changed: the kernel
+/// raises an event when a file is closed, not when its bytes become others.
+pub trait Touch: Send + Sync {
+    /// Has the file opened for writing and closed, soon; does not wait for it.
+    fn touch(&self, name: &SecretName);
+
+    /// Tells whether a thread is the one that touches. It is no caller: nothing that it does is
+    /// asked of the policy or recorded, and it gets no byte.
+    fn is_toucher(&self, tid: u32) -> bool;
 }

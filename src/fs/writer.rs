@@ -204,14 +204,17 @@ impl Writer {
     }
 
     /// Publishes what is new by `publish`, one publication at a time. Nothing new: does nothing.
+    /// Returns whether this was a further version of the same handle, whose one close tells watchers
+    /// of one version.
     pub(super) fn flush(
         &self,
         publish: impl FnOnce(Edition) -> std::result::Result<Version, BrokerError>,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let _turn = self.publishing.lock();
-        let Some((edition, writes)) = self.edition()? else { return Ok(()) };
+        let Some((edition, writes)) = self.edition()? else { return Ok(false) };
         let version = publish(edition)?;
         let mut state = self.state.lock();
+        let is_further = state.published > 0;
         state.published = writes;
         state.put.create_new = false;
         if state.put.expect.is_some() {
@@ -219,7 +222,7 @@ impl Writer {
         }
         drop(state);
         self.draft.iter().for_each(Hold::published);
-        Ok(())
+        Ok(is_further)
     }
 
     /// Forgets all bytes: the store is sealed.

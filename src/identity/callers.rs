@@ -27,7 +27,7 @@ impl Default for Options {
 /// Tells who is calling. Share it by reference: all its methods may be called at the same time.
 pub struct Callers {
     table: Table,
-    observer: Option<Observer>,
+    observer: Option<Arc<Observer>>,
     clock: Arc<dyn Clock>,
 }
 
@@ -40,7 +40,7 @@ impl std::fmt::Debug for Callers {
 impl Callers {
     /// Returns an empty table. Without an observer, `exe` is known only of processes that we may
     /// look at ourselves, and no digest is.
-    pub fn new(options: Options, observer: Option<Observer>, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(options: Options, observer: Option<Arc<Observer>>, clock: Arc<dyn Clock>) -> Self {
         Self { table: Table::with_capacity(options.capacity), observer, clock }
     }
 

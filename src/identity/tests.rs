@@ -330,7 +330,7 @@ fn the_observer_tells_the_program_and_its_digest() {
 fn a_caller_has_the_digest_of_its_program_through_the_observer() {
     let program = Program::new();
     let clock = Arc::new(ManualClock::at(1_800_000_000));
-    let callers = Callers::new(Options::default(), Some(program.spawn()), clock);
+    let callers = Callers::new(Options::default(), Some(Arc::new(program.spawn())), clock);
     let child = Running::idle();
     let needs = Needs { exe: true, exe_sha256: true, ..NOTHING };
     let digest = eventually(|| identify(&callers, child.pid(), needs).exe_now?.sha256);

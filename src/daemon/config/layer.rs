@@ -1,5 +1,6 @@
 //! One layer of configuration: what one source says, and nothing about what it leaves out.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -7,6 +8,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error, Unexpected, Visitor};
 
 use super::{Durability, Fault, IoMode, LogLevel, LogTarget, NamesMode};
+use crate::model::SecretName;
 
 /// The keys of the file, all optional. The same keys can come from the environment and from flags.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -23,6 +25,8 @@ pub struct Layer {
     pub key: KeyLayer,
     #[serde(default)]
     pub audit: AuditLayer,
+    #[serde(default)]
+    pub credentials: CredentialsLayer,
     #[serde(default)]
     pub limits: LimitsLayer,
     #[serde(default)]
@@ -55,6 +59,15 @@ pub struct AuditLayer {
     pub segment_mib: Option<Bounded<1, 4096>>,
     /// 0 keeps everything.
     pub retention_days: Option<Bounded<0, 36_500>>,
+}
+
+/// The table `[credentials]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CredentialsLayer {
+    pub socket: Option<Absolute>,
+    /// Secrets by credential.
+    pub names: Option<BTreeMap<String, SecretName>>,
 }
 
 /// The table `[limits]`.
@@ -102,6 +115,10 @@ impl Layer {
                 durability: over.audit.durability.or(self.audit.durability),
                 segment_mib: over.audit.segment_mib.or(self.audit.segment_mib),
                 retention_days: over.audit.retention_days.or(self.audit.retention_days),
+            },
+            credentials: CredentialsLayer {
+                socket: over.credentials.socket.or(self.credentials.socket),
+                names: over.credentials.names.or(self.credentials.names),
             },
             limits: LimitsLayer {
                 max_value_bytes: over.limits.max_value_bytes.or(self.limits.max_value_bytes),

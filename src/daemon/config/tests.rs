@@ -15,7 +15,7 @@ fn file(dir: &tempfile::TempDir, text: &str) -> PathBuf {
 
 #[test]
 fn faults_are_reported_with_line_column_and_what_was_expected() {
-    let cases: [(&str, usize, usize, &[&str]); 14] = [
+    let cases: [(&str, usize, usize, &[&str]); 16] = [
         ("mountpont = \"/s\"", 1, 1, &["mountpont", "mountpoint", "state_dir"]),
         ("threads = 2\n\n[key]\nsorce = \"file\"", 4, 1, &["sorce", "source"]),
         ("[kye]\nsource = \"file\"", 1, 2, &["kye", "key"]),
@@ -29,6 +29,8 @@ fn faults_are_reported_with_line_column_and_what_was_expected() {
         ("[audit]\n  durability = 'sync'", 2, 16, &["sync", "synced", "written"]),
         ("[limits]\nmax_value_bytes = 16777217", 2, 19, &["from 1 to 16777216"]),
         ("[key]\ncredential = \"../x\"", 2, 14, &["../x", "credential name"]),
+        ("[credentials]\nsocket = \"run\"", 2, 10, &["run", "absolute path"]),
+        ("[credentials]\nnames = { a = \"../b\" }", 2, 15, &["segment"]),
         ("threads = 1\nthreads = 2", 2, 1, &["duplicate key"]),
     ];
     for (text, line, column, expected) in cases {

@@ -178,7 +178,10 @@ impl Tree {
                 Ok(())
             }
             Content::Writer(writer) => {
-                writer.flush(|edition| self.publish(&handle.opener, edition))
+                if writer.flush(|edition| self.publish(&handle.opener, edition))? {
+                    self.touch.touch(&writer.name());
+                }
+                Ok(())
             }
             Content::AuditLog
             | Content::Bytes(_)

@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use super::Touch;
 use super::control::{Events, HealthWatch, Host};
 use super::draft::Drafts;
 use super::error::Result;
@@ -26,6 +27,7 @@ mod lookup;
 mod open;
 mod rename;
 mod stat;
+mod touch;
 mod xattr;
 
 pub(super) use lookup::Entry;
@@ -38,6 +40,7 @@ pub struct Parts {
     pub broker: Broker,
     pub host: Arc<dyn Host>,
     pub clock: Arc<dyn Clock>,
+    pub touch: Arc<dyn Touch>,
     /// Reads go through the page cache, which is emptied when the last handle is closed, rather
     /// than past it.
     pub cached: bool,
@@ -48,6 +51,7 @@ pub struct Tree {
     broker: Broker,
     host: Arc<dyn Host>,
     clock: Arc<dyn Clock>,
+    touch: Arc<dyn Touch>,
     cached: bool,
     /// The time that files which are made up show.
     started: Timestamp,
@@ -66,7 +70,7 @@ pub struct Tree {
 impl Tree {
     /// Makes a tree over a broker, and sees to it that sealing leaves no value in it.
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { broker, host, clock, cached } = parts;
+        let Parts { broker, host, clock, touch, cached } = parts;
         let tree = Arc::new(Self {
             events: Events::new(&broker),
             health: HealthWatch::new(host.clone()),
@@ -74,6 +78,7 @@ impl Tree {
             broker,
             host,
             clock,
+            touch: Arc::clone(&touch),
             cached,
             inodes: Inodes::new(),
             handles: Handles::new(),
@@ -82,6 +87,7 @@ impl Tree {
             quotas: Quotas::new(),
             pages: OnceLock::new(),
         });
+        tree.broker.on_change(Box::new(move |name| touch.touch(name)));
         let weak = Arc::downgrade(&tree);
         tree.broker.on_seal(Box::new(move || {
             if let Some(tree) = weak.upgrade() {

@@ -404,4 +404,8 @@ impl Opening {
     pub(super) fn through_page_cache(self) -> Self {
         Self { mode: OpenMode { direct: false, ..self.mode }, ..self }
     }
+
+    pub(super) fn without_flush(self) -> Self {
+        Self { mode: OpenMode { no_flush: true, ..self.mode }, ..self }
+    }
 }

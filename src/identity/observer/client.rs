@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,10 +16,12 @@ use parking_lot::Mutex;
 use crate::model::{Exe, Uid};
 use crate::system::Channel;
 
-use super::{Digest, Reply, Request, Seen};
+use super::{Answer, Digest, Question, Reply, Request, Task};
 
 /// How long a caller may wait for the observer; after that `exe` is not known.
 const DEADLINE: Duration = Duration::from_millis(200);
+/// How long a touch may take; it waits for the server that asks for it.
+const TOUCH_DEADLINE: Duration = Duration::from_secs(60);
 /// A program that dies at once must not be started over and over.
 const RESPAWN_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -26,6 +30,8 @@ const RESPAWN_INTERVAL: Duration = Duration::from_secs(1);
 pub struct Observer {
     program: PathBuf,
     state: Mutex<State>,
+    /// The observer's process id until it is reaped, then 0: no other process has it meanwhile.
+    pid: Arc<AtomicU32>,
 }
 
 #[derive(Debug)]
@@ -39,32 +45,55 @@ struct State {
 struct Connection {
     channel: Channel,
     /// Who waits for which reply; `None` once the observer has gone.
-    waiting: Mutex<Option<HashMap<u64, SyncSender<Option<Seen>>>>>,
+    waiting: Mutex<Option<HashMap<u64, SyncSender<Answer>>>>,
 }
 
 impl Observer {
     /// Starts `program observer`, which must call [`serve`](super::serve) on the channel that it
     /// inherits.
     pub fn spawn(program: &Path) -> io::Result<Self> {
-        let state =
-            State { connection: connect(program)?, started: Instant::now(), next_serial: 0 };
-        Ok(Self { program: program.to_owned(), state: Mutex::new(state) })
+        let pid = Arc::default();
+        let connection = connect(program, &pid)?;
+        let state = State { connection, started: Instant::now(), next_serial: 0 };
+        Ok(Self { program: program.to_owned(), state: Mutex::new(state), pid })
     }
 
     /// Returns what the thread runs right now; `None` if that cannot be seen within 200 ms.
     pub fn exe(&self, uid: Uid, tid: u32, digest: Digest) -> Option<Exe> {
+        let question = Question { tid, uid: uid.0, digest };
+        match self.ask(Task::Look(question), DEADLINE)? {
+            Answer::Exe(seen) => seen.map(Exe::from),
+            Answer::Touched(_) => None,
+        }
+    }
+
+    /// Has a file opened for writing and closed, and waits for it. Errors: what open(2) said; `TimedOut`.
+    pub fn touch(&self, path: &Path) -> io::Result<()> {
+        let task = Task::Touch(path.as_os_str().as_bytes().to_vec());
+        match self.ask(task, TOUCH_DEADLINE) {
+            Some(Answer::Touched(0)) => Ok(()),
+            Some(Answer::Touched(errno)) => Err(io::Error::from_raw_os_error(errno)),
+            Some(Answer::Exe(_)) | None => Err(io::ErrorKind::TimedOut.into()),
+        }
+    }
+
+    /// Tells whether a thread is the one of the observer that touches files.
+    pub fn is_toucher(&self, tid: u32) -> bool {
+        tid != 0 && self.pid.load(Ordering::Acquire) == tid
+    }
+
+    fn ask(&self, task: Task, patience: Duration) -> Option<Answer> {
         let (connection, serial) = self.connection();
         let (sender, receiver) = sync_channel(1);
         connection.waiting.lock().as_mut()?.insert(serial, sender);
-        let request = Request { serial, tid, uid: uid.0, digest };
-        let seen = match connection.channel.try_send(&request) {
-            Ok(()) => receiver.recv_timeout(DEADLINE).ok().flatten(),
+        let answer = match connection.channel.try_send(&Request { serial, task }) {
+            Ok(()) => receiver.recv_timeout(patience).ok(),
             Err(_) => None,
         };
         if let Some(waiting) = connection.waiting.lock().as_mut() {
             waiting.remove(&serial);
         }
-        seen.map(Exe::from)
+        answer
     }
 
     fn connection(&self) -> (Arc<Connection>, u64) {
@@ -72,7 +101,7 @@ impl Observer {
         let is_gone = state.connection.waiting.lock().is_none();
         if is_gone && state.started.elapsed() >= RESPAWN_INTERVAL {
             state.started = Instant::now();
-            match connect(&self.program) {
+            match connect(&self.program, &self.pid) {
                 Ok(connection) => {
                     tracing::warn!("the observer had died and was started again");
                     state.connection = connection;
@@ -92,25 +121,28 @@ impl Drop for Observer {
     }
 }
 
-fn connect(program: &Path) -> io::Result<Arc<Connection>> {
+fn connect(program: &Path, pid: &Arc<AtomicU32>) -> io::Result<Arc<Connection>> {
     let (child, channel) = Channel::spawn(program, &["observer"])?;
     let connection = Arc::new(Connection { channel, waiting: Mutex::new(Some(HashMap::new())) });
-    let for_replies = connection.clone();
+    pid.store(child.id(), Ordering::Release);
+    let (for_replies, pid) = (connection.clone(), pid.clone());
     thread::Builder::new()
         .name("observer-replies".to_owned())
-        .spawn(move || distribute(&for_replies, child))?;
+        .spawn(move || distribute(&for_replies, child, &pid))?;
     Ok(connection)
 }
 
 /// Hands each reply to whoever waits for it, until the observer is gone.
-fn distribute(connection: &Connection, mut child: Child) {
-    while let Ok(Some(Reply { serial, exe })) = connection.channel.receive() {
+fn distribute(connection: &Connection, mut child: Child, pid: &AtomicU32) {
+    while let Ok(Some(Reply { serial, answer })) = connection.channel.receive() {
         let waiter = connection.waiting.lock().as_mut().and_then(|all| all.remove(&serial));
         if let Some(waiter) = waiter {
             // One that has given up in the meantime is no matter.
-            drop(waiter.try_send(exe));
+            drop(waiter.try_send(answer));
         }
     }
+    // Before anybody is told, and may start another one in its place.
+    pid.store(0, Ordering::Release);
     // Dropping the senders wakes whoever still waits.
     connection.waiting.lock().take();
     connection.channel.close();

@@ -1,8 +1,9 @@
-//! A process with CAP_SYS_PTRACE and nothing else, which reads `/proc/TID/exe` for the server.
+//! A process with CAP_SYS_PTRACE and nothing else, which looks and touches for the server.
 //!
 //! The server has no capability, and without this one the kernel does not show what other users'
-//! processes run. The observer answers two questions, where the program is and what its SHA-256 is,
-//! and never sees a secret.
+//! processes run: the observer reads `/proc/TID/exe`. And the server must not use its own mount, which
+//! it could not answer for: the observer opens and closes there what has changed, so that watchers
+//! are told. It never sees a secret.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -25,11 +26,24 @@ pub enum Digest {
     Wanted,
 }
 
-/// A question about a thread.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+/// What the server asks for.
+#[derive(Clone, Debug, Deserialize, Serialize)]
 struct Request {
     /// Comes back in the reply.
     serial: u64,
+    task: Task,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+enum Task {
+    Look(Question),
+    /// Opens this path for writing and closes it.
+    Touch(Vec<u8>),
+}
+
+/// A question about a thread.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+struct Question {
     tid: u32,
     /// Whose thread it is: work that may take long is queued for each user apart.
     uid: u32,
@@ -40,7 +54,14 @@ struct Request {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 struct Reply {
     serial: u64,
-    exe: Option<Seen>,
+    answer: Answer,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+enum Answer {
+    Exe(Option<Seen>),
+    /// The errno, or 0.
+    Touched(i32),
 }
 
 /// A program as the observer sees it.
