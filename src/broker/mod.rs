@@ -63,6 +63,9 @@ use root::Root;
 
 type Result<T> = std::result::Result<T, BrokerError>;
 
+/// What is run with the name of a secret that has changed.
+pub type ChangeHook = Box<dyn Fn(&SecretName) + Send + Sync>;
+
 /// Serves secrets to callers. Cheap to clone: all parts are shared.
 #[derive(Clone)]
 pub struct Broker {
@@ -115,7 +118,7 @@ struct Inner {
     cache: Cache,
     writer: std::sync::OnceLock<Writer>,
     seal_hooks: Mutex<Vec<Box<dyn Fn() + Send + Sync>>>,
-    change_hooks: Mutex<Vec<Box<dyn Fn(&SecretName) + Send + Sync>>>,
+    change_hooks: Mutex<Vec<ChangeHook>>,
 }
 
 /// How the store that was opened stands to what the log says.
@@ -292,7 +295,7 @@ impl Broker {
 
     /// Registers what is run when a secret has a new current version that no handle was written for:
     /// see [`Put::origin`]. It must not wait; the version can be read by then.
-    pub fn on_change(&self, run: Box<dyn Fn(&SecretName) + Send + Sync>) {
+    pub fn on_change(&self, run: ChangeHook) {
         self.inner.change_hooks.lock().push(run);
     }
 

@@ -188,6 +188,7 @@ impl<'a> Claim<'a> {
     /// The manager itself may connect, for a unit that has no process yet; a unit of a slice other
     /// than `system.slice` is then not told from one that is in it.
     fn vouched_for(&self, mut caller: Caller) -> Result<Caller, Box<Caller>> {
+        caller.for_unit = true;
         let Some(process) = caller.process.clone().filter(|_| caller.uid == Uid(0)) else {
             return Err(Box::new(caller));
         };
@@ -275,6 +276,7 @@ mod tests {
     fn root_in_the_unit_s_control_group_is_believed() {
         let trusted = CLAIM.vouched_for(caller(0, Some("system.slice/web.service"))).unwrap();
         assert_eq!(unit_of(&trusted), Some("system.slice/web.service"));
+        assert!(trusted.for_unit, "that it is root must not count");
     }
 
     #[test]

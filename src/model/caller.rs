@@ -23,6 +23,9 @@ pub struct Caller {
     pub finder: Option<Arc<dyn FindProcess>>,
     /// The program it runs right now; read only when a rule binds it.
     pub exe_now: Option<Arc<Exe>>,
+    /// Set for the service manager, which asks in the name of its process's unit: whose the ids and
+    /// the program are says nothing of who gets the value, so only what names a unit allows anything.
+    pub for_unit: bool,
 }
 
 impl Caller {
@@ -39,7 +42,16 @@ impl Caller {
 
     /// Returns a caller of whom nothing but the ids is known.
     pub fn with_ids(uid: Uid, gid: Gid) -> Self {
-        Self { uid, gid, groups: None, tid: None, process: None, finder: None, exe_now: None }
+        Self {
+            uid,
+            gid,
+            groups: None,
+            tid: None,
+            process: None,
+            finder: None,
+            exe_now: None,
+            for_unit: false,
+        }
     }
 }
 

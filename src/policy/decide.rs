@@ -38,7 +38,8 @@ impl Policy {
                         }
                     }
                     Effect::Allow => {
-                        let is_needed = unlimited.is_none()
+                        let is_needed = binding.speaks_to(caller)
+                            && unlimited.is_none()
                             && (limited.is_none() || binding.max_uses.is_none());
                         if !is_needed || !grant.rule.levels.allow(level) {
                             continue;
@@ -119,10 +120,10 @@ impl Policy {
             if !binding.holds(caller, context.now) {
                 continue;
             }
-            let has_uses_left = binding.has_uses_left(context.uses);
+            let may_allow = binding.speaks_to(caller) && binding.has_uses_left(context.uses);
             for grant in &binding.grants {
                 match grant.effect {
-                    Effect::Allow if has_uses_left && applies(Effect::Allow, &grant.rule) => {
+                    Effect::Allow if may_allow && applies(Effect::Allow, &grant.rule) => {
                         allowed = allowed.union(grant.rule.levels);
                     }
                     Effect::Deny if applies(Effect::Deny, &grant.rule) => {
@@ -142,6 +143,7 @@ impl Policy {
             let by_attributes =
                 |grant: &Grant| grant.effect == Effect::Allow && grant.rule.is_by_attributes();
             binding.grants.iter().any(by_attributes)
+                && binding.speaks_to(caller)
                 && binding.has_uses_left(context.uses)
                 && binding.holds(caller, context.now)
         })

@@ -140,5 +140,6 @@ fn caller(table: &Table<'_>, users: &dyn Users) -> Result<Caller> {
         tid: None,
         process: has_process.then(|| Arc::new(process)),
         exe_now: exe.map(Arc::new),
+        for_unit: false,
     })
 }

@@ -212,6 +212,12 @@ impl Binding {
         self.conditions.iter().all(|condition| condition.holds(caller, now))
     }
 
+    /// Tells whether the binding may allow anything to such a caller, if it holds.
+    fn speaks_to(&self, caller: &Caller) -> bool {
+        let names_unit = |condition: &Condition| matches!(condition, Condition::Unit(_));
+        !caller.for_unit || self.conditions.iter().any(names_unit)
+    }
+
     fn has_uses_left(&self, uses: &dyn Uses) -> bool {
         self.max_uses.is_none_or(|max| uses.used(&self.label) < max)
     }

@@ -455,3 +455,35 @@ fn a_bad_policy_is_refused_with_the_place_and_what_was_expected() {
         assert!(error.message.contains(message), "{text}\n{error}");
     }
 }
+
+#[test]
+fn the_manager_gets_for_a_unit_what_names_a_unit_and_nothing_that_is_root_s() {
+    let policy = parse(
+        r#"
+        [[role]]
+        name = "all"
+        allow = [{ names = ["**"], levels = ["admin"] }]
+        [[role]]
+        name = "app"
+        allow = [{ names = ["app/*"], levels = ["read"] }]
+        [[role]]
+        name = "never"
+        deny = [{ names = ["app/locked"], levels = ["read"] }]
+        [[binding]]
+        role = "all"
+        uid = [7]
+        [[binding]]
+        role = "app"
+        unit = "app.service"
+        [[binding]]
+        role = "never"
+        uid = [7]
+        "#,
+    );
+    let manager = Caller { for_unit: true, ..known(7) };
+    let cases = [("app/key", "r", "rwda"), ("app/locked", "", "wda"), ("other", "", "rwda")];
+    for (name, unit, itself) in cases {
+        assert_eq!(rights(&policy, &manager, name), unit, "{name}");
+        assert_eq!(rights(&policy, &known(7), name), itself, "{name}");
+    }
+}
