@@ -8,6 +8,7 @@ packages=(
   curl                    # asks nginx for a page
   fuse3 libfuse3-dev      # mounts of ordinary users; libfuse's hello_ll
   e2fsprogs               # mkfs.ext4 for a small disk, chattr for what a mountpoint leaves
+  inotify-tools           # inotifywait, a watcher
   groff-base              # reads the manual pages
   nginx-light             # real consumers of files on the mount
   openssh-client openssh-server
@@ -16,6 +17,7 @@ packages=(
   postgresql
   procps psmisc
   rsync
+  systemd-container       # systemd-nspawn: a systemd to be a service of
   vim
 )
 

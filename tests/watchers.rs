@@ -10,9 +10,10 @@
 mod common;
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::thread;
 
 use common::{DEADLINE, Person, World, close, write};
@@ -178,6 +179,26 @@ fn a_reader_without_more_rights_is_told_of_what_it_may_read() {
         })
     });
     assert_eq!(told, 1);
+}
+
+#[test]
+fn inotifywait_prints_the_name_of_what_has_changed() {
+    let Some(world) = World::start() else { return };
+    world.put("app/key", "v1");
+    let mut inotifywait = Command::new("inotifywait");
+    inotifywait.args(["-e", "close_write", "--format", "%w%f", "--timeout", "20"]);
+    let mut watcher = inotifywait
+        .arg(world.path("app"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(watcher.stderr.take().unwrap()).lines();
+    assert!(said.any(|line| line.unwrap().contains("Watches established")));
+    world.put("app/key", "v2");
+    let output = watcher.wait_with_output().unwrap();
+    let expected = format!("{}\n", world.path("app/key").display());
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
 }
 
 #[test]
