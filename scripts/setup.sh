@@ -17,6 +17,7 @@ packages=(
   postgresql
   procps psmisc
   rsync
+  stress-ng               # a hostile user of a filesystem
   systemd-container       # systemd-nspawn: a systemd to be a service of
   vim
 )

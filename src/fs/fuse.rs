@@ -67,14 +67,19 @@ impl Fuse {
 
     /// Replies with an answer that is there; but while "not found" cannot be said yet, a worker
     /// waits until it can and then makes the call that `again` returns.
-    fn reply<R: Reply, F>(&self, reply: R, answer: Result<R::Answer>, again: impl FnOnce() -> F)
-    where
+    fn reply<R: Reply, F>(
+        &self,
+        request: &Request,
+        reply: R,
+        answer: Result<R::Answer>,
+        again: impl FnOnce() -> F,
+    ) where
         F: FnOnce(&Tree) -> Result<R::Answer> + Send + 'static,
     {
         match answer {
             Err(FsError::Broker(BrokerError::Verifying)) => {
                 let (again, deadline) = (again(), self.workers.deadline());
-                self.work(reply, move |tree| {
+                self.work(request, reply, move |tree| {
                     tree.wait_verified(deadline)?;
                     again(tree)
                 });
@@ -85,11 +90,12 @@ impl Fuse {
 
     fn work<R: Reply>(
         &self,
+        request: &Request,
         reply: R,
         call: impl FnOnce(&Tree) -> Result<R::Answer> + Send + 'static,
     ) {
         let tree = self.tree.clone();
-        self.workers.submit(reply, move || call(&tree));
+        self.workers.submit(request.uid(), reply, move || call(&tree));
     }
 
     fn with<R>(&self, reply: R) -> WithTree<R> {
@@ -107,10 +113,10 @@ impl Fuse {
         }
     }
 
-    fn flush_or_sync(&self, number: FileHandle, reply: ReplyEmpty) {
+    fn flush_or_sync(&self, request: &Request, number: FileHandle, reply: ReplyEmpty) {
         let Some((handle, reply)) = self.handle(number, reply) else { return };
         if handle.flush_blocks() {
-            self.work(reply, move |tree| tree.flush(&handle));
+            self.work(request, reply, move |tree| tree.flush(&handle));
         } else {
             reply.ok();
         }
@@ -146,7 +152,7 @@ impl Filesystem for Fuse {
             }
             let caller = self.glimpse(request);
             let answer = self.tree.lookup(&caller, parent.0, name.as_bytes());
-            self.reply(self.with(reply), answer, || {
+            self.reply(request, self.with(reply), answer, || {
                 let name = name.to_owned();
                 move |tree: &Tree| tree.lookup(&caller, parent.0, name.as_bytes())
             });
@@ -168,7 +174,7 @@ impl Filesystem for Fuse {
             let caller = self.glimpse(request);
             let handle = handle.map(|handle| handle.0);
             let answer = self.tree.attributes(&caller, inode.0, handle);
-            self.reply(reply, answer, || {
+            self.reply(request, reply, answer, || {
                 move |tree: &Tree| tree.attributes(&caller, inode.0, handle)
             });
         });
@@ -198,7 +204,7 @@ impl Filesystem for Fuse {
             let (accessed, modified) = (accessed.map(time), modified.map(time));
             let change = Change { mode, uid, gid, size, accessed, modified };
             let answer = self.tree.set_attributes(&caller, inode.0, handle, change);
-            self.reply(reply, answer, || {
+            self.reply(request, reply, answer, || {
                 move |tree: &Tree| tree.set_attributes(&caller, inode.0, handle, change)
             });
         });
@@ -208,7 +214,7 @@ impl Filesystem for Fuse {
         guarded(|| {
             let caller = self.caller(request);
             let answer = self.tree.access(&caller, inode.0, mask.bits());
-            self.reply(reply, answer, || {
+            self.reply(request, reply, answer, || {
                 move |tree: &Tree| tree.access(&caller, inode.0, mask.bits())
             });
         });
@@ -219,7 +225,7 @@ impl Filesystem for Fuse {
             let caller = self.caller(request);
             let link =
                 move |tree: &Tree| Ok(Chunk::Owned(tree.read_link(&caller, inode.0)?.into_bytes()));
-            self.reply(reply, link.clone()(&self.tree), || link);
+            self.reply(request, reply, link.clone()(&self.tree), || link);
         });
     }
 
@@ -232,10 +238,12 @@ impl Filesystem for Fuse {
             let caller = self.caller(request);
             let want = Want::from_flags(flags.0);
             if self.tree.open_blocks(inode.0) {
-                return self.work(reply, move |tree| tree.open(&caller, inode.0, want));
+                return self.work(request, reply, move |tree| tree.open(&caller, inode.0, want));
             }
             let answer = self.tree.open(&caller, inode.0, want);
-            self.reply(reply, answer, || move |tree: &Tree| tree.open(&caller, inode.0, want));
+            self.reply(request, reply, answer, || {
+                move |tree: &Tree| tree.open(&caller, inode.0, want)
+            });
         });
     }
 
@@ -253,7 +261,7 @@ impl Filesystem for Fuse {
             let caller = self.caller(request);
             let want = Want::from_flags(flags);
             let answer = self.tree.create(&caller, parent.0, name.as_bytes(), want);
-            self.reply(self.with(reply), answer, || {
+            self.reply(request, self.with(reply), answer, || {
                 let name = name.to_owned();
                 move |tree: &Tree| tree.create(&caller, parent.0, name.as_bytes(), want)
             });
@@ -278,8 +286,9 @@ impl Filesystem for Fuse {
             // Only a read for the kernel's own pages has no owner (mmap, sendfile, readahead).
             let paged = owner.is_none();
             if self.tree.read_blocks(&caller, &handle) {
-                return self
-                    .work(reply, move |tree| tree.read(&caller, &handle, offset, size, paged));
+                return self.work(request, reply, move |tree| {
+                    tree.read(&caller, &handle, offset, size, paged)
+                });
             }
             reply.send(self.tree.read(&caller, &handle, offset, size, paged));
         });
@@ -304,7 +313,7 @@ impl Filesystem for Fuse {
             let offset = (flags.0 & libc::O_APPEND == 0).then_some(offset);
             if self.tree.write_blocks(&handle) {
                 return match SecretBytes::copy_from(data) {
-                    Ok(data) => self.work(reply, move |tree| {
+                    Ok(data) => self.work(request, reply, move |tree| {
                         tree.write_or_run(&caller, &handle, offset, &data)
                     }),
                     Err(error) => reply.send(Err(error.into())),
@@ -314,12 +323,19 @@ impl Filesystem for Fuse {
         });
     }
 
-    fn flush(&self, _: &Request, _: INodeNo, handle: FileHandle, _: LockOwner, reply: ReplyEmpty) {
-        guarded(|| self.flush_or_sync(handle, reply));
+    fn flush(
+        &self,
+        request: &Request,
+        _: INodeNo,
+        handle: FileHandle,
+        _: LockOwner,
+        reply: ReplyEmpty,
+    ) {
+        guarded(|| self.flush_or_sync(request, handle, reply));
     }
 
-    fn fsync(&self, _: &Request, _: INodeNo, handle: FileHandle, _: bool, reply: ReplyEmpty) {
-        guarded(|| self.flush_or_sync(handle, reply));
+    fn fsync(&self, request: &Request, _: INodeNo, handle: FileHandle, _: bool, reply: ReplyEmpty) {
+        guarded(|| self.flush_or_sync(request, handle, reply));
     }
 
     fn release(
@@ -342,7 +358,7 @@ impl Filesystem for Fuse {
         guarded(|| {
             let caller = self.caller(request);
             let answer = self.tree.open_directory(&caller, inode.0);
-            self.reply(self.with(reply), answer, || {
+            self.reply(request, self.with(reply), answer, || {
                 move |tree: &Tree| tree.open_directory(&caller, inode.0)
             });
         });
@@ -362,7 +378,7 @@ impl Filesystem for Fuse {
             match listing.fill() {
                 Err(FsError::Broker(BrokerError::Verifying)) => {
                     let deadline = self.workers.deadline();
-                    self.work(listing, move |tree| tree.wait_verified(deadline));
+                    self.work(request, listing, move |tree| tree.wait_verified(deadline));
                 }
                 answer => listing.finish(answer),
             }
@@ -399,7 +415,7 @@ impl Filesystem for Fuse {
     ) {
         guarded(|| {
             let (caller, name) = (self.caller(request), name.to_owned());
-            self.work(self.with(reply), move |tree| {
+            self.work(request, self.with(reply), move |tree| {
                 tree.make_directory(&caller, parent.0, name.as_bytes())
             });
         });
@@ -408,14 +424,16 @@ impl Filesystem for Fuse {
     fn unlink(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         guarded(|| {
             let (caller, name) = (self.caller(request), name.to_owned());
-            self.work(reply, move |tree| tree.unlink(&caller, parent.0, name.as_bytes()));
+            self.work(request, reply, move |tree| tree.unlink(&caller, parent.0, name.as_bytes()));
         });
     }
 
     fn rmdir(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         guarded(|| {
             let (caller, name) = (self.caller(request), name.to_owned());
-            self.work(reply, move |tree| tree.remove_directory(&caller, parent.0, name.as_bytes()));
+            self.work(request, reply, move |tree| {
+                tree.remove_directory(&caller, parent.0, name.as_bytes())
+            });
         });
     }
 
@@ -441,7 +459,7 @@ impl Filesystem for Fuse {
                 new_name: new_name.as_bytes().into(),
                 replace: if flags.is_empty() { Replace::Allowed } else { Replace::Refused },
             };
-            self.work(reply, move |tree| tree.rename(&caller, &renaming));
+            self.work(request, reply, move |tree| tree.rename(&caller, &renaming));
         });
     }
 
@@ -484,7 +502,7 @@ impl Filesystem for Fuse {
         guarded(|| {
             let caller = self.caller(request);
             let answer = self.tree.attribute(&caller, inode.0, name.as_bytes());
-            self.reply(Sized { reply, size }, answer, || {
+            self.reply(request, Sized { reply, size }, answer, || {
                 let name = name.to_owned();
                 move |tree: &Tree| tree.attribute(&caller, inode.0, name.as_bytes())
             });
@@ -495,7 +513,7 @@ impl Filesystem for Fuse {
         guarded(|| {
             let caller = self.caller(request);
             let answer = self.tree.attribute_names(&caller, inode.0);
-            self.reply(Sized { reply, size }, answer, || {
+            self.reply(request, Sized { reply, size }, answer, || {
                 move |tree: &Tree| tree.attribute_names(&caller, inode.0)
             });
         });
@@ -513,7 +531,7 @@ impl Filesystem for Fuse {
     ) {
         guarded(|| {
             let (caller, name, value) = (self.caller(request), name.to_owned(), value.to_vec());
-            self.work(reply, move |tree| {
+            self.work(request, reply, move |tree| {
                 tree.set_attribute(&caller, inode.0, name.as_bytes(), Some(&value), flags)
             });
         });
@@ -522,7 +540,7 @@ impl Filesystem for Fuse {
     fn removexattr(&self, request: &Request, inode: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         guarded(|| {
             let (caller, name) = (self.caller(request), name.to_owned());
-            self.work(reply, move |tree| {
+            self.work(request, reply, move |tree| {
                 tree.set_attribute(&caller, inode.0, name.as_bytes(), None, 0)
             });
         });

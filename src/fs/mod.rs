@@ -22,6 +22,7 @@ mod numbered;
 mod quota;
 mod scratch;
 mod tree;
+mod turns;
 mod views;
 mod workers;
 mod writer;

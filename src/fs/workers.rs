@@ -13,11 +13,16 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 
 use super::error::{FsError, Result};
+use super::turns::Turns;
 
 /// Threads, started as they are needed.
 const MAX_THREADS: usize = 64;
-/// Jobs that may wait for a thread.
-const MAX_QUEUED: usize = 1024;
+/// How many of them may do the jobs of one user: the others' must not wait for a disk or a lock that
+/// one user's jobs wait for.
+fn share(threads: usize) -> usize {
+    (threads * 3 / 4).max(1)
+}
+
 /// Enough for a commit or a policy that is parsed; most jobs use a few KiB.
 const STACK_BYTES: usize = 512 << 10;
 /// How long a thread waits for work before it ends.
@@ -46,9 +51,8 @@ struct Shared {
     deadlines: Condvar,
 }
 
-#[derive(Default)]
 struct State {
-    queue: VecDeque<Box<dyn FnOnce() + Send>>,
+    turns: Turns<Box<dyn FnOnce() + Send>>,
     /// In the order of their deadlines, since all jobs have the same time.
     deadlines: VecDeque<(Instant, Arc<dyn Expire>)>,
     threads: usize,
@@ -82,15 +86,24 @@ impl Workers {
         Self(Arc::new(Shared {
             max_threads,
             deadline,
-            state: Mutex::default(),
+            state: Mutex::new(State {
+                turns: Turns::new(share(max_threads)),
+                deadlines: VecDeque::new(),
+                threads: 0,
+                idle: 0,
+                timer: false,
+                closed: false,
+            }),
             work: Condvar::new(),
             deadlines: Condvar::new(),
         }))
     }
 
-    /// Has a thread do `work` and `reply` get its answer. A full queue answers EAGAIN at once.
+    /// Has a thread do `work` for a user and `reply` get its answer. A full queue answers EAGAIN at
+    /// once.
     pub(super) fn submit<R: Reply>(
         &self,
+        uid: u32,
         reply: R,
         work: impl FnOnce() -> Result<R::Answer> + Send + 'static,
     ) {
@@ -106,12 +119,11 @@ impl Workers {
             }
         };
         let mut state = self.0.state.lock();
-        if state.queue.len() >= MAX_QUEUED || !self.0.staff(&mut state) {
+        if !self.0.staff(&mut state) || !state.turns.push(uid, Box::new(job)) {
             drop(state);
             slot.answer(Err(FsError::Busy));
             return;
         }
-        state.queue.push_back(Box::new(job));
         state.deadlines.push_back((Instant::now() + self.0.deadline, slot));
         self.0.work.notify_one();
     }
@@ -138,7 +150,7 @@ impl Shared {
             let shared = self.clone();
             state.timer = spawn("deadlines", move || shared.keep_time());
         }
-        if state.idle <= state.queue.len() && state.threads < self.max_threads {
+        if state.idle <= state.turns.waiting() && state.threads < self.max_threads {
             let shared = self.clone();
             state.threads += usize::from(spawn("worker", move || shared.work()));
         }
@@ -148,10 +160,11 @@ impl Shared {
     fn work(&self) {
         let mut state = self.state.lock();
         loop {
-            if let Some(job) = state.queue.pop_front() {
+            if let Some((uid, job)) = state.turns.next() {
                 drop(state);
                 job();
                 state = self.state.lock();
+                state.turns.done(uid);
                 continue;
             }
             if state.closed {
@@ -160,7 +173,7 @@ impl Shared {
             state.idle += 1;
             let timed_out = self.work.wait_for(&mut state, IDLE).timed_out();
             state.idle -= 1;
-            if timed_out && state.queue.is_empty() {
+            if timed_out && state.turns.ready() == 0 {
                 break;
             }
         }
@@ -215,7 +228,7 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> bool {
 
 impl std::fmt::Debug for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (threads, queued) = (self.threads, self.queue.len());
+        let (threads, queued) = (self.threads, self.turns.waiting());
         f.debug_struct("State").field("threads", &threads).field("queued", &queued).finish()
     }
 }
@@ -251,10 +264,10 @@ mod tests {
     fn a_job_is_answered_with_what_it_returns_and_a_panic_with_a_fault() {
         let workers = Workers::new(DEADLINE);
         let (reply, answer) = answers();
-        workers.submit(reply, || Ok(7));
+        workers.submit(1, reply, || Ok(7));
         assert!(matches!(answer.recv().unwrap(), Ok(7)));
         let (reply, answer) = answers();
-        workers.submit(reply, || panic!("expected by the test"));
+        workers.submit(1, reply, || panic!("expected by the test"));
         assert!(matches!(answer.recv().unwrap(), Err(FsError::Fault)));
     }
 
@@ -265,7 +278,7 @@ mod tests {
         let (release, blocked) = channel::<()>();
         let (begun, begin) = channel();
         let (ended, end) = channel();
-        workers.submit(reply, move || {
+        workers.submit(1, reply, move || {
             begun.send(()).unwrap();
             blocked.recv().unwrap();
             ended.send(()).unwrap();
@@ -284,39 +297,42 @@ mod tests {
         let workers = Workers::with_threads(1, DEADLINE);
         let (first, _first_answer) = answers();
         let (release, blocked) = channel::<()>();
-        workers.submit(first, move || blocked.recv().map(|()| 1).map_err(|_| FsError::Fault));
+        workers.submit(1, first, move || blocked.recv().map(|()| 1).map_err(|_| FsError::Fault));
         let (second, late) = answers();
-        workers.submit(second, || panic!("began after its deadline"));
+        workers.submit(1, second, || panic!("began after its deadline"));
         workers.expire(later());
         assert!(matches!(late.recv().unwrap(), Err(FsError::TimedOut)));
         release.send(()).unwrap();
         let (third, answer) = answers();
-        workers.submit(third, || Ok(3));
+        workers.submit(1, third, || Ok(3));
         assert!(matches!(answer.recv().unwrap(), Ok(3)));
     }
 
     #[test]
-    fn a_full_queue_is_answered_at_once() {
+    fn a_full_queue_is_answered_at_once_and_is_one_users_alone() {
         let workers = Workers::with_threads(1, DEADLINE);
         let (first, _first_answer) = answers();
         let (release, blocked) = channel::<()>();
         let (begun, begin) = channel();
-        workers.submit(first, move || {
+        workers.submit(1, first, move || {
             begun.send(()).unwrap();
             blocked.recv().map(|()| 1).map_err(|_| FsError::Fault)
         });
         begin.recv().unwrap();
-        let waiting: Vec<_> = (0..MAX_QUEUED)
-            .map(|_| {
-                let (reply, answer) = answers();
-                workers.submit(reply, || Ok(2));
-                answer
-            })
-            .collect();
-        let (reply, answer) = answers();
-        workers.submit(reply, || Ok(3));
-        assert!(matches!(answer.recv().unwrap(), Err(FsError::Busy)));
+        let mut waiting = Vec::new();
+        loop {
+            let (reply, answer) = answers();
+            workers.submit(1, reply, || Ok(2));
+            if let Ok(refused) = answer.try_recv() {
+                assert!(matches!(refused, Err(FsError::Busy)));
+                break;
+            }
+            waiting.push(answer);
+        }
+        let (reply, other) = answers();
+        workers.submit(2, reply, || Ok(3));
         release.send(()).unwrap();
+        assert!(matches!(other.recv().unwrap(), Ok(3)));
         assert!(waiting.iter().all(|answer| matches!(answer.recv().unwrap(), Ok(2))));
     }
 }
