@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::DaemonError;
 use super::accounts::{HostAccounts, local_names};
-use super::config::{Config, Durability, IoMode, KeyConfig};
+use super::config::{Config, Durability, IoMode, KeyConfig, NamesMode};
 use super::init::PassphraseInput;
 use super::keys;
 use super::timers::Task;
@@ -239,6 +239,7 @@ pub fn mount(
         host,
         clock: clock(),
         cached: config.io == IoMode::Cached,
+        owners: owners(config.names),
     });
     let identify = Arc::new(Identification {
         callers: Arc::new(Callers::new(identity::Options::default(), Some(observer), clock())),
@@ -257,6 +258,16 @@ pub fn mount(
         on_end();
     })?;
     Ok(Mounted(waiter))
+}
+
+fn owners(names: NamesMode) -> fs::Owners {
+    match names {
+        NamesMode::Hidden => fs::Owners::Fixed {
+            uid: nix::unistd::geteuid().as_raw(),
+            gid: nix::unistd::getegid().as_raw(),
+        },
+        NamesMode::Own => fs::Owners::Caller,
+    }
 }
 
 /// Finds out about callers what the policy in force asks for.

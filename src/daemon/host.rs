@@ -229,6 +229,7 @@ impl Host for Daemon {
             ("policy", config.policy.display().to_string()),
             ("key_source", self.key.lock().as_str().into()),
             ("io", format!("{:?}", config.io).to_lowercase()),
+            ("names", format!("{:?}", config.names).to_lowercase()),
             ("audit_durability", durability),
             ("started", self.started.to_string()),
             ("uptime_seconds", self.uptime_seconds().to_string()),

@@ -29,6 +29,7 @@ mod xattr;
 
 use crate::model::Caller;
 
+pub use attributes::Owners;
 pub use mount::{Mount, Options, mount};
 pub use scratch::is_scratch_name;
 pub use tree::{Parts, Tree};

@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use super::attributes::Owners;
 use super::control::{Events, HealthWatch, Host};
 use super::draft::Drafts;
 use super::error::Result;
@@ -41,6 +42,7 @@ pub struct Parts {
     /// Reads go through the page cache, which is emptied when the last handle is closed, rather
     /// than past it.
     pub cached: bool,
+    pub owners: Owners,
 }
 
 /// The mounted tree.
@@ -49,6 +51,7 @@ pub struct Tree {
     host: Arc<dyn Host>,
     clock: Arc<dyn Clock>,
     cached: bool,
+    owners: Owners,
     /// The time that files which are made up show.
     started: Timestamp,
     inodes: Inodes,
@@ -66,7 +69,7 @@ pub struct Tree {
 impl Tree {
     /// Makes a tree over a broker, and sees to it that sealing leaves no value in it.
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { broker, host, clock, cached } = parts;
+        let Parts { broker, host, clock, cached, owners } = parts;
         let tree = Arc::new(Self {
             events: Events::new(&broker),
             health: HealthWatch::new(host.clone()),
@@ -75,6 +78,7 @@ impl Tree {
             host,
             clock,
             cached,
+            owners,
             inodes: Inodes::new(),
             handles: Handles::new(),
             scratch: Scratch::default(),
@@ -91,6 +95,11 @@ impl Tree {
             }
         }));
         tree
+    }
+
+    /// Returns as whose files things are shown.
+    pub(super) fn owners(&self) -> Owners {
+        self.owners
     }
 
     /// Returns the queue of inodes whose pages are to be dropped; the first caller has it.

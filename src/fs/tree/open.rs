@@ -215,7 +215,8 @@ impl Tree {
         let writer = self.writer(of, Put { stage: true, ..Put::default() }, &place);
         writer.truncate(0, || Ok(None))?;
         let now = self.clock.now();
-        let attributes = Attributes::own(caller, inode, FileKind::File, 0o600, now);
+        let attributes =
+            Attributes::own(caller, inode, FileKind::File, 0o600, now).shared(self.owners);
         let opening = place.opening(Content::Writer(writer));
         Ok((Entry::new(Node::View(view.clone()), attributes), opening))
     }
