@@ -240,6 +240,7 @@ pub fn mount(
         clock: clock(),
         cached: config.io == IoMode::Cached,
         owners: owners(config.names),
+        deadline: config.deadline,
     });
     let identify = Arc::new(Identification {
         callers: Arc::new(Callers::new(identity::Options::default(), Some(observer), clock())),

@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::attributes::Owners;
-use super::control::{Events, HealthWatch, Host};
+use super::control::{Events, HealthWatch, Host, LastRestore};
 use super::draft::Drafts;
 use super::error::Result;
 use super::handle::{Handle, Handles};
@@ -43,6 +43,8 @@ pub struct Parts {
     /// than past it.
     pub cached: bool,
     pub owners: Owners,
+    /// How long a caller waits at most for what goes on by itself.
+    pub deadline: Duration,
 }
 
 /// The mounted tree.
@@ -52,6 +54,7 @@ pub struct Tree {
     clock: Arc<dyn Clock>,
     cached: bool,
     owners: Owners,
+    deadline: Duration,
     /// The time that files which are made up show.
     started: Timestamp,
     inodes: Inodes,
@@ -61,6 +64,7 @@ pub struct Tree {
     quotas: Arc<Quotas>,
     events: Arc<Events>,
     health: Arc<HealthWatch>,
+    last_restore: LastRestore,
     /// Takes inodes whose pages are to be dropped: never from a request's own thread, which
     /// deadlocks in the kernel.
     pages: OnceLock<Sender<u64>>,
@@ -69,7 +73,7 @@ pub struct Tree {
 impl Tree {
     /// Makes a tree over a broker, and sees to it that sealing leaves no value in it.
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { broker, host, clock, cached, owners } = parts;
+        let Parts { broker, host, clock, cached, owners, deadline } = parts;
         let tree = Arc::new(Self {
             events: Events::new(&broker),
             health: HealthWatch::new(host.clone()),
@@ -79,11 +83,13 @@ impl Tree {
             clock,
             cached,
             owners,
+            deadline,
             inodes: Inodes::new(),
             handles: Handles::new(),
             scratch: Scratch::default(),
             drafts: Arc::default(),
             quotas: Quotas::new(),
+            last_restore: LastRestore::default(),
             pages: OnceLock::new(),
         });
         let weak = Arc::downgrade(&tree);
@@ -114,6 +120,11 @@ impl Tree {
             // The other end is gone only with the mount, and the pages with it.
             queue.send(inode).unwrap_or_default();
         }
+    }
+
+    /// Returns how long a worker may wait so that its answer is in time.
+    fn patience(&self) -> Duration {
+        self.deadline.mul_f32(0.9)
     }
 
     /// Waits until "not found" is the truth.
