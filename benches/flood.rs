@@ -7,7 +7,9 @@
     clippy::cast_possible_truncation,
     clippy::cast_precision_loss,
     clippy::cast_sign_loss,
+    clippy::disallowed_methods,
     clippy::indexing_slicing,
+    clippy::panic,
     clippy::print_stdout,
     clippy::unwrap_used,
     reason = "a benchmark prints its figures, and stops when something is wrong"
@@ -54,8 +56,8 @@ const STRESSORS: [&str; 9] =
 fn main() {
     let mut arguments = std::env::args().skip(1);
     match arguments.next().as_deref() {
-        Some("reader") => return read_and_print(Path::new(&arguments.next().unwrap())),
-        Some("flood") => return flood(Path::new(&arguments.next().unwrap())),
+        Some("reader") => read_and_print(Path::new(&arguments.next().unwrap())),
+        Some("flood") => flood(Path::new(&arguments.next().unwrap())),
         Some("--bench") | None => measure(10, Duration::from_secs(12)),
         Some("--smoke") => measure(1, Duration::from_secs(1)),
         Some(other) => panic!("unknown argument {other}"),

@@ -600,3 +600,96 @@ fn nothing_is_read_or_written_off_the_record_while_the_log_is_full() {
     assert_eq!(site.audit().iter().filter(fits).count(), opened + 1);
     site.assert_whole();
 }
+
+#[test]
+fn a_backup_or_a_restore_without_room_fails_and_leaves_everything_as_it_was() {
+    let Some(mut site) = site_with_small_segments() else { return };
+    let Some(disk) = SmallDisk::at(&site, "tmpfs", site.state()) else { return };
+    site.serve();
+    let value = |n: usize| common::noise(n as u64 + 1, 100_000);
+    (0..8).for_each(|n| write(&site.secret(&format!("s{n}")), &value(n)).unwrap());
+    let (outside, inside) = (site.path("backup"), site.state().join("backup"));
+    site.ask(&["backup", "create", outside.to_str().unwrap()]);
+    disk.fill(256 << 10);
+    let mount = site.secret("");
+    let mount = ["--mount", mount.to_str().unwrap()];
+    let refused = |args: &[&str]| site.refused(&[&mount[..], &["backup"], args].concat());
+    let (code, said) = refused(&["create", inside.to_str().unwrap()]);
+    assert!(code == 6 && !inside.exists(), "half a backup is none: {said}");
+    // It takes no room where the store is.
+    site.ask(&["backup", "create", site.path("second").to_str().unwrap()]);
+    let (code, said) = refused(&["restore", "--force", outside.to_str().unwrap()]);
+    assert_eq!(code, 6, "{said}");
+    for n in 0..8 {
+        assert_eq!(read(&site.secret(&format!("s{n}"))), Ok(value(n)), "s{n}");
+    }
+    disk.free();
+    eventually("it is taken when there is room", || {
+        let args = [&mount[..], &["backup", "restore", "--force", outside.to_str().unwrap()]];
+        site.run(&args.concat()).status.success()
+    });
+    site.assert_whole();
+}
+
+#[test]
+fn a_daemon_that_does_not_start_has_the_exit_code_of_its_reason_in_the_background_too() {
+    let Some(site) = Site::new() else { return };
+    site.init();
+    let policy = fs::read(site.policy()).unwrap();
+    let agree = |expected: i32, why: &str| {
+        let (background, said) = does_not_mount(&site, &[]);
+        let (foreground, _) = does_not_mount(&site, &["--foreground"]);
+        assert_eq!([background, foreground], [expected; 2], "{why}: {said}");
+    };
+    write_file(&site.policy(), b"[[role]]\nname = 7\n");
+    agree(CONFIGURATION, "a bad policy");
+    write_file(&site.policy(), &policy);
+    fs::create_dir(site.secret("")).unwrap();
+    write_file(&site.secret("plain"), b"example-value");
+    agree(CONFIGURATION, "a mountpoint that is not empty");
+    fs::remove_file(site.secret("plain")).unwrap();
+    fs::rename(site.key(), site.path("key")).unwrap();
+    agree(7, "a missing key");
+    let other = Site::new().unwrap();
+    other.init();
+    fs::copy(other.key(), site.key()).unwrap();
+    fs::set_permissions(site.key(), Permissions::from_mode(0o400)).unwrap();
+    agree(7, "another store's key");
+    fs::remove_file(site.key()).unwrap();
+    fs::rename(site.path("key"), site.key()).unwrap();
+    let mut busy = Site::new().unwrap();
+    busy.serve();
+    let at = busy.secret("");
+    let refused =
+        |more: &[&str]| site.refused(&[&["mount", at.to_str().unwrap()], more].concat()).0;
+    assert_eq!([refused(&[]), refused(&["--foreground"])], [NO_CONNECTION; 2]);
+}
+
+#[test]
+fn another_store_under_the_same_key_file_is_refused_behind_this_store_s_log() {
+    let (Some(mut site), Some(other)) = (Site::new(), Site::new()) else { return };
+    site.serve();
+    write(&site.secret("s"), b"example-value").unwrap();
+    site.stop();
+    // A second store for the same key file, as somebody makes it who copies a configuration.
+    fs::create_dir_all(other.key().parent().unwrap()).unwrap();
+    fs::set_permissions(other.key().parent().unwrap(), Permissions::from_mode(0o700)).unwrap();
+    fs::copy(site.key(), other.key()).unwrap();
+    fs::set_permissions(other.key(), Permissions::from_mode(0o400)).unwrap();
+    other.ok(&["init", "--key-file", other.key().to_str().unwrap()]);
+    fs::copy(site.store(), site.path("ours")).unwrap();
+    fs::copy(other.store(), site.store()).unwrap();
+    for more in [&[][..], &["--accept-rollback"]] {
+        let (_, said) = does_not_mount(&site, more);
+        assert!(said.contains("another store"), "{more:?}: {said}");
+    }
+    fs::copy(site.path("ours"), site.store()).unwrap();
+    site.serve();
+    assert_eq!(read(&site.secret("s")), Ok(b"example-value".to_vec()));
+    site.stop();
+    // Behind a log that begins anew it is a store like any other.
+    fs::copy(other.store(), site.store()).unwrap();
+    fs::rename(site.state().join("audit"), site.path("audit")).unwrap();
+    site.serve_with(&["--accept-rollback"]);
+    assert!(!site.secret("s").exists());
+}

@@ -666,3 +666,25 @@ fn a_root_owned_site_is_not_taken_over_by_an_ordinary_user() {
     refusal(&output, &["umount"]);
     assert_eq!(site.health().as_deref(), Some("ok"));
 }
+
+#[test]
+fn without_a_named_mount_the_configured_one_is_talked_to_and_else_several_are_listed() {
+    let (Some(mut one), Some(mut two)) = (Site::new(), Site::new()) else { return };
+    for (site, value) in [(&mut one, "one"), (&mut two, "two")] {
+        site.serve();
+        write(&site.secret("s"), value.as_bytes()).unwrap();
+    }
+    assert_eq!(one.ok(&["get", "s"]), "one");
+    assert_eq!(two.ok(&["get", "s"]), "two");
+    let third = Site::new().unwrap();
+    let (code, said) = third.refused(&["get", "s"]);
+    assert_eq!(code, 11);
+    for site in [&one, &two] {
+        assert!(said.contains(site.secret("").to_str().unwrap()), "{said}");
+    }
+    let mut named = third.command(&["get", "s"]);
+    named.env("SECRETFS_MOUNT", two.secret(""));
+    assert_eq!(common::bounded(&mut named).stdout, b"two");
+    one.ok(&["umount", "--lazy"]);
+    assert!(!one.is_mounted() && two.is_mounted());
+}

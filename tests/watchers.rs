@@ -118,6 +118,25 @@ fn a_version_made_by_the_daemon_is_told_once_and_only_when_it_can_be_read() {
 }
 
 #[test]
+fn a_restore_tells_of_the_secrets_that_it_has_changed_and_of_no_other() {
+    let Some(world) = World::start() else { return };
+    world.put("app/same", "same");
+    world.put("app/key", "old");
+    let backup = world.outside("backup");
+    let create = common::bounded(world.secretfs().args(["backup", "create"]).arg(&backup));
+    assert!(create.status.success(), "{create:?}");
+    world.put("app/key", "new");
+    let watch = Watch::on(&[&world.path("app")]);
+    let restore =
+        common::bounded(world.secretfs().args(["backup", "restore", "--force"]).arg(&backup));
+    assert!(restore.status.success(), "{restore:?}");
+    assert_eq!(watch.next(), ["key"]);
+    assert_eq!(world.get("app/key").unwrap(), b"old");
+    put_empty(&world, "app/key");
+    assert_eq!(watch.next(), ["key"], "in their order, so nothing came of the other");
+}
+
+#[test]
 fn versions_of_one_handle_are_told_one_by_one_though_it_is_closed_once() {
     let Some(world) = World::start() else { return };
     world.put("key", "first");

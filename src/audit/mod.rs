@@ -34,6 +34,8 @@ pub use retention::{Counts, Pruned, Totals};
 pub use verify::{Damage, Note, Verified, VerifyError, verify};
 pub use writer::{AuditLog, Options, Recorded};
 
+use crate::model::StoreId;
+
 /// Why an event could not be recorded, or a log not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum AuditError {
@@ -45,6 +47,9 @@ pub enum AuditError {
     /// A line that is no audit line; `secretfs audit verify` says more.
     #[error("line {line} of {file} is not an audit line")]
     Malformed { file: String, line: u64 },
+    /// The directory holds the log of another store, which is never gone on with.
+    #[error("the audit log is that of another store: of {log}, and this store is {store}")]
+    OtherStore { log: String, store: StoreId },
     /// The log writes such an event itself and takes it from nobody else.
     #[error("an event {0} is written by the log alone")]
     Reserved(Action),

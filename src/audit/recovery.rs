@@ -15,7 +15,7 @@ use super::retention::{self, LoadError, Totals};
 use super::segments::{self, SegmentFile};
 use super::verify::{Check, Place, SegmentEnd, VerifyError};
 use super::{Action, AuditError};
-use crate::model::Generation;
+use crate::model::{Generation, StoreId};
 
 /// What to do with a log that was cut or changed while nobody looked.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -39,6 +39,22 @@ pub(super) struct Recovered {
     pub(super) accepted: Vec<String>,
     /// The digest of the totals as verified.
     pub(super) totals: Option<[u8; 32]>,
+}
+
+/// Refuses a log whose newest segment says that it is another store's, whatever else may be accepted:
+/// two stores may be opened by one key file, and their logs do not go on with each other.
+pub(super) fn check_store(dir: &Path, store: StoreId) -> Result<(), AuditError> {
+    for segment in segments::list(dir)?.iter().rev() {
+        match segment.store()? {
+            Some(log) if log != store.to_string() => {
+                return Err(AuditError::OtherStore { log, store });
+            }
+            Some(_) => return Ok(()),
+            // Not born yet, damaged, or of a release that did not write it: asked of the one before.
+            None => {}
+        }
+    }
+    Ok(())
 }
 
 /// Finds the end of the log, after it has removed what a crash left over.

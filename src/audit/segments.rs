@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 
 use super::chain::Head;
-use super::entry::Entry;
+use super::entry::{Entry, SegmentHeader};
 use super::line::{self, Line, MAX_LINE};
 use crate::model::{Seq, Timestamp};
 
@@ -84,6 +84,15 @@ impl SegmentFile {
         let mut text = Vec::new();
         read_line(&mut BufReader::new(self.open()?), &mut text)?;
         Ok(serde_json::from_slice::<Entry>(&text).ok().map(|entry| entry.time))
+    }
+
+    /// Returns the store that its first line names, or `None` where that cannot be read.
+    pub(super) fn store(&self) -> io::Result<Option<String>> {
+        let mut text = Vec::new();
+        read_line(&mut BufReader::new(self.open()?), &mut text)?;
+        let detail = serde_json::from_slice::<Entry>(&text).ok().and_then(|entry| entry.detail);
+        let header = detail.and_then(|detail| serde_json::from_value::<SegmentHeader>(detail).ok());
+        Ok(header.and_then(|header| header.store))
     }
 
     /// Tells whether it has no line yet: its maker writes to the segment before it first, or died then.

@@ -88,8 +88,8 @@ pub struct AuditLog {
 
 impl AuditLog {
     /// Opens the log in `dir` and records the start. Verifies the last segment, drops a torn last line, and
-    /// refuses with [`AuditError::Tampered`] a log that does not reach back to `anchor`. The key is
-    /// wiped before this returns.
+    /// refuses with [`AuditError::Tampered`] a log that does not reach back to `anchor`, and with
+    /// [`AuditError::OtherStore`] that of another store. The key is wiped before this returns.
     pub fn open(
         dir: &Path,
         key: AuditKey,
@@ -99,6 +99,9 @@ impl AuditLog {
         names: Arc<dyn UserNames>,
     ) -> Result<Self, AuditError> {
         segments::prepare_directory(dir)?;
+        if let Some(store) = options.store {
+            recovery::check_store(dir, store)?;
+        }
         let found = recovery::recover(dir, &key, anchor.as_ref(), options.rollback)?;
         let mut run = [0; 16];
         getrandom::fill(&mut run).map_err(io::Error::other)?;

@@ -397,7 +397,7 @@ impl Inner {
             .ok_or_else(|| StoreError::Damaged("the keyring is missing".into()))?;
         let keyring = Keyring::open(header.store, &root_key, &sealed).map_err(BrokerError::Key)?;
         let mut loaded = load::load(&*self.store, &keyring)?;
-        let accepted = self.start_log(&keyring, &mut loaded.root)?;
+        let accepted = self.start_log(header.store, &keyring, &mut loaded.root)?;
         self.gate.uses().replace(loaded.uses);
         self.verdict.set(Integrity::Pending);
         self.unlocked.store(Some(Arc::new(Unlocked {
@@ -412,7 +412,7 @@ impl Inner {
     }
 
     /// Opens the log at the first unseal, and finds out whether the store is an older copy.
-    fn start_log(&self, keyring: &Keyring, root: &mut Root) -> Result<Accepted> {
+    fn start_log(&self, store: StoreId, keyring: &Keyring, root: &mut Root) -> Result<Accepted> {
         if self.gate.log().is_ok() {
             return Ok(Accepted::AsItWas);
         }
@@ -420,7 +420,7 @@ impl Inner {
         let anchor = (root.audit != Head::EMPTY).then_some(root.audit);
         let LogSettings { directory, options, names } = &self.log;
         let rollback = if self.accept_rollback { Rollback::Accept } else { Rollback::Refuse };
-        let options = crate::audit::Options { rollback, ..options.clone() };
+        let options = crate::audit::Options { rollback, store: Some(store), ..options.clone() };
         let log = AuditLog::open(
             directory,
             key,

@@ -1,6 +1,7 @@
 //! The broker over a store in memory, a real log and a real policy.
 
 use std::collections::HashMap;
+use std::io::Cursor;
 
 use super::*;
 use crate::audit::{Entry, Filter};
@@ -507,10 +508,11 @@ fn a_backup_brings_the_store_back_and_a_changed_one_nothing() {
     let mut changed = backup.clone();
     let middle = changed.len() - 40;
     changed[middle] ^= 1;
-    assert!(world.broker().restore_backup(&admin(), &mut &changed[..]).is_err());
-    assert!(world.broker().restore_backup(&admin(), &mut &backup[..backup.len() - 1]).is_err());
+    assert!(world.broker().restore_backup(&admin(), Cursor::new(changed)).is_err());
+    let cut = backup[..backup.len() - 1].to_vec();
+    assert!(world.broker().restore_backup(&admin(), Cursor::new(cut)).is_err());
     assert_eq!(world.read(0, "app/key").unwrap(), b"two");
-    world.broker().restore_backup(&admin(), &mut &backup[..]).unwrap();
+    world.broker().restore_backup(&admin(), Cursor::new(backup)).unwrap();
     assert_eq!(world.read(0, "app/key").unwrap(), b"one");
     world.reopen().unwrap();
     assert!(matches!(world.read(0, "app/new"), Err(BrokerError::NotFound(_))));

@@ -18,7 +18,9 @@ use zeroize::Zeroizing;
 
 use super::error::{Failure, Kind};
 use super::plaintext;
-use crate::daemon::config::Environment;
+use crate::daemon::DaemonError;
+use crate::daemon::config::{Environment, Layer, Sources};
+use crate::daemon::paths::Mode;
 use crate::daemon::run::FS_TYPE;
 use crate::model::SecretName;
 use crate::system::{FUSE_MAGIC, Mount, SecretBytes, filesystem_magic_of, mounts, topmost};
@@ -27,7 +29,6 @@ use crate::system::{FUSE_MAGIC, Mount, SecretBytes, filesystem_magic_of, mounts,
 #[derive(Debug)]
 pub(crate) struct Client {
     root: OwnedFd,
-    pub mount: Mount,
 }
 
 /// How a version is to be made.
@@ -40,21 +41,22 @@ pub(crate) struct Writing {
 }
 
 impl Client {
-    /// Finds the mount: the one named, the one in `SECRETFS_MOUNT`, or the only one there is.
-    pub(crate) fn find(named: Option<&Path>, environment: &Environment) -> Result<Self, Failure> {
-        let named = named
-            .map(Path::to_path_buf)
-            .or_else(|| environment.value("SECRETFS_MOUNT").map(PathBuf::from));
+    /// Finds the mount: the one named, the one that is configured, or the only one there is.
+    pub(crate) fn find(named: Option<&Path>, configured: Option<&Path>) -> Result<Self, Failure> {
         let table = mounts().map_err(|err| no_mount(err.to_string()))?;
-        let path = choose(&table, named)?;
+        let path = match named {
+            // As the table has it: absolute and without links.
+            Some(path) => fs::canonicalize(path).map_err(|err| unreachable_mount(path, &err))?,
+            None => choose(&table, configured)?,
+        };
         let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
         let opened = OpenOptions::new().read(true).custom_flags(flags).open(&path);
         let root = opened.map_err(|err| unreachable_mount(&path, &err))?;
         let found = root.metadata().map_err(|err| unreachable_mount(&path, &err))?;
         let magic = filesystem_magic_of(root.as_fd());
         let magic = magic.map_err(|err| unreachable_mount(&path, &err))?;
-        let mount = check(&table, &path, magic, found.dev())?.clone();
-        Ok(Self { root: root.into(), mount })
+        check(&table, &path, magic, found.dev())?;
+        Ok(Self { root: root.into() })
     }
 
     /// Returns a path that leads into this mount and no other, whatever happens to the mountpoint.
@@ -204,7 +206,12 @@ pub(crate) fn close(file: File) -> io::Result<()> {
 /// Completes the name of a secret out of the live mount; silent where there is none.
 pub(crate) fn complete_name(current: &OsStr) -> Vec<CompletionCandidate> {
     let Some(typed) = current.to_str() else { return Vec::new() };
-    let Ok(client) = Client::find(None, &Environment::of_process()) else { return Vec::new() };
+    let environment = Environment::of_process();
+    let named = environment.value("SECRETFS_MOUNT").map(PathBuf::from);
+    let configured = configured(&environment, None).ok();
+    let Ok(client) = Client::find(named.as_deref(), configured.as_deref()) else {
+        return Vec::new();
+    };
     let (directory, start) = typed.rsplit_once('/').unwrap_or(("", typed));
     let prefix = if directory.is_empty() { String::new() } else { format!("{directory}/") };
     let entries = client.list(directory).unwrap_or_default();
@@ -230,12 +237,22 @@ fn parse(what: &str, text: &str) -> Result<Value, Failure> {
         .map_err(|_| Failure::new(Kind::BackendConnection, what, "the daemon's answer is no JSON"))
 }
 
-/// Decides which mount is meant.
-fn choose(table: &[Mount], named: Option<PathBuf>) -> Result<PathBuf, Failure> {
-    if let Some(path) = named {
-        // As the table has it: absolute and without links.
-        return fs::canonicalize(&path).map_err(|err| unreachable_mount(&path, &err));
-    }
+/// Returns where the caller's configuration mounts.
+pub(crate) fn configured(
+    environment: &Environment,
+    file: Option<PathBuf>,
+) -> Result<PathBuf, Failure> {
+    let mode = Mode::choose(false, nix::unistd::geteuid().is_root());
+    let sources = Sources { mode, file, environment: environment.clone(), flags: Layer::default() };
+    let mountpoint = sources.load().map_err(DaemonError::from)?.mountpoint;
+    // Its own last part is a mount that may not answer; the way to it is not.
+    let way = mountpoint.parent().and_then(|parent| fs::canonicalize(parent).ok());
+    let found = way.and_then(|way| Some(way.join(mountpoint.file_name()?)));
+    Ok(found.unwrap_or(mountpoint))
+}
+
+/// Decides which mount is meant where none is named.
+pub(crate) fn choose(table: &[Mount], configured: Option<&Path>) -> Result<PathBuf, Failure> {
     let mut paths: Vec<&PathBuf> = table
         .iter()
         .filter(|mount| mount.fs_type == FS_TYPE)
@@ -247,6 +264,9 @@ fn choose(table: &[Mount], named: Option<PathBuf>) -> Result<PathBuf, Failure> {
         [] => Err(no_mount("no secretfs is mounted".into())),
         [only] => Ok((*only).clone()),
         several => {
+            if let Some(ours) = configured.filter(|ours| several.iter().any(|path| path == ours)) {
+                return Ok(ours.to_path_buf());
+            }
             let list: Vec<String> = several.iter().map(|path| path.display().to_string()).collect();
             Err(no_mount(format!("several are mounted: {}", list.join(", ")))
                 .hint("choose one with --mount or SECRETFS_MOUNT"))
@@ -255,7 +275,7 @@ fn choose(table: &[Mount], named: Option<PathBuf>) -> Result<PathBuf, Failure> {
 }
 
 /// Compares what the kernel says of the opened root with its mount table.
-fn check<'a>(table: &'a [Mount], path: &Path, magic: i64, dev: u64) -> Result<&'a Mount, Failure> {
+fn check(table: &[Mount], path: &Path, magic: i64, dev: u64) -> Result<(), Failure> {
     let refused = |why: &str| {
         Failure::new(Kind::BackendConnection, path.display().to_string(), why)
             .hint("`secretfs doctor` looks into it")
@@ -267,7 +287,7 @@ fn check<'a>(table: &'a [Mount], path: &Path, magic: i64, dev: u64) -> Result<&'
     if !mount.is_device(dev) {
         return Err(refused("something was mounted over it meanwhile"));
     }
-    Ok(mount)
+    Ok(())
 }
 
 fn no_mount(why: String) -> Failure {
@@ -301,12 +321,18 @@ mod tests {
     const DEV: u64 = 51;
 
     #[test]
-    fn the_only_mount_is_taken_and_of_several_one_must_be_named() {
+    fn the_only_mount_is_taken_and_of_several_the_configured_one_or_one_that_is_named() {
+        let (mine, elsewhere) = (Path::new("/home/a/secrets"), Path::new("/elsewhere"));
         let one = parse_mountinfo(OURS.as_bytes());
-        assert_eq!(choose(&one, None).unwrap(), Path::new("/secrets"));
+        for configured in [None, Some(mine)] {
+            assert_eq!(choose(&one, configured).unwrap(), Path::new("/secrets"));
+        }
         let two = parse_mountinfo(format!("{OURS}\n{OTHER}").as_bytes());
-        let failure = choose(&two, None).unwrap_err();
-        assert!(failure.why.contains("/home/a/secrets") && failure.hint.contains("--mount"));
+        assert_eq!(choose(&two, Some(mine)).unwrap(), mine);
+        for configured in [None, Some(elsewhere)] {
+            let failure = choose(&two, configured).unwrap_err();
+            assert!(failure.why.contains("/home/a/secrets") && failure.hint.contains("--mount"));
+        }
         assert!(choose(&[], None).unwrap_err().hint.contains("secretfs up"));
     }
 

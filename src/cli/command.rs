@@ -1,10 +1,11 @@
 //! One file a command; here, which is which.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::Context;
 use super::args::{Cli, Command};
-use super::client::Client;
+use super::client::{self, Client};
 use super::error::{Failure, Kind};
 use crate::daemon::compose;
 use crate::daemon::config::{Absolute, Config, KeyLayer, Layer, Sources};
@@ -82,7 +83,22 @@ pub(super) fn run(context: &Context, command: Command) -> Result<ExitCode, Failu
 impl Context {
     /// Finds the running daemon's mount.
     fn client(&self) -> Result<Client, Failure> {
-        Client::find(self.args.mount.as_deref(), &self.environment)
+        match self.named_mount() {
+            Some(named) => Client::find(Some(&named), None),
+            None => Client::find(None, Some(&self.configured_mount()?)),
+        }
+    }
+
+    /// Returns the mount that `--mount` names, or else `SECRETFS_MOUNT`.
+    fn named_mount(&self) -> Option<PathBuf> {
+        let variable = || self.environment.value("SECRETFS_MOUNT").map(PathBuf::from);
+        self.args.mount.clone().or_else(variable)
+    }
+
+    /// Returns where the configuration mounts, be it mounted or not.
+    fn configured_mount(&self) -> Result<PathBuf, Failure> {
+        let file = self.args.config.as_deref().map(absolute).transpose()?;
+        client::configured(&self.environment, file)
     }
 
     /// Loads the configuration as the daemon would have it, with flags over it.
@@ -102,7 +118,7 @@ fn observer() -> Done {
 }
 
 /// Makes a path absolute: a daemon has another working directory.
-fn absolute(path: &std::path::Path) -> Result<std::path::PathBuf, Failure> {
+fn absolute(path: &std::path::Path) -> Result<PathBuf, Failure> {
     std::path::absolute(path)
         .map_err(|err| Failure::new(Kind::Config, path.display().to_string(), err.to_string()))
 }

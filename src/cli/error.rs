@@ -28,6 +28,19 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    const ALL: [Self; 10] = [
+        Self::Authorization,
+        Self::BackendConnection,
+        Self::Config,
+        Self::Decryption,
+        Self::Encryption,
+        Self::Injection,
+        Self::Rotation,
+        Self::Scanning,
+        Self::SecretAlreadyExists,
+        Self::SecretNotFound,
+    ];
+
     pub(crate) fn exit_code(self) -> u8 {
         match self {
             Self::SecretNotFound => 3,
@@ -100,44 +113,52 @@ impl fmt::Display for Failure {
 
 impl From<DaemonError> for Failure {
     fn from(error: DaemonError) -> Self {
-        let (kind, hint) = match &error {
-            DaemonError::Broker(error @ BrokerError::Rollback { .. }) => (
-                broker_kind(error),
-                "find out who put it back; an admin can `mount --accept-rollback`",
-            ),
-            DaemonError::Broker(error) => (broker_kind(error), ""),
-            DaemonError::Busy(_) => {
-                (Kind::BackendConnection, "use it, or `secretfs umount` it first")
-            }
-            DaemonError::Config(_) | DaemonError::Policy { .. } => {
-                (Kind::Config, "correct the file and try again")
-            }
-            DaemonError::Exists(_) => (Kind::Config, "mount it with `secretfs up`"),
-            DaemonError::Io { .. } => (Kind::BackendConnection, ""),
-            DaemonError::Key(_) => (Kind::Decryption, "`secretfs doctor` looks at the key source"),
-            DaemonError::Lock(_) => {
-                (Kind::BackendConnection, "one daemon serves a store at a time")
-            }
-            DaemonError::Mount { .. } => {
-                (Kind::BackendConnection, "`secretfs doctor` looks at what mounting needs")
-            }
-            DaemonError::Mountpoint(_) => {
-                (Kind::Config, "name an empty directory, or one to be made")
-            }
-            DaemonError::NoStore(_) => (Kind::Config, "make one with `secretfs init`"),
-            DaemonError::Trust(_) => (Kind::Config, "only root and you may be able to change it"),
-        };
+        let (kind, hint) = daemon_kind(&error);
         Self::new(kind, "the store", error.chain()).hint(hint)
+    }
+}
+
+/// Returns the exit code of a daemon that ends with this error.
+pub(crate) fn exit_code(error: &DaemonError) -> u8 {
+    daemon_kind(error).0.exit_code()
+}
+
+fn daemon_kind(error: &DaemonError) -> (Kind, &'static str) {
+    match error {
+        DaemonError::Broker(error @ BrokerError::Rollback { .. }) => {
+            (broker_kind(error), "find out who put it back; an admin can `mount --accept-rollback`")
+        }
+        DaemonError::Broker(error) => (broker_kind(error), ""),
+        DaemonError::Busy(_) => (Kind::BackendConnection, "use it, or `secretfs umount` it first"),
+        DaemonError::Config(_) | DaemonError::Policy { .. } => {
+            (Kind::Config, "correct the file and try again")
+        }
+        DaemonError::Exists(_) => (Kind::Config, "mount it with `secretfs up`"),
+        DaemonError::Io { .. } => (Kind::BackendConnection, ""),
+        DaemonError::Key(_) => (Kind::Decryption, "`secretfs doctor` looks at the key source"),
+        DaemonError::Lock(_) => (Kind::BackendConnection, "one daemon serves a store at a time"),
+        DaemonError::Mount { .. } => {
+            (Kind::BackendConnection, "`secretfs doctor` looks at what mounting needs")
+        }
+        DaemonError::Mountpoint(_) => (Kind::Config, "name an empty directory, or one to be made"),
+        DaemonError::NoStore(_) => (Kind::Config, "make one with `secretfs init`"),
+        DaemonError::Trust(_) => (Kind::Config, "only root and you may be able to change it"),
     }
 }
 
 impl From<BackgroundError> for Failure {
     fn from(error: BackgroundError) -> Self {
-        let hint = match &error {
-            BackgroundError::Failed(_) => "`secretfs doctor` may know more",
-            BackgroundError::Died(_) | BackgroundError::Fork(_) | BackgroundError::Io(_) => "",
+        let (kind, hint) = match &error {
+            BackgroundError::Failed { code, .. } => {
+                let kind = Kind::ALL.into_iter().find(|kind| kind.exit_code() == *code);
+                (kind, "`secretfs doctor` may know more")
+            }
+            BackgroundError::Died(_) | BackgroundError::Fork(_) | BackgroundError::Io(_) => {
+                (None, "")
+            }
         };
-        Self::new(Kind::BackendConnection, "not mounted", error.to_string()).hint(hint)
+        let kind = kind.unwrap_or(Kind::BackendConnection);
+        Self::new(kind, "not mounted", error.to_string()).hint(hint)
     }
 }
 
@@ -222,29 +243,17 @@ fn explain(code: i32) -> (Kind, &'static str, &'static str) {
 mod tests {
     use super::*;
 
-    const KINDS: [Kind; 10] = [
-        Kind::Authorization,
-        Kind::BackendConnection,
-        Kind::Config,
-        Kind::Decryption,
-        Kind::Encryption,
-        Kind::Injection,
-        Kind::Rotation,
-        Kind::Scanning,
-        Kind::SecretAlreadyExists,
-        Kind::SecretNotFound,
-    ];
-
     #[test]
     fn exit_codes_differ_by_kind_and_from_success_failure_and_usage() {
-        let mut codes: Vec<u8> = KINDS.into_iter().map(Kind::exit_code).collect();
+        let mut codes: Vec<u8> = Kind::ALL.into_iter().map(Kind::exit_code).collect();
         codes.sort_unstable();
         assert_eq!(codes, (3..=12).collect::<Vec<u8>>());
     }
 
     #[test]
     fn the_words_for_kinds_are_those_of_the_contract() {
-        let words: Vec<_> = KINDS.iter().map(|kind| serde_json::to_value(kind).unwrap()).collect();
+        let words: Vec<_> =
+            Kind::ALL.iter().map(|kind| serde_json::to_value(kind).unwrap()).collect();
         let expected = [
             "authorization",
             "backend_connection",

@@ -14,6 +14,7 @@ use daemonize::{Daemonize, Outcome};
 use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
 
+use super::DaemonError;
 use crate::system::SecretBytes;
 
 /// On which side of the fork we are.
@@ -34,8 +35,12 @@ pub enum Side {
 pub enum BackgroundError {
     #[error("the daemon ended before it served; its log is {0}")]
     Died(PathBuf),
-    #[error("{0}")]
-    Failed(String),
+    #[error("{why}")]
+    Failed {
+        /// The exit code that the daemon would have had in the foreground.
+        code: u8,
+        why: String,
+    },
     #[error("the daemon could not be started")]
     Fork(#[from] daemonize::Error),
     #[error("the daemon could not be started")]
@@ -44,30 +49,39 @@ pub enum BackgroundError {
 
 /// The daemon's end of the pipe.
 #[derive(Debug)]
-pub struct Report(File);
+pub struct Report {
+    pipe: File,
+    code: fn(&DaemonError) -> u8,
+}
 
 impl Report {
     /// Tells the command that the mount serves.
     pub fn ready(mut self) {
         // The command may have been killed meanwhile; the daemon serves all the same.
-        drop(self.0.write_all(READY));
+        drop(self.pipe.write_all(&[READY]));
     }
 
     /// Tells the command why it does not.
-    pub fn failed(mut self, why: &str) {
-        drop(self.0.write_all(why.as_bytes()));
+    pub fn failed(mut self, why: &DaemonError) {
+        let code = (self.code)(why);
+        drop(self.pipe.write_all(&[&[code], why.chain().as_bytes()].concat()));
     }
 }
 
-/// Cannot begin an error message, which never starts with a control character.
-const READY: &[u8] = b"\x06";
+/// The exit code of success.
+const READY: u8 = 0;
 
 /// A larger log is set aside when a daemon starts.
 const LOG_BYTES: u64 = 1 << 20;
 
 /// Forks. On the command's side it returns when the daemon has reported; on the daemon's at once, in
-/// a session of its own, with `/` as directory, a umask of 077 and its standard error in `log`.
-pub fn detach(log: &Path, passphrase: Option<&SecretBytes>) -> Result<Side, BackgroundError> {
+/// a session of its own, with `/` as directory, a umask of 077 and its standard error in `log`. `code`
+/// is the exit code that an error has in the foreground; never 0.
+pub fn detach(
+    log: &Path,
+    passphrase: Option<&SecretBytes>,
+    code: fn(&DaemonError) -> u8,
+) -> Result<Side, BackgroundError> {
     let errors = open_log(log)?;
     let (report_in, report_out) = pipe2(OFlag::O_CLOEXEC).map_err(io::Error::from)?;
     let (phrase_in, phrase_out) = pipe2(OFlag::O_CLOEXEC).map_err(io::Error::from)?;
@@ -77,7 +91,8 @@ pub fn detach(log: &Path, passphrase: Option<&SecretBytes>) -> Result<Side, Back
             result?;
             drop((report_in, phrase_out));
             let passphrase = passphrase.map(|_| phrase_in);
-            Ok(Side::Daemon { report: Report(report_out.into()), passphrase })
+            let report = Report { pipe: report_out.into(), code };
+            Ok(Side::Daemon { report, passphrase })
         }
         Outcome::Parent(result) => {
             result?;
@@ -96,8 +111,11 @@ fn wait(mut report: File, log: &Path) -> Result<(), BackgroundError> {
     report.read_to_end(&mut said)?;
     match said.as_slice() {
         [] => Err(BackgroundError::Died(log.into())),
-        said if said == READY => Ok(()),
-        why => Err(BackgroundError::Failed(String::from_utf8_lossy(why).into_owned())),
+        [READY] => Ok(()),
+        [code, why @ ..] => Err(BackgroundError::Failed {
+            code: *code,
+            why: String::from_utf8_lossy(why).into_owned(),
+        }),
     }
 }
 
@@ -114,15 +132,17 @@ mod tests {
 
     fn reported(write: impl FnOnce(Report)) -> Result<(), BackgroundError> {
         let (reader, writer) = pipe2(OFlag::O_CLOEXEC).unwrap();
-        write(Report(writer.into()));
+        write(Report { pipe: writer.into(), code: |_| 7 });
         wait(reader.into(), Path::new("/var/log/x"))
     }
 
     #[test]
     fn the_command_learns_that_it_serves_why_it_does_not_or_that_it_died() {
         assert!(reported(Report::ready).is_ok());
-        let why = reported(|report| report.failed("the key is wrong")).unwrap_err();
-        assert_eq!(why.to_string(), "the key is wrong");
+        let error = DaemonError::NoStore("/s".into());
+        let why = reported(|report| report.failed(&error)).unwrap_err();
+        assert_eq!(why.to_string(), "there is no store in /s");
+        assert!(matches!(why, BackgroundError::Failed { code: 7, .. }));
         assert!(matches!(reported(drop), Err(BackgroundError::Died(_))));
     }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::DaemonError;
 use super::accounts::{HostAccounts, local_names};
-use super::config::{Config, Durability, IoMode, KeyConfig};
+use super::config::{Config, Durability, IoMode, KeyConfig, NamesMode};
 use super::credentials::CredentialSocket;
 use super::init::PassphraseInput;
 use super::keys;
@@ -249,6 +249,8 @@ pub fn mount(
         clock: clock(),
         touch,
         cached: config.io == IoMode::Cached,
+        owners: owners(config.names),
+        deadline: config.deadline,
     });
     let identify = Identification { callers: Arc::clone(&callers), broker: parts.broker.clone() };
     let options = fs::Options {
@@ -273,6 +275,16 @@ pub fn mount(
         on_end();
     })?;
     Ok(Mounted { session, _credentials: credentials })
+}
+
+fn owners(names: NamesMode) -> fs::Owners {
+    match names {
+        NamesMode::Hidden => fs::Owners::Fixed {
+            uid: nix::unistd::geteuid().as_raw(),
+            gid: nix::unistd::getegid().as_raw(),
+        },
+        NamesMode::Own => fs::Owners::Caller,
+    }
 }
 
 /// Finds out about callers what the policy in force asks for.

@@ -121,10 +121,12 @@ pub enum IoMode {
     Direct,
 }
 
-/// As whose files secrets are presented.
+/// As whose files secrets are presented, and who is told their names by the kernel.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum NamesMode {
+    /// The same to everybody, and the kernel checks permissions too: nobody else can watch.
+    Hidden,
     /// As the caller's own.
     #[default]
     Own,

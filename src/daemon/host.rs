@@ -6,6 +6,8 @@
 
 mod command;
 
+use std::fs::File;
+use std::io::Write;
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
@@ -18,7 +20,7 @@ use super::error::chain;
 use super::init::{PassphraseInput, check_policy};
 use super::logging::Level;
 use super::{DaemonError, metrics, trust};
-use crate::broker::{Broker, BrokerError, Origin, Put, Statistics};
+use crate::broker::{Broker, BrokerError, Origin, Put, Statistics, StoreError};
 use crate::fs::control::{Health, Host};
 use crate::model::{Caller, Clock, Timestamp};
 use crate::system::{SecretBytes, mounts, topmost};
@@ -235,6 +237,7 @@ impl Host for Daemon {
             ("policy", config.policy.display().to_string()),
             ("key_source", self.key.lock().as_str().into()),
             ("io", format!("{:?}", config.io).to_lowercase()),
+            ("names", format!("{:?}", config.names).to_lowercase()),
             ("audit_durability", durability),
             ("started", self.started.to_string()),
             ("uptime_seconds", self.uptime_seconds().to_string()),
@@ -291,16 +294,27 @@ impl Host for Daemon {
         self.run(caller, command)
     }
 
-    fn backup(&self, caller: &Caller) -> Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        self.broker().backup(caller, &mut bytes)?;
-        Ok(bytes)
+    fn backup(&self, caller: &Caller, out: &mut dyn Write) -> Result<()> {
+        self.broker().backup(caller, out)
     }
 
-    fn restore(&self, caller: &Caller, backup: &[u8]) -> Result<Value> {
-        self.broker().restore_backup(caller, &mut &*backup)?;
-        tracing::warn!(uid = caller.uid.0, bytes = backup.len(), "restored from a backup");
-        Ok(json!({ "restored": true }))
+    fn spool(&self) -> Result<File> {
+        // Where the store has its room, and root alone may look.
+        let spool = tempfile::tempfile_in(&self.config.load().state_dir);
+        Ok(spool.map_err(StoreError::Io)?)
+    }
+
+    fn restore(&self, caller: &Caller, backup: File) -> Result<()> {
+        let outcome = self.broker().restore_backup(caller, backup);
+        match &outcome {
+            Ok(()) => tracing::warn!(uid = caller.uid.0, "restored from a backup"),
+            Err(BrokerError::Denied) => {}
+            Err(error) => {
+                tracing::error!(uid = caller.uid.0, error = %chain(error), "not restored");
+                self.broker().note_failed_control(caller, "backup-restore", error);
+            }
+        }
+        outcome
     }
 }
 

@@ -5,15 +5,12 @@ use std::path::PathBuf;
 use super::DaemonError;
 use super::config::KeyConfig;
 use super::init::PassphraseInput;
-use crate::broker::BrokerError;
-use crate::crypto::{Header, RootKey, Slot};
+use crate::broker::{BrokerError, read_header};
+use crate::crypto::{RootKey, Slot};
 use crate::keysource::{KeySource, KeySourceError, PassphraseFrom};
 use crate::model::StoreId;
-use crate::store::{Store, StoreError, Table};
+use crate::store::Store;
 use crate::system::SecretBytes;
-
-/// Where the header lies in its table.
-const HEADER: &[u8] = b"header";
 
 /// Opens the root key of a store with a key source.
 pub(super) fn unlock(
@@ -21,9 +18,7 @@ pub(super) fn unlock(
     key: &KeyConfig,
     passphrase: &PassphraseInput,
 ) -> Result<RootKey, UnlockError> {
-    let bytes = store.get(Table::Header, HEADER)?;
-    let bytes = bytes.ok_or_else(|| StoreError::Damaged("the header is missing".into()))?;
-    let header = Header::decode(&bytes).map_err(KeySourceError::Crypto)?;
+    let header = read_header(store)?;
     Ok(source(key, passphrase)?.unlock(&header)?)
 }
 
@@ -42,10 +37,11 @@ pub(super) fn new_slot(
 /// Why the root key could not be had.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum UnlockError {
+    /// There is no header to unlock.
+    #[error(transparent)]
+    Header(#[from] BrokerError),
     #[error(transparent)]
     Source(#[from] KeySourceError),
-    #[error(transparent)]
-    Store(#[from] StoreError),
 }
 
 impl UnlockError {
@@ -58,8 +54,8 @@ impl UnlockError {
 impl From<UnlockError> for DaemonError {
     fn from(error: UnlockError) -> Self {
         match error {
+            UnlockError::Header(error) => error.into(),
             UnlockError::Source(error) => Self::Key(super::error::chain(&error)),
-            UnlockError::Store(error) => BrokerError::from(error).into(),
         }
     }
 }
@@ -67,11 +63,11 @@ impl From<UnlockError> for DaemonError {
 impl From<UnlockError> for BrokerError {
     fn from(error: UnlockError) -> Self {
         match error {
+            UnlockError::Header(error) => error,
             UnlockError::Source(KeySourceError::WrongKey) => {
                 Self::Key(crate::crypto::CryptoError::WrongKey)
             }
             UnlockError::Source(error) => Self::Invalid(super::error::chain(&error)),
-            UnlockError::Store(error) => Self::Store(error),
         }
     }
 }
@@ -104,7 +100,8 @@ mod tests {
     fn a_store_without_a_header_is_damaged_and_never_unlocked() {
         let key = KeyConfig::File("/nonexistent".into());
         let error = unlock(&MemoryStore::new(), &key, &PassphraseInput::Ask).unwrap_err();
-        assert!(matches!(error, UnlockError::Store(StoreError::Damaged(_))));
+        let damaged = |error: &BrokerError| error.to_string().contains("the header is missing");
+        assert!(matches!(&error, UnlockError::Header(error) if damaged(error)));
     }
 
     #[test]

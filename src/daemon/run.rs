@@ -51,7 +51,7 @@ pub fn serve(mut start: Start) -> Result<(), DaemonError> {
             let why = error.chain();
             tracing::error!(%why, "not started");
             if let Some(report) = report {
-                report.failed(&why);
+                report.failed(&error);
             }
             Err(error)
         }

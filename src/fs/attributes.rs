@@ -1,4 +1,4 @@
-//! What stat(2) shows: every caller sees what it may read as its own.
+//! What stat(2) shows: every caller sees what it may read as its own, or all see the same.
 
 use crate::broker::Secret;
 use crate::model::{Caller, Level, Levels, Timestamp};
@@ -10,6 +10,20 @@ pub(super) enum FileKind {
     File,
     Link,
 }
+
+/// As whose files things are shown.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Owners {
+    /// As the caller's own, with a mode that says what it may do; the kernel checks no permission.
+    #[default]
+    Caller,
+    /// The same to everybody, so that the kernel can check permissions before the policy is asked:
+    /// a secret as its pinned owner's, everything else as this user's.
+    Fixed { uid: u32, gid: u32 },
+}
+
+/// Everybody may enter a directory by name; nobody else can list it, and so not watch it either.
+const FIXED_DIRECTORY: u16 = 0o711;
 
 /// What stat(2) shows.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -26,16 +40,17 @@ pub(super) struct Attributes {
 
 impl Attributes {
     /// Presents a secret.
-    pub(super) fn of_secret(caller: &Caller, secret: &Secret) -> Self {
+    pub(super) fn of_secret(owners: Owners, caller: &Caller, secret: &Secret) -> Self {
+        let mode = mode_of(secret.levels);
+        let shown =
+            Self::own(caller, secret.inode.0, FileKind::File, mode, secret.modified).shared(owners);
         let pinned = secret.pinned.unwrap_or_default();
         Self {
-            inode: secret.inode.0,
-            kind: FileKind::File,
             size: secret.size,
-            mode: pinned.mode.map_or(mode_of(secret.levels), |mode| mode & 0o777),
-            uid: pinned.owner.unwrap_or(caller.uid.0),
-            gid: pinned.group.unwrap_or(caller.gid.0),
-            modified: secret.modified,
+            mode: pinned.mode.map_or(shown.mode, |mode| mode & 0o777),
+            uid: pinned.owner.unwrap_or(shown.uid),
+            gid: pinned.group.unwrap_or(shown.gid),
+            ..shown
         }
     }
 
@@ -62,6 +77,18 @@ impl Attributes {
         Self { inode, kind, size: 0, mode, uid: caller.uid.0, gid: caller.gid.0, modified }
     }
 
+    /// Presents an entry whose inode all callers share: where the kernel checks permissions, what
+    /// one caller was shown decides about the next.
+    pub(super) fn shared(self, owners: Owners) -> Self {
+        let Owners::Fixed { uid, gid } = owners else { return self };
+        let mode = match self.kind {
+            FileKind::Directory => FIXED_DIRECTORY,
+            FileKind::File => 0o600,
+            FileKind::Link => self.mode,
+        };
+        Self { mode, uid, gid, ..self }
+    }
+
     /// Sets the size in bytes.
     pub(super) fn sized(self, size: u64) -> Self {
         Self { size, ..self }
@@ -85,6 +112,23 @@ pub(super) fn mode_of(levels: Levels) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{Gid, Uid};
+
+    #[test]
+    fn with_fixed_owners_all_callers_are_shown_the_same() {
+        let owners = Owners::Fixed { uid: 7, gid: 8 };
+        let shown = [1, 1000].map(|id| {
+            let caller = Caller::with_ids(Uid(id), Gid(id));
+            [(FileKind::Directory, 0o500), (FileKind::File, 0o400), (FileKind::Link, 0o777)].map(
+                |(kind, mode)| {
+                    Attributes::own(&caller, 9, kind, mode, Timestamp::UNIX_EPOCH).shared(owners)
+                },
+            )
+        });
+        assert_eq!(shown[0], shown[1]);
+        assert_eq!(shown[0].map(|shown| shown.mode), [0o711, 0o600, 0o777]);
+        assert!(shown[0].iter().all(|shown| (shown.uid, shown.gid) == (7, 8)));
+    }
 
     #[test]
     fn the_mode_says_what_the_caller_may_do() {

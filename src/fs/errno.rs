@@ -14,6 +14,7 @@ pub(super) fn errno(error: &FsError) -> c_int {
         FsError::Busy => libc::EAGAIN,
         FsError::Exists => libc::EEXIST,
         FsError::Fault => libc::EIO,
+        FsError::InProgress => libc::EINPROGRESS,
         FsError::Invalid => libc::EINVAL,
         FsError::IsDirectory => libc::EISDIR,
         FsError::Memory(_) => libc::ENOMEM,
@@ -25,6 +26,7 @@ pub(super) fn errno(error: &FsError) -> c_int {
         FsError::Quota => libc::EDQUOT,
         FsError::Sealed => libc::ENOKEY,
         FsError::Stale => libc::ESTALE,
+        FsError::Told(error) => broker_errno(error),
         FsError::TimedOut => libc::ETIMEDOUT,
         FsError::TooBig => libc::EFBIG,
         FsError::TooManyHandles => libc::EMFILE,
@@ -73,6 +75,7 @@ fn store_errno(error: &StoreError) -> c_int {
         StoreError::Broken | StoreError::Locked => libc::EIO,
         StoreError::Damaged(_) => libc::EBADMSG,
         StoreError::Io(error) if error.kind() == std::io::ErrorKind::StorageFull => libc::ENOSPC,
+        StoreError::Io(error) if error.kind() == std::io::ErrorKind::TimedOut => libc::ETIMEDOUT,
         StoreError::Io(_) => libc::EIO,
     }
 }

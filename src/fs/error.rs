@@ -1,5 +1,7 @@
 //! Why a call on the tree failed, before it becomes a number.
 
+use std::sync::Arc;
+
 use crate::broker::BrokerError;
 use crate::system::MemoryError;
 
@@ -23,6 +25,9 @@ pub(super) enum FsError {
     /// A handler panicked, or something below failed in a way that a caller cannot repair.
     #[error("internal fault")]
     Fault,
+    /// It goes on, and its verdict is told later.
+    #[error("still in progress")]
+    InProgress,
     #[error("invalid argument")]
     Invalid,
     #[error("is a directory")]
@@ -47,6 +52,9 @@ pub(super) enum FsError {
     Sealed,
     #[error("the inode or handle is not known any more")]
     Stale,
+    /// What several waiters are told.
+    #[error(transparent)]
+    Told(Arc<BrokerError>),
     #[error("took longer than the deadline")]
     TimedOut,
     #[error("larger than the limit")]

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
-use super::control::{Command, EventReader, HealthReader};
+use super::control::{Backup, Command, EventReader, HealthReader, Restore};
 use super::directory::Cursor;
 use super::error::{FsError, Result};
 use super::numbered::Numbered;
@@ -39,14 +39,15 @@ pub(super) struct Handle {
 /// What a handle reads and writes.
 pub(super) enum Content {
     AuditLog,
+    Backup(Backup),
     /// Bytes that are no plaintext.
     Bytes(Arc<[u8]>),
     Command(Command),
     Directory(Mutex<Cursor>),
     Events(EventReader),
     Health(HealthReader),
-    /// A backup that is being written.
-    Restore(Mutex<Vec<u8>>),
+    /// A backup that is being taken.
+    Restore(Arc<Restore>),
     Scratch(Arc<ScratchFile>),
     Secret(Pinned),
     /// A view made of several values.
@@ -108,6 +109,7 @@ impl Handles {
                 Content::Values(values) => values.wipe(),
                 Content::Writer(writer) => writer.wipe(),
                 Content::AuditLog
+                | Content::Backup(_)
                 | Content::Bytes(_)
                 | Content::Command(_)
                 | Content::Directory(_)
@@ -202,6 +204,7 @@ impl fmt::Debug for Content {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::AuditLog => "AuditLog",
+            Self::Backup(_) => "Backup",
             Self::Bytes(_) => "Bytes",
             Self::Command(_) => "Command",
             Self::Directory(_) => "Directory",

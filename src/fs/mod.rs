@@ -30,6 +30,7 @@ mod xattr;
 
 use crate::model::{Caller, SecretName};
 
+pub use attributes::Owners;
 pub use mount::{Mount, Options, mount};
 pub use scratch::is_scratch_name;
 pub use tree::{Parts, Tree};

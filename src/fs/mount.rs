@@ -16,7 +16,7 @@ use nix::mount::{MntFlags, MsFlags, umount2};
 use nix::unistd::{Gid, Uid};
 
 use super::fuse::Fuse;
-use super::{Identify, Tree};
+use super::{Identify, Owners, Tree};
 
 /// How to mount.
 #[derive(Clone, Debug)]
@@ -45,7 +45,9 @@ pub fn mount(tree: Arc<Tree>, identify: Arc<dyn Identify>, options: &Options) ->
     // A request that was read through a cloned descriptor could not be taken over.
     config.clone_fd = false;
     let stale_pages = tree.stale_pages();
-    let session = start(Fuse::new(tree, identify, options.deadline), &mountpoint, config)?;
+    let owners = tree.owners();
+    let fuse = Fuse::new(tree, identify, options.deadline);
+    let session = start(fuse, &mountpoint, config, owners)?;
     let notifier = session.notifier();
     if let Some(inodes) = stale_pages {
         thread::Builder::new()
@@ -59,7 +61,13 @@ pub fn mount(tree: Arc<Tree>, identify: Arc<dyn Identify>, options: &Options) ->
 /// Mounts and shakes hands with the kernel. Root mounts by itself, because fuser's own call leaves
 /// the subtype out, by which `findmnt -t fuse.secretfs` and `updatedb` know us; an ordinary user
 /// needs the setuid helper, which sets it.
-fn start(fuse: Fuse, mountpoint: &Path, mut config: Config) -> io::Result<Session<Fuse>> {
+fn start(
+    fuse: Fuse,
+    mountpoint: &Path,
+    mut config: Config,
+    owners: Owners,
+) -> io::Result<Session<Fuse>> {
+    let checked = owners != Owners::Caller;
     if !Uid::effective().is_root() {
         config.mount_options = vec![
             MountOption::FSName("secretfs".into()),
@@ -68,11 +76,13 @@ fn start(fuse: Fuse, mountpoint: &Path, mut config: Config) -> io::Result<Sessio
             MountOption::NoDev,
             MountOption::NoExec,
         ];
+        config.mount_options.extend(checked.then_some(MountOption::DefaultPermissions));
         return Session::new(fuse, mountpoint, &config);
     }
     let device = fs::File::options().read(true).write(true).open("/dev/fuse")?;
     let (fd, uid, gid) = (device.as_raw_fd(), Uid::current(), Gid::current());
-    let data = format!("fd={fd},rootmode=40000,user_id={uid},group_id={gid},allow_other");
+    let checks = if checked { ",default_permissions" } else { "" };
+    let data = format!("fd={fd},rootmode=40000,user_id={uid},group_id={gid},allow_other{checks}");
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     nix::mount::mount(Some("secretfs"), mountpoint, Some("fuse.secretfs"), flags, Some(&*data))?;
     Session::from_fd(fuse, device.into(), config.acl, config).inspect_err(|_| {

@@ -1,8 +1,8 @@
 //! `backup`: the whole store, encrypted, into a file and back.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
 use serde_json::json;
@@ -55,13 +55,11 @@ fn bring_back(context: &Context, args: &BackupRestore) -> Done {
     }
     // Another store's mount, of this user or another, is none of our business.
     let (_, config) = context.config(args.system.system, Layer::default())?;
-    let named =
-        context.args.mount.is_some() || context.environment.value("SECRETFS_MOUNT").is_some();
     let is_ours = |mount: &Mount| mount.fs_type == FS_TYPE && mount.mountpoint == config.mountpoint;
-    if named {
+    if context.named_mount().is_some() {
         online(&context.client()?, backup)?;
     } else if mounts().is_ok_and(|table| table.iter().any(is_ours)) {
-        online(&Client::find(Some(&config.mountpoint), &context.environment)?, backup)?;
+        online(&Client::find(Some(&config.mountpoint), None)?, backup)?;
     } else {
         offline(&config, args, backup)?;
     }
@@ -70,15 +68,34 @@ fn bring_back(context: &Context, args: &BackupRestore) -> Done {
 
 fn online(client: &Client, mut backup: File) -> Done {
     let fail = |err: io::Error| Failure::from_errno("restore", &err);
-    let mut to =
-        OpenOptions::new().write(true).open(client.path(".control/restore")).map_err(fail)?;
+    let path = client.path(".control/restore");
+    let mut to = OpenOptions::new().read(true).write(true).open(path).map_err(fail)?;
     // Without a byte there is no write, and close(2) has nothing to answer.
     if io::copy(&mut backup, &mut to).map_err(fail)? == 0 {
         return Err(Failure::new(Kind::Decryption, "restore", "the backup is empty"));
     }
-    to.flush().map_err(fail)?;
-    // The verdict is close(2)'s.
+    // Each call begins or waits, up to the daemon's deadline: in between we can be interrupted, and
+    // the restore goes on.
+    let verdict = loop {
+        match to.sync_data() {
+            Err(err) if err.raw_os_error() == Some(libc::EINPROGRESS) => {}
+            verdict => break verdict,
+        }
+    };
+    if let Err(err) = verdict {
+        let why = reason(&to).unwrap_or_default();
+        let failure = fail(err);
+        return Err(if why.is_empty() { failure } else { Failure { why, ..failure } });
+    }
     close(to).map_err(fail)
+}
+
+/// Reads why a restore has failed.
+fn reason(restore: &File) -> Option<String> {
+    let mut text = vec![0; 4096];
+    let read = restore.read_at(&mut text, 0).ok()?;
+    let state: serde_json::Value = serde_json::from_slice(text.get(..read)?).ok()?;
+    Some(state.get("error")?.as_str()?.to_owned())
 }
 
 /// Without a daemon: the store is ours for that time, by the lock that a daemon would hold.

@@ -203,7 +203,7 @@ fn mount(context: &Context, config: &Config) -> Vec<Finding> {
         return vec![bad(format!("the daemon of {shown} is dead"), advice)];
     }
     let mut findings = options(found);
-    findings.push(match Client::find(Some(path), &context.environment) {
+    findings.push(match Client::find(Some(path), None) {
         Err(failure) => bad(failure.to_string(), "see above"),
         Ok(client) => health(&client),
     });

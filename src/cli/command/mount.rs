@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{Done, layer};
 use crate::cli::Context;
 use crate::cli::args::{KeyFrom, MountArgs, PassphraseFrom};
-use crate::cli::error::{Failure, Kind};
+use crate::cli::error::{Failure, Kind, exit_code};
 use crate::cli::plaintext;
 use crate::daemon::DaemonError;
 use crate::daemon::background::{self, Side};
@@ -50,7 +50,7 @@ pub(super) fn start(context: &Context, wish: Wish) -> Done {
         (_, PassphraseInput::Ask | PassphraseInput::Descriptor(_)) => None,
     };
     let log = config.state_dir.join("daemon.log");
-    match background::detach(&log, known.as_ref())? {
+    match background::detach(&log, known.as_ref(), exit_code)? {
         Side::Command => {
             let shown = config.mountpoint.display().to_string();
             let document = json!({ "mountpoint": shown, "mode": config.mode });

@@ -7,6 +7,7 @@ use serde_json::json;
 use super::{Done, absolute};
 use crate::cli::Context;
 use crate::cli::args::Umount;
+use crate::cli::client::choose;
 use crate::cli::error::{Failure, Kind};
 use crate::daemon::run::FS_TYPE;
 use crate::system::{Unmount, mounts, remove_mountpoint, topmost, unmount};
@@ -33,20 +34,9 @@ pub(super) fn run(context: &Context, args: &Umount) -> Done {
 }
 
 fn path(context: &Context, args: &Umount) -> Result<PathBuf, Failure> {
-    match args.mountpoint.as_deref().or(context.args.mount.as_deref()) {
+    match args.mountpoint.clone().or_else(|| context.named_mount()) {
         // Not canonicalize: that would ask the daemon, which may be dead.
-        Some(named) => absolute(named),
-        None => match context.client() {
-            Ok(client) => Ok(client.mount.mountpoint),
-            Err(failure) => only_mount().ok_or(failure),
-        },
+        Some(named) => absolute(&named),
+        None => choose(&mounts().unwrap_or_default(), Some(&context.configured_mount()?)),
     }
-}
-
-/// Returns the only mount there is, dead or alive.
-fn only_mount() -> Option<PathBuf> {
-    let table = mounts().ok()?;
-    let mut ours = table.into_iter().filter(|mount| mount.fs_type == FS_TYPE);
-    let only = ours.next()?;
-    ours.next().is_none().then_some(only.mountpoint)
 }

@@ -24,7 +24,7 @@ fn faults_are_reported_with_line_column_and_what_was_expected() {
         ("threads = \"4\"", 1, 11, &["string", "a whole number from 1 to 64"]),
         ("deadline_seconds = 1.5", 1, 20, &["floating point", "from 1 to 60"]),
         ("io = \"fast\"", 1, 6, &["fast", "cached", "direct"]),
-        ("names = \"hidden\"", 1, 9, &["hidden", "own"]),
+        ("names = \"mine\"", 1, 9, &["mine", "hidden", "own"]),
         ("mountpoint = \"secrets\"", 1, 14, &["secrets", "absolute path"]),
         ("[audit]\n  durability = 'sync'", 2, 16, &["sync", "synced", "written"]),
         ("[limits]\nmax_value_bytes = 16777217", 2, 19, &["from 1 to 16777216"]),

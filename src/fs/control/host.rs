@@ -1,5 +1,8 @@
 //! What the control files need from the program around them; the daemon implements it.
 
+use std::fs::File;
+use std::io::Write;
+
 use serde_json::Value;
 
 use crate::broker::BrokerError;
@@ -27,10 +30,12 @@ pub trait Host: Send + Sync {
     ) -> Result<Value, BrokerError>;
     /// `.control/admin`: a JSON object whose `do` names the command.
     fn admin(&self, caller: &Caller, command: &Value) -> Result<Value, BrokerError>;
-    /// `.control/backup`: the whole encrypted backup.
-    fn backup(&self, caller: &Caller) -> Result<Vec<u8>, BrokerError>;
-    /// `.control/restore`: takes a whole backup.
-    fn restore(&self, caller: &Caller, backup: &[u8]) -> Result<Value, BrokerError>;
+    /// `.control/backup`: writes the whole encrypted backup, as fast as `out` takes it.
+    fn backup(&self, caller: &Caller, out: &mut dyn Write) -> Result<(), BrokerError>;
+    /// Makes an empty file without a name for a backup that is being written.
+    fn spool(&self) -> Result<File, BrokerError>;
+    /// `.control/restore`: takes a whole backup; as long as it takes.
+    fn restore(&self, caller: &Caller, backup: File) -> Result<(), BrokerError>;
 }
 
 /// One word for probes.

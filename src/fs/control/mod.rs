@@ -3,19 +3,23 @@
 //! To open one grants nothing: the broker behind each authorises and records what is asked. The
 //! names stand in one table, `FILES`.
 
+mod backup;
 mod command;
 mod events;
 mod health;
 mod host;
 mod journal;
+mod restore;
 mod text;
 mod trash;
 
 pub use host::{Health, Host};
 
+pub(super) use backup::{Backup, Patience};
 pub(super) use command::{Command, Prompt, parse};
 pub(super) use events::{EventReader, Events};
 pub(super) use health::{HealthReader, HealthWatch};
+pub(super) use restore::{LastRestore, Restore};
 pub(super) use text::text;
 pub(super) use trash::{Entry as TrashEntry, entries as trash_entries};
 
@@ -66,7 +70,7 @@ pub(super) enum Kind {
     Events,
     /// One word; can be polled.
     Health,
-    /// Takes a whole backup; the verdict is close(2)'s.
+    /// Takes a whole backup; the verdict is close(2)'s, or is read here later.
     Restore,
     /// Text made when it is opened.
     Text(Text),
@@ -91,7 +95,7 @@ pub(super) static FILES: [File; 15] = [
     file("health", Kind::Health, 0o400, ""),
     file("metrics", Kind::Text(Text::Metrics), 0o400, ""),
     file("reload", Kind::Command(Prompt::Reload), 0o600, "reads policy and configuration again\n"),
-    file("restore", Kind::Restore, 0o200, ""),
+    file("restore", Kind::Restore, 0o600, ""),
     file("seal", Kind::Command(Prompt::Seal), 0o600, "forgets the keys until unsealed\n"),
     file("status", Kind::Text(Text::Status), 0o400, ""),
     file(

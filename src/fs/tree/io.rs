@@ -1,5 +1,7 @@
 //! read(2), write(2), close(2) and poll(2) on open handles.
 
+use std::sync::Arc;
+
 use super::Tree;
 use crate::broker::BrokerError;
 use crate::fs::control::Waker;
@@ -9,16 +11,14 @@ use crate::fs::writer::Edition;
 use crate::model::{Caller, Version};
 use crate::system::SecretBytes;
 
-/// Largest backup that is taken, in bytes: it has to be held until all of it is there.
-const MAX_BACKUP: usize = 1 << 30;
-
 impl Handle {
     /// Tells whether a flush has something to do.
     pub(in crate::fs) fn flush_blocks(&self) -> bool {
         match &self.content {
-            Content::Restore(bytes) => !bytes.lock().is_empty(),
+            Content::Restore(restore) => restore.has_bytes(),
             Content::Writer(writer) => writer.has_news(),
             Content::AuditLog
+            | Content::Backup(_)
             | Content::Bytes(_)
             | Content::Command(_)
             | Content::Directory(_)
@@ -35,7 +35,7 @@ impl Tree {
     /// Tells whether a read may take long enough to be given to a worker.
     pub(in crate::fs) fn read_blocks(&self, caller: &Caller, handle: &Handle) -> bool {
         // A handle that was passed on is recorded for its new reader.
-        matches!(handle.content, Content::AuditLog)
+        matches!(handle.content, Content::AuditLog | Content::Backup(_))
             || (caller.uid != handle.opener.uid && self.broker.reads_may_block())
     }
 
@@ -50,7 +50,7 @@ impl Tree {
             // The first write reads what it starts from.
             writer.len().is_none() && self.broker.reads_may_block()
         } else {
-            matches!(handle.content, Content::Command(_))
+            matches!(handle.content, Content::Command(_) | Content::Restore(_))
         }
     }
 
@@ -73,6 +73,9 @@ impl Tree {
             Content::AuditLog => {
                 Ok(Chunk::Owned(self.broker.audit_log_read(caller, offset, size)?))
             }
+            Content::Backup(backup) => {
+                Ok(Chunk::Owned(backup.read(offset, size, self.patience())?))
+            }
             Content::Bytes(bytes) => {
                 Ok(Chunk::Shared(bytes.clone(), part(bytes.len(), offset, size)))
             }
@@ -80,7 +83,11 @@ impl Tree {
             Content::Directory(_) => Err(FsError::IsDirectory),
             Content::Events(events) => Ok(Chunk::Owned(events.read(offset, size))),
             Content::Health(health) => Ok(Chunk::Owned(health.read(offset, size))),
-            Content::Restore(_) => Err(FsError::BadHandle),
+            Content::Restore(restore) => {
+                let text: Arc<[u8]> = restore.text().into_bytes().into();
+                let part = part(text.len(), offset, size);
+                Ok(Chunk::Shared(text, part))
+            }
             Content::Scratch(file) => {
                 let offset = usize::try_from(offset).unwrap_or(usize::MAX);
                 Ok(Chunk::whole(file.read(offset, size)?))
@@ -119,14 +126,9 @@ impl Tree {
         data: &[u8],
     ) -> Result<u32> {
         match &handle.content {
-            Content::Restore(bytes) => {
+            Content::Restore(restore) => {
                 own(caller, handle)?;
-                let mut bytes = bytes.lock();
-                if bytes.len() + data.len() > MAX_BACKUP {
-                    return Err(FsError::TooBig);
-                }
-                let end = offset.is_none_or(|offset| offset == bytes.len() as u64);
-                end.then(|| bytes.extend_from_slice(data)).ok_or(FsError::Invalid)?;
+                restore.write(offset, data)?;
             }
             Content::Scratch(file) => {
                 let offset =
@@ -138,6 +140,7 @@ impl Tree {
                 writer.write(offset, data, base, |bytes| handle.ticket.lock().hold(bytes))?;
             }
             Content::AuditLog
+            | Content::Backup(_)
             | Content::Bytes(_)
             | Content::Command(_)
             | Content::Directory(_)
@@ -169,13 +172,8 @@ impl Tree {
     /// Publishes what is new; may block. What it returns is close(2)'s or fsync(2)'s answer.
     pub(in crate::fs) fn flush(&self, handle: &Handle) -> Result<()> {
         match &handle.content {
-            Content::Restore(bytes) => {
-                let backup = std::mem::take(&mut *bytes.lock());
-                if backup.is_empty() {
-                    return Ok(());
-                }
-                self.host.restore(&handle.opener, &backup)?;
-                Ok(())
+            Content::Restore(restore) => {
+                restore.finish(&self.host, &handle.opener, &self.last_restore, self.patience())
             }
             Content::Writer(writer) => {
                 if writer.flush(|edition| self.publish(&handle.opener, edition))? {
@@ -184,6 +182,7 @@ impl Tree {
                 Ok(())
             }
             Content::AuditLog
+            | Content::Backup(_)
             | Content::Bytes(_)
             | Content::Command(_)
             | Content::Directory(_)
@@ -249,7 +248,7 @@ impl Chunk {
         Self::Secret(bytes.into(), all)
     }
 
-    fn of(bytes: std::sync::Arc<SecretBytes>, offset: u64, size: usize) -> Self {
+    fn of(bytes: Arc<SecretBytes>, offset: u64, size: usize) -> Self {
         let part = part(bytes.len(), offset, size);
         Self::Secret(bytes, part)
     }

@@ -123,10 +123,12 @@ impl Tree {
                     directory.may_write,
                     directory.inode.0,
                     self.started,
-                ),
+                )
+                .shared(self.owners),
             )),
             Ok(Found::Secret(secret)) => {
-                Ok(Entry::new(Node::Secret(name.clone()), Attributes::of_secret(caller, &secret)))
+                let attributes = Attributes::of_secret(self.owners, caller, &secret);
+                Ok(Entry::new(Node::Secret(name.clone()), attributes))
             }
             Err(BrokerError::NotFound(_)) => {
                 let draft = self.drafts.find(caller.uid.0, name).ok_or(FsError::NotFound)?;
@@ -147,15 +149,17 @@ impl Tree {
     ) -> Result<Entry> {
         let mode = mode_of(self.broker.levels(caller, name));
         let inode = self.broker.inode(name.as_str()).0;
-        let attributes = Attributes::own(caller, inode, FileKind::File, mode, draft.created);
-        Ok(Entry::new(Node::Secret(name.clone()), attributes.sized(draft.len())))
+        let attributes = Attributes::own(caller, inode, FileKind::File, mode, draft.created)
+            .shared(self.owners)
+            .sized(draft.len());
+        Ok(Entry::new(Node::Secret(name.clone()), attributes))
     }
 
     /// Returns the root's attributes; it can be looked at while sealed too, because
     /// `.control/unseal` must stay within reach.
     pub(super) fn root_attributes(&self, caller: &Caller) -> Attributes {
         let may_write = !self.broker.is_sealed() && self.broker.may_write_below_root(caller);
-        Attributes::of_directory(caller, may_write, ROOT, self.started)
+        Attributes::of_directory(caller, may_write, ROOT, self.started).shared(self.owners)
     }
 
     pub(super) fn scratch_attributes(&self, caller: &Caller, file: &ScratchFile) -> Attributes {
@@ -168,8 +172,10 @@ impl Tree {
         let inode = control.inode(caller.uid.0);
         let own = |kind, mode| Attributes::own(caller, inode, kind, mode, self.started);
         match control {
-            Control::Audit | Control::Top => Ok(own(FileKind::Directory, 0o500)),
-            Control::Trash => Ok(own(FileKind::Directory, 0o700)),
+            Control::Audit | Control::Top => {
+                Ok(own(FileKind::Directory, 0o500).shared(self.owners))
+            }
+            Control::Trash => Ok(own(FileKind::Directory, 0o700).shared(self.owners)),
             Control::File(file) => {
                 let size = match file.kind {
                     Kind::AuditLog => self.broker.audit_log_size(caller)?,
@@ -198,7 +204,7 @@ impl Tree {
                 own(FileKind::Link, 0o777).sized(link_target(name).len() as u64)
             }
         };
-        Ok(Entry::new(Node::By(by), attributes))
+        Ok(Entry::new(Node::By(by), attributes.shared(self.owners)))
     }
 
     /// Finds an entry of the trash by its listed name.
@@ -210,6 +216,7 @@ impl Tree {
     fn trash_attributes(&self, caller: &Caller, entry: &TrashEntry) -> Attributes {
         let trashed = &entry.trashed;
         Attributes::own(caller, trashed.inode.0, FileKind::File, 0, trashed.deleted)
+            .shared(self.owners)
             .sized(trashed.size)
     }
 
@@ -258,16 +265,17 @@ impl Tree {
             ViewKind::Env | ViewKind::Json | ViewKind::Meta | ViewKind::Why => None,
         };
         let version = found.ok_or(FsError::NotFound)?;
-        let all = mode_of(described.secret.levels);
-        let mode = if kind == ViewKind::Pending {
-            all
-        } else if matches!(kind, ViewKind::Expect(_)) {
-            all & 0o200
-        } else {
-            all & 0o400
+        // A version looks like its secret, but for what cannot be done with it.
+        let shown = Attributes::of_secret(self.owners, caller, &described.secret);
+        let mode = match kind {
+            ViewKind::Expect(_) => shown.mode & 0o222,
+            ViewKind::Numbered(_) | ViewKind::Previous => shown.mode & 0o444,
+            ViewKind::Env | ViewKind::Json | ViewKind::Meta | ViewKind::Pending | ViewKind::Why => {
+                shown.mode
+            }
         };
-        let shown = Attributes::own(caller, inode, FileKind::File, mode, version.created);
-        Ok(shown.sized(version.size))
+        let (size, modified) = (version.size, version.created);
+        Ok(Attributes { inode, mode, size, modified, ..shown })
     }
 
     /// Returns the text of `@meta` or `@why`. `@why` answers for names that the caller may not know

@@ -10,7 +10,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::Touch;
-use super::control::{Events, HealthWatch, Host};
+use super::attributes::Owners;
+use super::control::{Events, HealthWatch, Host, LastRestore};
 use super::draft::Drafts;
 use super::error::Result;
 use super::handle::{Handle, Handles};
@@ -44,6 +45,9 @@ pub struct Parts {
     /// Reads go through the page cache, which is emptied when the last handle is closed, rather
     /// than past it.
     pub cached: bool,
+    pub owners: Owners,
+    /// How long a caller waits at most for what goes on by itself.
+    pub deadline: Duration,
 }
 
 /// The mounted tree.
@@ -53,6 +57,8 @@ pub struct Tree {
     clock: Arc<dyn Clock>,
     touch: Arc<dyn Touch>,
     cached: bool,
+    owners: Owners,
+    deadline: Duration,
     /// The time that files which are made up show.
     started: Timestamp,
     inodes: Inodes,
@@ -62,6 +68,7 @@ pub struct Tree {
     quotas: Arc<Quotas>,
     events: Arc<Events>,
     health: Arc<HealthWatch>,
+    last_restore: LastRestore,
     /// Takes inodes whose pages are to be dropped: never from a request's own thread, which
     /// deadlocks in the kernel.
     pages: OnceLock<Sender<u64>>,
@@ -70,7 +77,7 @@ pub struct Tree {
 impl Tree {
     /// Makes a tree over a broker, and sees to it that sealing leaves no value in it.
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { broker, host, clock, touch, cached } = parts;
+        let Parts { broker, host, clock, touch, cached, owners, deadline } = parts;
         let tree = Arc::new(Self {
             events: Events::new(&broker),
             health: HealthWatch::new(host.clone()),
@@ -80,11 +87,14 @@ impl Tree {
             clock,
             touch: Arc::clone(&touch),
             cached,
+            owners,
+            deadline,
             inodes: Inodes::new(),
             handles: Handles::new(),
             scratch: Scratch::default(),
             drafts: Arc::default(),
             quotas: Quotas::new(),
+            last_restore: LastRestore::default(),
             pages: OnceLock::new(),
         });
         tree.broker.on_change(Box::new(move |name| touch.touch(name)));
@@ -99,6 +109,11 @@ impl Tree {
         tree
     }
 
+    /// Returns as whose files things are shown.
+    pub(super) fn owners(&self) -> Owners {
+        self.owners
+    }
+
     /// Returns the queue of inodes whose pages are to be dropped; the first caller has it.
     pub(super) fn stale_pages(&self) -> Option<Receiver<u64>> {
         let (sender, receiver) = channel();
@@ -111,6 +126,11 @@ impl Tree {
             // The other end is gone only with the mount, and the pages with it.
             queue.send(inode).unwrap_or_default();
         }
+    }
+
+    /// Returns how long a worker may wait so that its answer is in time.
+    fn patience(&self) -> Duration {
+        self.deadline.mul_f32(0.9)
     }
 
     /// Waits until "not found" is the truth.

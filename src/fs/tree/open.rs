@@ -6,7 +6,7 @@ use super::Tree;
 use super::lookup::{Entry, scratch_name};
 use crate::broker::{BrokerError, Found, Kind as StoredKind, Put, Which};
 use crate::fs::attributes::{Attributes, FileKind};
-use crate::fs::control::{self, Command, Control, File, Kind};
+use crate::fs::control::{self, Backup, Command, Control, File, Kind, Patience, Restore};
 use crate::fs::draft::Hold;
 use crate::fs::error::{FsError, Result};
 use crate::fs::handle::{Content, Handle, Pinned, Wipeable};
@@ -67,7 +67,7 @@ impl Tree {
             } else if let Node::Secret(_) = &*node {
                 self.broker.reads_may_block()
             } else if let Node::Control(Control::File(file)) = &*node {
-                matches!(file.kind, Kind::AuditLog | Kind::Backup)
+                matches!(file.kind, Kind::AuditLog | Kind::Backup | Kind::Restore)
             } else {
                 false
             }
@@ -215,7 +215,8 @@ impl Tree {
         let writer = self.writer(of, Put { stage: true, ..Put::default() }, &place);
         writer.truncate(0, || Ok(None))?;
         let now = self.clock.now();
-        let attributes = Attributes::own(caller, inode, FileKind::File, 0o600, now);
+        let attributes =
+            Attributes::own(caller, inode, FileKind::File, 0o600, now).shared(self.owners);
         let opening = place.opening(Content::Writer(writer));
         Ok((Entry::new(Node::View(view.clone()), attributes), opening))
     }
@@ -352,16 +353,23 @@ impl Tree {
                 self.broker.audit_log_open(caller)?;
                 Content::AuditLog
             }
-            Kind::Backup => Content::Bytes(self.host.backup(caller)?.into()),
+            Kind::Backup => {
+                let (host, patience) = (self.host.clone(), Patience::default());
+                Content::Backup(Backup::begin(host, caller, patience, self.patience())?)
+            }
             Kind::Command(_) => Content::Command(Command::on(file).ok_or(FsError::Fault)?),
             Kind::Events => Content::Events(self.events.open(caller)?),
             Kind::Health => Content::Health(self.health.open()),
             Kind::Restore => {
-                // A stranger must not fill memory with what will be refused in the end.
+                // A stranger must not fill the disk with what will be refused in the end.
                 if !self.broker.is_admin(caller) {
                     self.broker.admit_control(caller, "restore")?;
                 }
-                Content::Restore(Mutex::default())
+                if want.write {
+                    Content::Restore(Restore::new(self.host.spool()?))
+                } else {
+                    Content::Bytes(self.last_restore.text().into_bytes().into())
+                }
             }
             Kind::Text(text) => {
                 let text = control::text(text, &self.broker, &*self.host, caller)?;

@@ -139,16 +139,14 @@ impl Tree {
     fn truncate_handle(&self, handle: &Handle, size: u64) -> Result<()> {
         match &handle.content {
             Content::Command(_) => Ok(()),
-            Content::Restore(bytes) if size == 0 => {
-                bytes.lock().clear();
-                Ok(())
-            }
+            Content::Restore(restore) if size == 0 => restore.clear(),
             Content::Scratch(file) => file.resize(self.checked_size(size)?),
             Content::Writer(writer) => {
                 handle.ticket.lock().hold(self.checked_size(size)? as u64)?;
                 self.truncate_writer(&handle.opener, writer, size)
             }
             Content::AuditLog
+            | Content::Backup(_)
             | Content::Bytes(_)
             | Content::Directory(_)
             | Content::Events(_)

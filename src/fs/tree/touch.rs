@@ -25,12 +25,14 @@ impl Tree {
             return Err(FsError::NotFound);
         };
         match self.broker.presence(&path) {
-            Ok(Found::Directory(directory)) => Ok(Entry::new(
-                Node::Directory(path),
-                Attributes::of_directory(&nobody(), false, directory.inode.0, self.started),
-            )),
+            Ok(Found::Directory(directory)) => {
+                let shown =
+                    Attributes::of_directory(&nobody(), false, directory.inode.0, self.started);
+                Ok(Entry::new(Node::Directory(path), shown.shared(self.owners)))
+            }
             Ok(Found::Secret(secret)) => {
-                Ok(Entry::new(Node::Secret(path), Attributes::of_secret(&nobody(), &secret)))
+                let shown = Attributes::of_secret(self.owners, &nobody(), &secret);
+                Ok(Entry::new(Node::Secret(path), shown))
             }
             Err(BrokerError::NotFound(_)) => Err(FsError::NotFound),
             Err(error) => Err(error.into()),
