@@ -205,11 +205,8 @@ impl<'a> Claim<'a> {
 }
 
 fn refuse(peer: &mut UnixStream) -> io::Result<()> {
-    let refusal = b"refused by secretfs\n";
-    for _ in 0..REFUSAL_BYTES.div_ceil(refusal.len()) {
-        peer.write_all(refusal)?;
-    }
-    Ok(())
+    let line = b"refused by secretfs\n";
+    peer.write_all(&line.repeat(REFUSAL_BYTES.div_ceil(line.len())))
 }
 
 /// Removes the socket's file unless somebody listens on it. Anything but a socket is left alone.

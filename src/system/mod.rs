@@ -13,6 +13,7 @@ mod privileges;
 #[cfg(test)]
 pub(crate) mod probe;
 pub mod procfs;
+mod sandbox;
 mod signals;
 
 pub use channel::Channel;
@@ -27,4 +28,5 @@ pub use mounts::{
 };
 pub use pidfd::{PidFd, PidInfo};
 pub use privileges::keep_only_ptrace;
+pub use sandbox::{Confined, Sandbox};
 pub use signals::{Asked, Signals, Stopper};

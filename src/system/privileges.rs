@@ -27,8 +27,19 @@ struct Set {
 /// process unreadable to others of its uid. Returns whether it has CAP_SYS_PTRACE. Call it before
 /// there is a second thread.
 pub fn keep_only_ptrace() -> io::Result<bool> {
-    prctl::set_no_new_privs()?;
     prctl::set_dumpable(false)?;
+    keep_capabilities(1 << CAP_SYS_PTRACE).map(|kept| kept != 0)
+}
+
+/// Gives up every capability of the calling thread, for good, and whatever a program that it starts
+/// could have more (`no_new_privs`). Call it before there is a second thread.
+pub(super) fn keep_none() -> io::Result<()> {
+    keep_capabilities(0).map(drop)
+}
+
+/// Keeps those of the lower 32 capabilities that are in `wanted` and that there are; returns them.
+fn keep_capabilities(wanted: u32) -> io::Result<u32> {
+    prctl::set_no_new_privs()?;
     let mut header = Header { version: CAPABILITY_VERSION_3, pid: 0 };
     let mut sets = [Set::default(); 2];
     // SAFETY: version 3 has the kernel write two sets, which is what `sets` has room for.
@@ -37,7 +48,7 @@ pub fn keep_only_ptrace() -> io::Result<bool> {
         return Err(io::Error::last_os_error());
     }
     let [low, high] = &mut sets;
-    let kept = low.permitted & (1 << CAP_SYS_PTRACE);
+    let kept = low.permitted & wanted;
     *low = Set { effective: kept, permitted: kept, inheritable: 0 };
     *high = Set::default();
     // SAFETY: version 3 has the kernel read two sets, which is what `sets` holds.
@@ -45,5 +56,5 @@ pub fn keep_only_ptrace() -> io::Result<bool> {
     if written != 0 {
         return Err(io::Error::last_os_error());
     }
-    Ok(kept != 0)
+    Ok(kept)
 }
