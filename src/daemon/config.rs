@@ -36,6 +36,11 @@ pub struct Config {
     pub threads: usize,
     /// The longest that a caller waits for anything.
     pub deadline: Duration,
+    /// Who holds the mount while servers come and go.
+    pub keeper: KeeperMode,
+    /// How long a server may stay silent before it is replaced.
+    pub watchdog: Duration,
+    pub on_restart: OnRestart,
     /// Things to tell the administrator that are no errors.
     pub warnings: Vec<String>,
 }
@@ -105,6 +110,28 @@ pub enum IoMode {
     /// Each read(2) is asked of the daemon.
     #[default]
     Direct,
+}
+
+/// Who holds the mount while servers come and go.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KeeperMode {
+    /// systemd where it started us, else a process of our own.
+    #[default]
+    Auto,
+    /// Nobody: the mount dies with the server.
+    Off,
+}
+
+/// What becomes of the key when a server is succeeded by another.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnRestart {
+    /// The next server has it.
+    #[default]
+    Keep,
+    /// The next server is sealed.
+    Seal,
 }
 
 /// As whose files secrets are presented.
@@ -214,6 +241,7 @@ const DAY: u64 = 24 * 3600;
 /// Fills in the built-in values.
 fn resolve(mode: Mode, layer: Layer, places: &Places, environment: &Environment) -> Config {
     let Layer { mountpoint, state_dir, policy, io, names, threads, deadline_seconds, .. } = layer;
+    let Layer { keeper, watchdog_seconds, on_restart, .. } = layer;
     let path = |given: Option<Absolute>, default: &Path| {
         given.map_or_else(|| default.to_path_buf(), |path| path.0)
     };
@@ -238,6 +266,9 @@ fn resolve(mode: Mode, layer: Layer, places: &Places, environment: &Environment)
         },
         threads: threads.map_or(4, |threads| usize::try_from(threads.0).unwrap_or(usize::MAX)),
         deadline: Duration::from_secs(deadline_seconds.map_or(5, |seconds| seconds.0)),
+        keeper: keeper.unwrap_or_default(),
+        watchdog: Duration::from_secs(watchdog_seconds.map_or(10, |seconds| seconds.0)),
+        on_restart: on_restart.unwrap_or_default(),
         warnings: Vec::new(),
     }
 }

@@ -10,14 +10,17 @@ pub mod compose;
 pub mod config;
 mod host;
 pub mod init;
+pub mod keeper;
 mod keys;
 pub mod lock;
 pub mod logging;
 mod metrics;
+mod mounting;
 mod notify;
 pub mod paths;
 pub mod restore;
 pub mod run;
+mod supervision;
 mod timers;
 pub mod trust;
 

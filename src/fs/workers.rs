@@ -15,7 +15,7 @@ use parking_lot::{Condvar, Mutex};
 use super::error::{FsError, Result};
 
 /// Threads, started as they are needed.
-const MAX_THREADS: usize = 64;
+pub(super) const MAX_THREADS: usize = 64;
 /// Jobs that may wait for a thread.
 const MAX_QUEUED: usize = 1024;
 /// Enough for a commit or a policy that is parsed; most jobs use a few KiB.

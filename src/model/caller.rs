@@ -23,6 +23,26 @@ pub struct Caller {
     pub finder: Option<Arc<dyn FindProcess>>,
     /// The program it runs right now; read only when a rule binds it.
     pub exe_now: Option<Arc<Exe>>,
+    /// What it asks; `None` for what no request of the kernel's stands behind.
+    pub request: Option<Request>,
+}
+
+/// One request of the kernel's.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Request {
+    /// Its number, which no other request of the same mount has.
+    pub number: u64,
+    /// It comes again, because the server that had it first died.
+    pub resent: bool,
+}
+
+impl Request {
+    /// Reads the kernel's own number.
+    pub fn from_kernel(unique: u64) -> Self {
+        // FUSE_UNIQUE_RESEND.
+        const RESENT: u64 = 1 << 63;
+        Self { number: unique & !RESENT, resent: unique & RESENT != 0 }
+    }
 }
 
 impl Caller {
@@ -39,7 +59,22 @@ impl Caller {
 
     /// Returns a caller of whom nothing but the ids is known.
     pub fn with_ids(uid: Uid, gid: Gid) -> Self {
-        Self { uid, gid, groups: None, tid: None, process: None, finder: None, exe_now: None }
+        Self {
+            uid,
+            gid,
+            groups: None,
+            tid: None,
+            process: None,
+            finder: None,
+            exe_now: None,
+            request: None,
+        }
+    }
+
+    /// Returns the caller as it asks `request`.
+    #[must_use]
+    pub fn asking(self, request: Request) -> Self {
+        Self { request: Some(request), ..self }
     }
 }
 

@@ -14,13 +14,16 @@ use super::draft::Drafts;
 use super::error::Result;
 use super::handle::{Handle, Handles};
 use super::inode::Inodes;
+use super::journal::{Journal, Work};
 use super::quota::Quotas;
 use super::scratch::Scratch;
 use crate::broker::Broker;
 use crate::model::{Clock, Timestamp};
 
+mod adopt;
 mod change;
 mod io;
+mod life;
 mod listing;
 mod lookup;
 mod open;
@@ -28,6 +31,8 @@ mod rename;
 mod stat;
 mod xattr;
 
+pub(super) use adopt::Adopted;
+pub use adopt::Death;
 pub(super) use lookup::Entry;
 pub(super) use open::{OpenMode, Opening, Want};
 pub(super) use rename::Renaming;
@@ -41,6 +46,8 @@ pub struct Parts {
     /// Reads go through the page cache, which is emptied when the last handle is closed, rather
     /// than past it.
     pub cached: bool,
+    /// What an earlier server has left, and what this one leaves.
+    pub journal: Arc<Journal>,
 }
 
 /// The mounted tree.
@@ -53,6 +60,9 @@ pub struct Tree {
     started: Timestamp,
     inodes: Inodes,
     handles: Handles,
+    journal: Arc<Journal>,
+    work: Work,
+    gate: life::Gate,
     scratch: Scratch,
     drafts: Arc<Drafts>,
     quotas: Arc<Quotas>,
@@ -66,17 +76,22 @@ pub struct Tree {
 impl Tree {
     /// Makes a tree over a broker, and sees to it that sealing leaves no value in it.
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { broker, host, clock, cached } = parts;
+        let Parts { broker, host, clock, cached, journal } = parts;
+        let note = journal.seq_note();
+        broker.subscribe(Box::new(move |notice| note(notice.seq.0)));
         let tree = Arc::new(Self {
-            events: Events::new(&broker),
+            events: Events::new(&broker, journal.events()),
             health: HealthWatch::new(host.clone()),
             started: clock.now(),
             broker,
             host,
             clock,
             cached,
-            inodes: Inodes::new(),
-            handles: Handles::new(),
+            inodes: Inodes::new(journal.nodes()),
+            handles: Handles::new(journal.handles()),
+            work: journal.work(),
+            gate: life::Gate::default(),
+            journal,
             scratch: Scratch::default(),
             drafts: Arc::default(),
             quotas: Quotas::new(),
@@ -97,6 +112,16 @@ impl Tree {
     pub(super) fn stale_pages(&self) -> Option<Receiver<u64>> {
         let (sender, receiver) = channel();
         self.pages.set(sender).ok().map(|()| receiver)
+    }
+
+    /// Returns what another server finds.
+    pub(super) fn journal(&self) -> &Arc<Journal> {
+        &self.journal
+    }
+
+    /// Returns where requests in hand are noted.
+    pub(super) fn work(&self) -> &Work {
+        &self.work
     }
 
     /// Has the kernel drop the pages of an inode, soon.

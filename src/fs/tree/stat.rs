@@ -120,7 +120,7 @@ impl Tree {
                         && handle.opener.uid == caller.uid
                         && writer.awaits_truncation(caller.tid)
                     {
-                        return self.truncate_writer(&handle.opener, writer, size);
+                        return self.truncate_writer(&handle, writer, size);
                     }
                 }
                 self.broker.check(caller, Level::Write, name)?;
@@ -139,6 +139,7 @@ impl Tree {
     fn truncate_handle(&self, handle: &Handle, size: u64) -> Result<()> {
         match &handle.content {
             Content::Command(_) => Ok(()),
+            Content::Gone(gone) => Err(gone.error()),
             Content::Restore(bytes) if size == 0 => {
                 bytes.lock().clear();
                 Ok(())
@@ -146,7 +147,7 @@ impl Tree {
             Content::Scratch(file) => file.resize(self.checked_size(size)?),
             Content::Writer(writer) => {
                 handle.ticket.lock().hold(self.checked_size(size)? as u64)?;
-                self.truncate_writer(&handle.opener, writer, size)
+                self.truncate_writer(handle, writer, size)
             }
             Content::AuditLog
             | Content::Bytes(_)
@@ -159,8 +160,10 @@ impl Tree {
         }
     }
 
-    fn truncate_writer(&self, opener: &Caller, writer: &Writer, size: u64) -> Result<()> {
-        writer.truncate(size, || self.base(opener, &writer.name()))
+    fn truncate_writer(&self, handle: &Handle, writer: &Writer, size: u64) -> Result<()> {
+        writer.truncate(size, || self.base(&handle.opener, &writer.name()))?;
+        self.handles.set_fate(handle, writer.fate());
+        Ok(())
     }
 
     /// Reads what an append or a partial overwrite starts from.
