@@ -31,6 +31,9 @@ pub struct Entry {
     /// Fields whose bytes were not UTF-8: there, U+0080 to U+00FF may stand for single bytes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub not_utf8: Vec<String>,
+    /// The kernel's number of the request, which no other request of the same mount has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<Generation>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -91,6 +91,9 @@ impl Formatter {
             (true, false) => out.extend_from_slice(b",\"not_utf8\":[\"comm\"]"),
             (false, false) => out.extend_from_slice(b",\"not_utf8\":[\"exe\",\"comm\"]"),
         }
+        if let Some(request) = caller.and_then(|caller| caller.request) {
+            number(out, "request", Some(request.number));
+        }
         if let Some(generation) = event.generation {
             number(out, "generation", Some(generation.0));
         }

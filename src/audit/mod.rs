@@ -18,6 +18,7 @@ mod reader;
 mod recovery;
 mod retention;
 mod segments;
+mod tail;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -31,6 +32,7 @@ pub use log_file::LogFile;
 pub use reader::{Filter, query};
 pub use recovery::Rollback;
 pub use retention::{Counts, Pruned, Totals};
+pub use tail::tail;
 pub use verify::{Damage, Note, Verified, VerifyError, verify};
 pub use writer::{AuditLog, Options, Recorded};
 

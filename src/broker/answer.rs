@@ -74,6 +74,7 @@ pub enum Which {
 /// A value that was read: allowed, on record, decrypted.
 #[derive(Debug)]
 pub struct Opened {
+    pub id: SecretId,
     pub value: SecretBytes,
     pub version: Version,
 }

@@ -85,6 +85,9 @@ impl Broker {
         let Some(settable) = SETTABLE.iter().find(|settable| settable.name == attribute) else {
             return Err(BrokerError::Invalid(format!("the attribute {attribute} cannot be set")));
         };
+        if self.done(caller, Action::SetAttribute).is_some() {
+            return Ok(());
+        }
         let (caller, name, value) = (caller.clone(), name.clone(), value.map(str::to_owned));
         self.inner.submit(Company::Shared, move |batch| {
             let asked = Asked { action: Action::SetAttribute, name: &name, version: None };

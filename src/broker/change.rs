@@ -28,6 +28,10 @@ impl Broker {
         to: &SecretName,
         replace: Replace,
     ) -> Result<()> {
+        // Onto another secret, it is that one's new version.
+        if [Action::Rename, Action::Write].iter().any(|made| self.done(caller, *made).is_some()) {
+            return Ok(());
+        }
         let (caller, from, to) = (caller.clone(), from.clone(), to.clone());
         self.inner.submit(Company::Alone, move |batch| match batch.kind_at(&from) {
             Some(Kind::Directory) => rename_directory(batch, &caller, &from, &to, replace),
@@ -37,6 +41,9 @@ impl Broker {
 
     /// Moves a secret to the trash.
     pub fn remove(&self, caller: &Caller, name: &SecretName) -> Result<()> {
+        if self.done(caller, Action::Delete).is_some() {
+            return Ok(());
+        }
         let (caller, name) = (caller.clone(), name.clone());
         self.inner.submit(Company::Shared, move |batch| {
             let asked = Asked { action: Action::Delete, name: &name, version: None };
@@ -47,6 +54,9 @@ impl Broker {
 
     /// Makes an empty directory; needs `write` on some name that could lie below it.
     pub fn make_directory(&self, caller: &Caller, path: &SecretName) -> Result<()> {
+        if self.done(caller, Action::CreateDirectory).is_some() {
+            return Ok(());
+        }
         let (caller, path) = (caller.clone(), path.clone());
         self.inner.submit(Company::Alone, move |batch| {
             let asked = Asked { action: Action::CreateDirectory, name: &path, version: None };
@@ -65,6 +75,9 @@ impl Broker {
 
     /// Removes an empty directory; needs `write` on some name that could lie below it.
     pub fn remove_directory(&self, caller: &Caller, path: &SecretName) -> Result<()> {
+        if self.done(caller, Action::RemoveDirectory).is_some() {
+            return Ok(());
+        }
         let (caller, path) = (caller.clone(), path.clone());
         self.inner.submit(Company::Alone, move |batch| {
             let asked = Asked { action: Action::RemoveDirectory, name: &path, version: None };

@@ -14,6 +14,7 @@ use parking_lot::{Mutex, RwLock};
 use super::BrokerError;
 use super::index::{Entry, Folder, Node};
 use super::refusals::{Refusals, Verdict};
+use super::replay::Replay;
 use crate::audit::{Action, AuditLog, Event, Outcome, Recorded};
 use crate::model::{Attributes, Caller, Clock, Level, Levels, SecretName, Timestamp, Version};
 use crate::policy::{Context, Decision, Explanation, Policy, Target, Uses};
@@ -36,6 +37,7 @@ pub(super) struct Gate {
     uses: UseCounts,
     refusals: Refusals,
     clock: Arc<dyn Clock>,
+    replay: Arc<Replay>,
     pub(super) counts: Counts,
 }
 
@@ -144,7 +146,7 @@ impl<'a> Asked<'a> {
 }
 
 impl Gate {
-    pub(super) fn new(policy: Policy, clock: Arc<dyn Clock>) -> Self {
+    pub(super) fn new(policy: Policy, clock: Arc<dyn Clock>, replay: Arc<Replay>) -> Self {
         Self {
             policy: ArcSwap::from_pointee(policy),
             log: OnceLock::new(),
@@ -152,6 +154,7 @@ impl Gate {
             uses: UseCounts::default(),
             refusals: Refusals::default(),
             clock,
+            replay,
             counts: Counts::default(),
         }
     }
@@ -317,6 +320,9 @@ impl Gate {
 
     /// Appends to the log; in the `synced` mode it is on disk when this returns.
     pub(super) fn record(&self, event: &Event<'_>) -> Result<(), BrokerError> {
+        if self.replay.is_recorded(event) {
+            return Ok(());
+        }
         self.log()?.append(event)?;
         Ok(())
     }

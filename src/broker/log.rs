@@ -1,8 +1,10 @@
 //! The audit log as admins and front ends see it: read, verified, followed, pruned.
 
 use super::{Broker, BrokerError, Notice, Result};
-use crate::audit::{Action, AuditError, AuditKey, AuditLog, Event, Head, LogFile, Outcome};
-use crate::model::Caller;
+use crate::audit::{
+    Action, AuditError, AuditKey, AuditLog, Entry, Event, Head, LogFile, Outcome, tail,
+};
+use crate::model::{Caller, SecretName, Seq};
 
 impl Broker {
     /// Verifies the whole audit log: where it ends, or where it breaks.
@@ -57,6 +59,22 @@ impl Broker {
         LogFile::open(&self.inner.log.directory).map_err(unreadable)
     }
 
+    /// Returns the lines of the log after `after`, with their secrets, the oldest first: for those who
+    /// follow it, who may not be told of all of them.
+    pub fn audit_tail(&self, after: u64) -> Result<Vec<(Seq, Option<SecretName>, String)>> {
+        let texts = tail(&self.inner.log.directory, |seq| seq > Seq(after)).map_err(unreadable)?;
+        let lines = texts.into_iter().filter_map(|text| {
+            let entry: Entry = serde_json::from_slice(&text).ok()?;
+            Some((entry.seq, entry.secret, String::from_utf8(text).ok()?))
+        });
+        Ok(lines.collect())
+    }
+
+    /// Returns the place of the last line, 0 where there is none.
+    pub fn audit_seq(&self) -> u64 {
+        self.inner.gate.log().map_or(0, |log| log.head().seq.0)
+    }
+
     /// The head of the audit chain: `seq` and `mac`.
     pub fn audit_head(&self) -> serde_json::Value {
         let head = self.inner.gate.log().map(AuditLog::head).unwrap_or_default();
@@ -83,6 +101,6 @@ fn head_json(head: Head) -> serde_json::Value {
     serde_json::json!({ "seq": head.seq, "mac": mac })
 }
 
-fn unreadable(err: std::io::Error) -> BrokerError {
+pub(super) fn unreadable(err: std::io::Error) -> BrokerError {
     AuditError::Io(err).into()
 }

@@ -38,6 +38,7 @@ mod query;
 mod read;
 mod record;
 mod refusals;
+mod replay;
 mod root;
 #[cfg(test)]
 mod tests;
@@ -59,6 +60,7 @@ use gate::Gate;
 use index::Index;
 use keys::{HEADER_KEY, KEYRING_KEY};
 use load::{Integrity, Verdict};
+use replay::Replay;
 use root::Root;
 
 type Result<T> = std::result::Result<T, BrokerError>;
@@ -119,6 +121,7 @@ struct Inner {
     writer: std::sync::OnceLock<Writer>,
     seal_hooks: Mutex<Vec<Box<dyn Fn() + Send + Sync>>>,
     change_hooks: Mutex<Vec<ChangeHook>>,
+    replay: Arc<Replay>,
 }
 
 /// How the store that was opened stands to what the log says.
@@ -186,9 +189,10 @@ impl Broker {
     /// Opens a store without its key: everything is `Sealed` until [`unseal`](Self::unseal).
     pub fn open_sealed(parts: Parts) -> Result<Self> {
         let Parts { store, policy, clock, limits, log, accept_rollback } = parts;
+        let replay = Arc::new(Replay::default());
         let inner = Arc::new(Inner {
             store,
-            gate: Gate::new(policy, Arc::clone(&clock)),
+            gate: Gate::new(policy, Arc::clone(&clock), Arc::clone(&replay)),
             limits,
             log,
             accept_rollback,
@@ -199,6 +203,7 @@ impl Broker {
             writer: std::sync::OnceLock::new(),
             seal_hooks: Mutex::default(),
             change_hooks: Mutex::default(),
+            replay,
         });
         let writer = Writer::start(Arc::downgrade(&inner)).map_err(StoreError::Io)?;
         drop(inner.writer.set(writer));
@@ -397,6 +402,7 @@ impl Inner {
             .ok_or_else(|| StoreError::Damaged("the keyring is missing".into()))?;
         let keyring = Keyring::open(header.store, &root_key, &sealed).map_err(BrokerError::Key)?;
         let mut loaded = load::load(&*self.store, &keyring)?;
+        self.replay.anchored_at(loaded.root.audit.seq);
         let accepted = self.start_log(header.store, &keyring, &mut loaded.root)?;
         self.gate.uses().replace(loaded.uses);
         self.verdict.set(Integrity::Pending);

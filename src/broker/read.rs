@@ -34,6 +34,8 @@ impl Broker {
         let asked = Asked { action: Action::Read, name, version: None };
         let grant = inner.gate.admit(caller, level, attributes.as_ref(), asked)?;
         let unlocked = inner.unlocked()?;
+        let recorded = inner.replay.version_read(caller, name);
+        let which = recorded.map_or(which, Which::Number);
         let chosen = inner.choose(&unlocked, name, which)?;
         let asked = Asked { version: Some(chosen.version), ..asked };
         match chosen.status {
@@ -45,7 +47,9 @@ impl Broker {
             }
             Status::Active | Status::Expired | Status::PendingDeletion | Status::Rotating => {}
         }
-        self.take_use(&grant)?;
+        if recorded.is_none() {
+            self.take_use(&grant)?;
+        }
         inner.open_recorded(&unlocked, caller, asked, &grant, chosen)
     }
 
@@ -148,7 +152,7 @@ impl Inner {
     ) -> Result<Opened> {
         self.record_allowed(caller, asked, grant, None)?;
         match self.open_value(unlocked, chosen.id, chosen.version) {
-            Ok(value) => Ok(Opened { value, version: chosen.version }),
+            Ok(value) => Ok(Opened { id: chosen.id, value, version: chosen.version }),
             Err(err) => Err(self.gate.failed(caller, asked, err)),
         }
     }

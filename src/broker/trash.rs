@@ -43,6 +43,9 @@ impl Broker {
     /// Brings a secret back from the trash, to its old name or to another one. Needs `delete` on
     /// the name that it had and `write` on the one that it gets.
     pub fn restore(&self, caller: &Caller, id: SecretId, to: Option<&SecretName>) -> Result<()> {
+        if self.done(caller, Action::Restore).is_some() {
+            return Ok(());
+        }
         let (caller, to) = (caller.clone(), to.cloned());
         self.inner.submit(Company::Alone, move |batch| {
             let (mut record, grant) = find_trashed(batch, &caller, Action::Restore, id)?;
@@ -71,6 +74,9 @@ impl Broker {
 
     /// Destroys a secret in the trash for good: its record and every value.
     pub fn destroy(&self, caller: &Caller, id: SecretId) -> Result<()> {
+        if self.done(caller, Action::Destroy).is_some() {
+            return Ok(());
+        }
         let caller = caller.clone();
         self.inner.submit(Company::Shared, move |batch| {
             let (record, grant) = find_trashed(batch, &caller, Action::Destroy, id)?;

@@ -54,6 +54,8 @@ pub(crate) enum Command {
     Umount(Umount),
     /// Shows how the daemon is.
     Status,
+    /// Has another program, or the same one anew, take over from the running daemon.
+    Upgrade(Upgrade),
     /// Stores a value: from standard input, a file, a prompt on a terminal, or a generator.
     Put(Put),
     /// Writes a value to standard output, byte by byte as it was stored.
@@ -109,6 +111,12 @@ pub(crate) enum Command {
     /// The helper process that the daemon starts for itself.
     #[command(hide = true)]
     Observer,
+    /// Answers for a daemon that cannot be had; its keeper starts it.
+    #[command(hide = true)]
+    Refuse,
+    /// The daemon itself; its keeper starts it.
+    #[command(hide = true)]
+    Server(ServerArgs),
 }
 
 #[derive(Args, Clone, Debug, Default)]
@@ -185,6 +193,26 @@ pub(crate) struct MountArgs {
     pub accept_rollback: bool,
     #[command(flatten)]
     pub from: PassphraseFrom,
+}
+
+/// What `up` and `mount` give on to the servers that their keeper starts.
+#[derive(Args, Debug)]
+pub(crate) struct ServerArgs {
+    #[arg(long, value_name = "DIR")]
+    pub mountpoint: Option<PathBuf>,
+    #[command(flatten)]
+    pub system: System,
+    #[arg(long)]
+    pub accept_rollback: bool,
+    #[command(flatten)]
+    pub key: KeyFrom,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Upgrade {
+    /// The program that takes over; without one, the one that is running is started anew.
+    #[arg(value_name = "PROGRAM", value_hint = ValueHint::FilePath)]
+    pub program: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]

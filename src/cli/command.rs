@@ -33,11 +33,13 @@ mod put;
 mod restore;
 mod rm;
 mod seal;
+mod server;
 mod show;
 mod status;
 mod umount;
 mod unseal;
 mod up;
+mod upgrade;
 mod verify;
 mod whoami;
 
@@ -61,19 +63,22 @@ pub(super) fn run(context: &Context, command: Command) -> Result<ExitCode, Failu
         Command::Log(args) => log::run(context, &args),
         Command::Ls(args) => ls::run(context, &args),
         Command::Man(args) => man::run(context, &args),
-        Command::Mount(args) => mount::run(context, &args),
+        Command::Mount(args) => return mount::run(context, &args),
         Command::Mv(args) => mv::run(context, &args),
-        Command::Observer => observer(),
+        Command::Observer => helper("the observer", compose::serve_observer),
         Command::Policy(args) => return policy::run(context, &args),
         Command::Put(args) => put::run(context, &args),
+        Command::Refuse => helper("refusing", compose::serve_refusals),
         Command::Restore(args) => restore::run(context, &args),
         Command::Rm(args) => rm::run(context, &args),
         Command::Seal => seal::run(context),
+        Command::Server(args) => server::run(context, &args),
         Command::Show(args) => show::run(context, &args),
         Command::Status => status::run(context),
         Command::Umount(args) => umount::run(context, &args),
         Command::Unseal(args) => unseal::run(context, &args),
-        Command::Up(args) => up::run(context, &args),
+        Command::Up(args) => return up::run(context, &args),
+        Command::Upgrade(args) => upgrade::run(context, &args),
         Command::Verify => return verify::run(context),
         Command::Whoami => whoami::run(context),
     };
@@ -112,9 +117,8 @@ impl Context {
     }
 }
 
-fn observer() -> Done {
-    compose::serve_observer()
-        .map_err(|err| Failure::new(Kind::BackendConnection, "the observer", err.to_string()))
+fn helper(what: &str, serve: fn() -> std::io::Result<()>) -> Done {
+    serve().map_err(|err| Failure::new(Kind::BackendConnection, what, err.to_string()))
 }
 
 /// Makes a path absolute: a daemon has another working directory.

@@ -62,9 +62,14 @@ impl Report {
     }
 
     /// Tells the command why it does not.
-    pub fn failed(mut self, why: &DaemonError) {
+    pub fn failed(self, why: &DaemonError) {
         let code = (self.code)(why);
-        drop(self.pipe.write_all(&[&[code], why.chain().as_bytes()].concat()));
+        self.failed_with(code, &why.chain());
+    }
+
+    /// Tells the command what a server has said, and its exit code.
+    pub(super) fn failed_with(mut self, code: u8, why: &str) {
+        drop(self.pipe.write_all(&[&[code], why.as_bytes()].concat()));
     }
 }
 

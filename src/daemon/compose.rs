@@ -4,6 +4,7 @@
 //! parts can change their constructors without anybody else noticing.
 
 use std::io::{self, Read};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -11,10 +12,11 @@ use std::time::Duration;
 
 use super::DaemonError;
 use super::accounts::{HostAccounts, local_names};
-use super::config::{Config, Durability, IoMode, KeyConfig, NamesMode};
+use super::config::{Config, Durability, IoMode, KeyConfig, NamesMode, OnRestart};
 use super::credentials::CredentialSocket;
 use super::init::PassphraseInput;
 use super::keys;
+use super::supervision::Supervision;
 use super::timers::Task;
 use super::touch::Toucher;
 use crate::audit;
@@ -27,7 +29,7 @@ use crate::identity::{self, Callers, Observer};
 use crate::model::{Caller, Clock, Gid, Needs, StoreId, Uid};
 use crate::policy::{self, ExpectationResult, Policy, PolicyError};
 use crate::store::{RedbStore, Store, StoreError};
-use crate::system::{Channel, SystemClock};
+use crate::system::{Channel, KeyCell, SecretBytes, SystemClock, name_process};
 
 pub(super) use super::keys::new_slot;
 
@@ -100,25 +102,62 @@ pub struct Exceptions {
 }
 
 /// Unlocks the key, opens store and audit log, and loads the index. Where a passphrase is needed and
-/// there is nobody to ask, the store is opened sealed.
-pub fn open(
+/// there is nobody to ask, the store is opened sealed; and so it is behind a server that was sealed.
+pub(super) fn open(
     config: &Config,
     policy: Policy,
     passphrase: &PassphraseInput,
     exceptions: Exceptions,
+    supervision: &Supervision,
 ) -> Result<Parts, DaemonError> {
     let store: Arc<dyn Store> =
         Arc::new(RedbStore::open(&config.store()).map_err(|error| locked(config, error))?);
-    let parts = broker_parts(config, Arc::clone(&store), policy, exceptions);
-    let broker = match keys::unlock(&*store, &config.key, passphrase) {
-        Ok(root) => Broker::open(parts, root)?,
+    let mut parts = broker_parts(config, Arc::clone(&store), policy, exceptions);
+    parts.log.options.start = Some(supervision.start_line());
+    let key = &supervision.key;
+    let broker = match root_key(config, &*store, passphrase, supervision) {
+        Ok(Some(root)) => {
+            let kept = SecretBytes::copy_from(root.expose().expose());
+            let broker = Broker::open(parts, root)?;
+            keep_key(config, key, kept.map_err(|error| BrokerError::Key(error.into()))?);
+            broker
+        }
+        Ok(None) => {
+            tracing::warn!("sealed, as the server before was");
+            Broker::open_sealed(parts)?
+        }
         Err(error) if error.nobody_to_ask() => {
             tracing::warn!("there is nobody to ask for the passphrase: sealed until `unseal`");
             Broker::open_sealed(parts)?
         }
         Err(error) => return Err(error.into()),
     };
+    let sealed = Arc::clone(key);
+    broker.on_seal(Box::new(move || sealed.wipe()));
     Ok(Parts { broker, store })
+}
+
+/// Returns the key that the server before has left, or else what the key source gives. `None`: it
+/// was sealed.
+fn root_key(
+    config: &Config,
+    store: &dyn Store,
+    passphrase: &PassphraseInput,
+    supervision: &Supervision,
+) -> Result<Option<RootKey>, keys::UnlockError> {
+    if supervision.predecessor.is_none() {
+        return keys::unlock(store, &config.key, passphrase).map(Some);
+    }
+    let kept = supervision.key.get().map_err(keys::UnlockError::from)?;
+    kept.map(RootKey::from_secret).transpose().map_err(keys::UnlockError::from)
+}
+
+/// Leaves the key to the next server, where the configuration lets it have it.
+pub(super) fn keep_key(config: &Config, cell: &KeyCell, key: SecretBytes) {
+    match config.on_restart {
+        OnRestart::Keep => cell.put(&key),
+        OnRestart::Seal => cell.wipe(),
+    }
 }
 
 fn broker_parts(
@@ -214,9 +253,10 @@ fn check_same_store(config: &Config, restored: &dyn Store) -> Result<(), DaemonE
     Err(BrokerError::Invalid(why).into())
 }
 
-/// What lives as long as the mount.
+/// The served mount, and what lives as long as it is mounted.
 #[derive(Debug)]
 pub struct Mounted {
+    tree: Arc<fs::Tree>,
     session: JoinHandle<()>,
     _credentials: Option<CredentialSocket>,
 }
@@ -228,15 +268,20 @@ impl Mounted {
             tracing::error!("the session's thread panicked");
         }
     }
+
+    /// Returns the tree, for whoever looks after it.
+    pub(super) fn tree(&self) -> &Arc<fs::Tree> {
+        &self.tree
+    }
 }
 
-/// Mounts the tree and serves it in threads of its own; `on_end` is called when the session has
-/// ended for whatever reason.
-pub fn mount(
+/// Serves the tree in threads of its own; `on_end` is called when the session has ended for whatever
+/// reason.
+pub(super) fn serve(
     config: &Config,
     parts: &Parts,
-    observer: Observer,
-    host: Arc<dyn Host>,
+    (supervision, device): (&Supervision, &OwnedFd),
+    (observer, host): (Observer, Arc<dyn Host>),
     on_end: Box<dyn FnOnce() + Send>,
 ) -> io::Result<Mounted> {
     let observer = Arc::new(observer);
@@ -251,12 +296,13 @@ pub fn mount(
         cached: config.io == IoMode::Cached,
         owners: owners(config.names),
         deadline: config.deadline,
+        journal: Arc::clone(&supervision.journal),
     });
     let identify = Identification { callers: Arc::clone(&callers), broker: parts.broker.clone() };
     let options = fs::Options {
-        mountpoint: config.mountpoint.clone(),
         threads: config.threads,
         deadline: config.deadline,
+        predecessor: supervision.predecessor,
     };
     let credentials = config.credentials.as_ref().map(|credentials| {
         CredentialSocket::start(credentials, &parts.broker, &callers, config.deadline).map_err(
@@ -267,17 +313,17 @@ pub fn mount(
         )
     });
     let credentials = credentials.transpose()?;
-    let mount = fs::mount(tree, Arc::new(identify), &options)?;
+    let mount = fs::serve(Arc::clone(&tree), Arc::new(identify), &options, device)?;
     let session = thread::Builder::new().name("mount".into()).spawn(move || {
         if let Err(error) = mount.wait() {
             tracing::error!(%error, "the session ended with an error");
         }
         on_end();
     })?;
-    Ok(Mounted { session, _credentials: credentials })
+    Ok(Mounted { tree, session, _credentials: credentials })
 }
 
-fn owners(names: NamesMode) -> fs::Owners {
+pub(super) fn owners(names: NamesMode) -> fs::Owners {
     match names {
         NamesMode::Hidden => fs::Owners::Fixed {
             uid: nix::unistd::geteuid().as_raw(),
@@ -312,12 +358,23 @@ impl fs::Identify for Identification {
 
 /// Starts the helper process that reads `/proc/<tid>/exe`, from this very program. Before any thread.
 pub fn start_observer() -> io::Result<Observer> {
-    Observer::spawn(&std::env::current_exe()?)
+    // Not by its path: the file there may be another one by now.
+    Observer::spawn(Path::new("/proc/self/exe"))
 }
 
 /// Is the observer: the hidden subcommand's whole life.
 pub fn serve_observer() -> io::Result<()> {
+    name_process()?;
     identity::observer::serve(Channel::inherited()?)
+}
+
+/// Answers EIO to everything: the hidden subcommand's whole life.
+pub fn serve_refusals() -> io::Result<()> {
+    name_process()?;
+    let mut descriptors = Channel::inherited()?.receive_descriptors()?.into_iter();
+    let mut next = || descriptors.next().ok_or(io::ErrorKind::InvalidData);
+    let (device, journal) = (next()?, fs::Journal::from_memory(next()?)?);
+    fs::refuse(&device, &journal)
 }
 
 /// Parses a policy with the host's users and groups.

@@ -37,11 +37,17 @@ pub struct Config {
     pub limits: Limits,
     pub io: IoMode,
     pub names: NamesMode,
+    pub sandbox: SandboxMode,
     pub log: LogConfig,
     /// Threads that answer the kernel.
     pub threads: usize,
     /// The longest that a caller waits for anything.
     pub deadline: Duration,
+    /// Who holds the mount while servers come and go.
+    pub keeper: KeeperMode,
+    /// How long a server may stay silent before it is replaced.
+    pub watchdog: Duration,
+    pub on_restart: OnRestart,
     /// Things to tell the administrator that are no errors.
     pub warnings: Vec<String>,
 }
@@ -119,6 +125,38 @@ pub enum IoMode {
     /// Each read(2) is asked of the daemon.
     #[default]
     Direct,
+}
+
+/// Who holds the mount while servers come and go.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KeeperMode {
+    /// systemd where it started us, else a process of our own.
+    #[default]
+    Auto,
+    /// Nobody: the mount dies with the server.
+    Off,
+}
+
+/// What becomes of the key when a server is succeeded by another.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnRestart {
+    /// The next server has it.
+    #[default]
+    Keep,
+    /// The next server is sealed.
+    Seal,
+}
+
+/// Whether the server gives up what it does not need.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SandboxMode {
+    /// Where a keeper, or systemd, mounts for it.
+    #[default]
+    Auto,
+    Off,
 }
 
 /// As whose files secrets are presented, and who is told their names by the kernel.
@@ -230,6 +268,7 @@ const DAY: u64 = 24 * 3600;
 /// Fills in the built-in values.
 fn resolve(mode: Mode, layer: Layer, places: &Places, environment: &Environment) -> Config {
     let Layer { mountpoint, state_dir, policy, io, names, threads, deadline_seconds, .. } = layer;
+    let Layer { keeper, watchdog_seconds, on_restart, .. } = layer;
     let path = |given: Option<Absolute>, default: &Path| {
         given.map_or_else(|| default.to_path_buf(), |path| path.0)
     };
@@ -252,12 +291,16 @@ fn resolve(mode: Mode, layer: Layer, places: &Places, environment: &Environment)
         limits: resolve_limits(&layer.limits),
         io: io.unwrap_or_default(),
         names: names.unwrap_or_default(),
+        sandbox: layer.sandbox.unwrap_or_default(),
         log: LogConfig {
             target: layer.log.target.unwrap_or_default(),
             level: layer.log.level.unwrap_or_default(),
         },
         threads: threads.map_or(4, |threads| usize::try_from(threads.0).unwrap_or(usize::MAX)),
         deadline: Duration::from_secs(deadline_seconds.map_or(5, |seconds| seconds.0)),
+        keeper: keeper.unwrap_or_default(),
+        watchdog: Duration::from_secs(watchdog_seconds.map_or(10, |seconds| seconds.0)),
+        on_restart: on_restart.unwrap_or_default(),
         warnings: Vec::new(),
     }
 }

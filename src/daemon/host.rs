@@ -19,8 +19,10 @@ use super::config::{Config, KeyConfig, Sources};
 use super::error::chain;
 use super::init::{PassphraseInput, check_policy};
 use super::logging::Level;
+use super::supervision::Supervision;
 use super::{DaemonError, metrics, trust};
 use crate::broker::{Broker, BrokerError, Origin, Put, Statistics, StoreError};
+use crate::crypto::RootKey;
 use crate::fs::control::{Health, Host};
 use crate::model::{Caller, Clock, Timestamp};
 use crate::system::{SecretBytes, mounts, topmost};
@@ -42,10 +44,16 @@ pub(super) struct Daemon {
     reload_fault: Mutex<Option<String>>,
     /// The mount's device, once it is mounted.
     device: OnceLock<(u32, u32)>,
+    supervision: Arc<Supervision>,
 }
 
 impl Daemon {
-    pub(super) fn new(parts: Parts, config: Config, sources: Sources, level: Level) -> Self {
+    pub(super) fn new(
+        parts: Parts,
+        supervision: Arc<Supervision>,
+        (config, sources): (Config, Sources),
+        level: Level,
+    ) -> Self {
         let clock = compose::clock();
         Self {
             key: Mutex::new(config.key.clone()),
@@ -57,6 +65,7 @@ impl Daemon {
             sources,
             clock,
             level,
+            supervision,
         }
     }
 
@@ -160,8 +169,15 @@ impl Daemon {
             return Err(BrokerError::Invalid("the new passphrase is missing".into()));
         }
         let input = passphrase.map_or(PassphraseInput::Ask, PassphraseInput::Given);
-        let mut slot = |store, root: &_| compose::new_slot(&key, &input, store, root);
+        let mut made = None;
+        let mut slot = |store, root: &RootKey| {
+            made = SecretBytes::copy_from(root.expose().expose()).ok();
+            compose::new_slot(&key, &input, store, root)
+        };
         self.broker().rotate_root(caller, &mut slot)?;
+        if let Some(made) = made {
+            compose::keep_key(&self.config.load(), &self.supervision.key, made);
+        }
         let mut held = self.key.lock();
         let changed = *held != key;
         let reply = json!({
@@ -212,6 +228,14 @@ impl Daemon {
                 let version = self.broker().write(caller, &name, nothing, &put)?;
                 Ok(json!({ "name": name, "version": version }))
             }
+            Command::Upgrade { path } => {
+                self.admit(caller, "upgrade")?;
+                trust::check_program(&path).map_err(|error| invalid(&error.into()))?;
+                let generation = self.supervision.journal.generation();
+                let asked = self.supervision.upgrade(path);
+                asked.map_err(|why| BrokerError::Invalid(why.into()))?;
+                Ok(json!({ "upgrading": true, "generation": generation }))
+            }
             Command::Verify => {
                 let found = self.broker().verify(caller)?;
                 serde_json::to_value(found).map_err(|err| BrokerError::Invalid(err.to_string()))
@@ -242,6 +266,7 @@ impl Host for Daemon {
             ("started", self.started.to_string()),
             ("uptime_seconds", self.uptime_seconds().to_string()),
         ];
+        pairs.extend(self.supervision.status());
         pairs.extend(counts(&statistics));
         pairs.extend(faults.into_iter().map(|fault| ("fault", fault)));
         pairs.extend(config.warnings.iter().map(|warning| ("warning", warning.clone())));
@@ -283,7 +308,9 @@ impl Host for Daemon {
             }
             (None, key) => self.parts.unlock(key, &PassphraseInput::Ask)?,
         };
+        let kept = SecretBytes::copy_from(root.expose().expose()).map_err(no_memory)?;
         self.broker().unseal(caller, root)?;
+        compose::keep_key(&self.config.load(), &self.supervision.key, kept);
         tracing::warn!(uid = caller.uid.0, "unsealed");
         Ok(json!({ "sealed": false }))
     }
@@ -356,8 +383,12 @@ fn restart_needed(old: &Config, new: &Config) -> Vec<&'static str> {
         ("limits", format!("{:?}", old.limits) != format!("{:?}", new.limits)),
         ("io", old.io != new.io),
         ("names", old.names != new.names),
+        ("sandbox", old.sandbox != new.sandbox),
         ("threads", old.threads != new.threads),
         ("deadline_seconds", old.deadline != new.deadline),
+        ("keeper", old.keeper != new.keeper),
+        ("watchdog_seconds", old.watchdog != new.watchdog),
+        ("on_restart", old.on_restart != new.on_restart),
         ("log.target", old.log.target != new.log.target),
     ];
     changed.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()

@@ -44,6 +44,18 @@ pub(super) enum UnlockError {
     Source(#[from] KeySourceError),
 }
 
+impl From<crate::crypto::CryptoError> for UnlockError {
+    fn from(error: crate::crypto::CryptoError) -> Self {
+        Self::Source(error.into())
+    }
+}
+
+impl From<crate::system::MemoryError> for UnlockError {
+    fn from(error: crate::system::MemoryError) -> Self {
+        crate::crypto::CryptoError::Memory(error).into()
+    }
+}
+
 impl UnlockError {
     /// Tells whether the only thing missing is a terminal to ask at.
     pub(super) fn nobody_to_ask(&self) -> bool {

@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
@@ -13,6 +14,9 @@ use nix::fcntl::{Flock, FlockArg};
 pub struct StoreLock {
     _held: Flock<File>,
 }
+
+/// The kernel frees the lock as a process ends, which may be a moment after we know that it does.
+const LAST_MOMENTS: Duration = Duration::from_secs(2);
 
 /// Why the store is not ours.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +28,19 @@ pub enum LockError {
 }
 
 impl StoreLock {
+    /// Takes the lock as [`take`](Self::take) does, of a process that is just ending.
+    pub fn take_over(state_dir: &Path, doing: &str) -> Result<Self, LockError> {
+        let deadline = Instant::now() + LAST_MOMENTS;
+        loop {
+            match Self::take(state_dir, doing) {
+                Err(LockError::Held { .. }) if Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                taken => return taken,
+            }
+        }
+    }
+
     /// Takes the lock of the store in `state_dir`; `doing` tells others what it is held for.
     pub fn take(state_dir: &Path, doing: &str) -> Result<Self, LockError> {
         let path = state_dir.join("lock");

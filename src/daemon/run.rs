@@ -4,7 +4,7 @@
 //! threads or keys), then comes what can fail for a reason that a person can repair. Only when the mount
 //! answers is anybody told that it does. An error on the way undoes what was done.
 
-use std::path::Path;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
@@ -14,16 +14,17 @@ use super::background::Report;
 use super::config::{Config, Sources};
 use super::host::Daemon;
 use super::init::{PassphraseInput, check_policy};
+use super::keeper::message::{FromServer, ToServer};
 use super::lock::StoreLock;
+use super::mounting::{self, Mounting};
+use super::supervision::{By, Supervision};
 use super::timers::Timers;
 use super::{DaemonError, compose, logging, notify};
+use crate::fs::Tree;
 use crate::fs::control::Host;
-use crate::system::{
-    Asked, Mountpoint, Signals, Unmount, harden_process, is_stale, mounts, topmost, unmount,
-};
+use crate::system::{Asked, Channel, Signals, harden_process};
 
-/// The subtype by which our mounts are known.
-pub const FS_TYPE: &str = "fuse.secretfs";
+pub use super::mounting::FS_TYPE;
 
 /// What a start needs.
 #[derive(Debug)]
@@ -36,16 +37,16 @@ pub struct Start {
     pub report: Option<Report>,
 }
 
-/// Serves until SIGTERM, SIGINT or an unmount.
+/// Serves until SIGTERM, SIGINT or an unmount, for systemd or with nobody who keeps the mount.
 pub fn serve(mut start: Start) -> Result<(), DaemonError> {
     let report = start.report.take();
-    match Serving::start(start) {
-        Ok(mut serving) => {
-            if let Some(report) = report {
-                report.ready();
-            }
-            serving.until_the_end();
-            serving.stop()
+    let begun = Supervision::alone(&start.sources.environment)
+        .map_err(DaemonError::io("preparing for another server"))
+        .and_then(|supervision| Serving::start(start, supervision));
+    match begun {
+        Ok(serving) => {
+            report.into_iter().for_each(Report::ready);
+            serving.until_the_end()
         }
         Err(error) => {
             let why = error.chain();
@@ -58,26 +59,70 @@ pub fn serve(mut start: Start) -> Result<(), DaemonError> {
     }
 }
 
+/// Serves for a keeper, which has started this process.
+pub fn serve_kept(mut start: Start) -> Result<(), DaemonError> {
+    let mut supervision =
+        Supervision::by_keeper().map_err(DaemonError::io("meeting the keeper"))?;
+    let by = supervision.by.clone();
+    let passphrase = supervision.passphrase.take();
+    if let Some(passphrase) = &passphrase {
+        start.passphrase = PassphraseInput::Descriptor(passphrase.as_raw_fd());
+    }
+    match Serving::start(start, supervision) {
+        Ok(serving) => {
+            by.tell(&FromServer::Ready);
+            serving.until_the_end()
+        }
+        Err(error) => {
+            let why = error.chain();
+            tracing::error!(%why, "not started");
+            by.tell(&FromServer::Failed(why));
+            Err(error)
+        }
+    }
+}
+
 /// What wakes the main thread.
 enum Wake {
     Reload,
+    /// To make room for a successor.
+    Retire,
+    /// A signal asks for the end.
     Stop,
+    /// The mount is out of the tree, and its keeper wants us to end.
+    TakenAway,
     /// The session has ended by itself: somebody unmounted it, or aborted the connection.
+    Unmounted,
+}
+
+/// How serving ends.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum End {
+    /// Another server goes on.
+    Retired,
+    /// We unmount.
+    Stopped,
+    /// Others have taken the mount out of the tree.
+    TakenAway,
+    /// The session has ended.
     Unmounted,
 }
 
 struct Serving {
     daemon: Arc<Daemon>,
     mounted: compose::Mounted,
-    mountpoint: Mountpoint,
+    supervision: Arc<Supervision>,
+    /// What made the mount, if this process did.
+    mounting: Option<Mounting>,
+    config: Config,
     wakes: Receiver<Wake>,
     timers: Timers,
-    still_mounted: bool,
+    _device: OwnedFd,
     _lock: StoreLock,
 }
 
 impl Serving {
-    fn start(start: Start) -> Result<Self, DaemonError> {
+    fn start(start: Start, mut supervision: Supervision) -> Result<Self, DaemonError> {
         let Start { sources, config, passphrase, exceptions, .. } = start;
         harden_process().map_err(DaemonError::io("closing the process to others"))?;
         let observer =
@@ -89,47 +134,80 @@ impl Serving {
             return Err(DaemonError::NoStore(config.state_dir));
         }
         let doing = format!("serving {}", config.mountpoint.display());
-        let lock = StoreLock::take(&config.state_dir, &doing)?;
+        let lock = match supervision.predecessor {
+            None => StoreLock::take(&config.state_dir, &doing)?,
+            Some(_) => StoreLock::take_over(&config.state_dir, &doing)?,
+        };
         let policy = check_policy(&config.policy)?;
-        let parts = compose::open(&config, policy, &passphrase, exceptions)?;
+        supervision.confine(&config).map_err(DaemonError::io("entering the sandbox"))?;
+        let parts = compose::open(&config, policy, &passphrase, exceptions, &supervision)?;
         drop(passphrase);
-        make_way(&config.mountpoint)?;
-        let mountpoint = Mountpoint::prepare(&config.mountpoint)?;
         // Before the mount: a signal that comes between must unmount it again.
         let (wake, wakes) = mpsc::channel();
         watch_signals(wake.clone())?;
+        let (mounting, device) = supervision.device(&config)?;
+        let supervision = Arc::new(supervision);
         let tasks = parts.housekeeping();
-        let daemon = Arc::new(Daemon::new(parts, config.clone(), sources, level));
+        let daemon = Arc::new(Daemon::new(
+            parts,
+            Arc::clone(&supervision),
+            (config.clone(), sources),
+            level,
+        ));
         let host: Arc<dyn Host> = Arc::clone(&daemon) as _;
-        let on_end = Box::new(move || drop(wake.send(Wake::Unmounted)));
-        let mounted = compose::mount(&config, daemon.parts(), observer, host, on_end)
-            // What would have been covered is closed all the same: whoever writes there believes in a mount.
-            .inspect_err(|_| drop(mountpoint.protect()))
-            .map_err(|source| DaemonError::Mount { path: config.mountpoint.clone(), source })?;
+        let to_main = wake.clone();
+        let on_end = Box::new(move || drop(to_main.send(Wake::Unmounted)));
+        let mounted = compose::serve(
+            &config,
+            daemon.parts(),
+            (&supervision, &device),
+            (observer, host),
+            on_end,
+        );
+        let mounted = mounted.map_err(|source| {
+            // A mount that nobody serves would hang whoever enters it.
+            if let Some(Err(error)) = mounting.as_ref().map(Mounting::take_away) {
+                tracing::warn!(why = error.chain(), "not unmounted");
+            }
+            DaemonError::Mount { path: config.mountpoint.clone(), source }
+        })?;
         let timers = Timers::start(tasks).map_err(DaemonError::io("starting the timers"))?;
-        let serving =
-            Self { daemon, mounted, mountpoint, wakes, timers, still_mounted: true, _lock: lock };
-        serving.announce(&config);
+        watch_over(&supervision.by, config.watchdog, mounted.tree(), wake)
+            .map_err(DaemonError::io("starting the watchdog"))?;
+        let serving = Self {
+            daemon,
+            mounted,
+            supervision,
+            mounting,
+            config,
+            wakes,
+            timers,
+            _device: device,
+            _lock: lock,
+        };
+        serving.announce();
         Ok(serving)
     }
 
     /// Closes what the mount covers, and tells systemd that it serves: the handshake with the kernel
     /// is over.
-    ///
-    /// No look at the mount itself: a thread of this process that waits for this process's own answer
-    /// cannot be killed, keeps `/dev/fuse` and the store's lock for ever, and nobody could start again.
-    fn announce(&self, config: &Config) {
+    fn announce(&self) {
+        let config = &self.config;
         self.daemon.mounted();
-        match self.mountpoint.protect() {
-            Ok(immutable) => tracing::debug!(immutable, "the covered directory is closed"),
-            Err(error) => tracing::warn!(%error, "the covered directory could not be closed"),
-        }
+        self.mounting.iter().for_each(Mounting::protect);
         let status = format!("serving {}", config.mountpoint.display());
         notify::ready(&status);
-        tracing::info!(mountpoint = ?config.mountpoint, mode = config.mode.as_str(), "serving");
+        let generation = self.supervision.journal.generation();
+        let mode = config.mode.as_str();
+        tracing::info!(mountpoint = ?config.mountpoint, mode, generation, "serving");
     }
 
-    fn until_the_end(&mut self) {
+    fn until_the_end(self) -> Result<(), DaemonError> {
+        let end = self.serve();
+        self.end(end)
+    }
+
+    fn serve(&self) -> End {
         // All senders gone means that the session's thread is gone too.
         while let Ok(wake) = self.wakes.recv() {
             match wake {
@@ -138,28 +216,44 @@ impl Serving {
                     let outcome = self.daemon.reload_as(None);
                     notify::ready(if outcome.is_ok() { "reloaded" } else { "reload refused" });
                 }
-                Wake::Stop => return,
-                Wake::Unmounted => {
-                    self.still_mounted = false;
-                    return;
-                }
+                Wake::Retire => return End::Retired,
+                Wake::Stop => match &self.supervision.by {
+                    // It unmounts, and then tells us.
+                    By::Keeper(_) => self.supervision.by.tell(&FromServer::Stop),
+                    By::Nobody => return End::Stopped,
+                    // Whether it is a restart, systemd alone knows: what is run after us unmounts.
+                    By::Systemd => return End::Retired,
+                },
+                Wake::TakenAway => return End::TakenAway,
+                Wake::Unmounted => return End::Unmounted,
             }
         }
+        End::Unmounted
     }
 
-    fn stop(self) -> Result<(), DaemonError> {
-        let path = self.mountpoint.path().to_path_buf();
-        notify::stopping("unmounting");
-        tracing::info!(mountpoint = ?path, "stopping");
+    fn end(self, end: End) -> Result<(), DaemonError> {
+        tracing::info!(mountpoint = ?self.config.mountpoint, ?end, "stopping");
         drop(self.timers);
-        let mut ended = !self.still_mounted;
-        if self.still_mounted {
-            take_away(&path)?;
-            ended = session_ends_within(&self.wakes, LAST_FILES);
+        match end {
+            End::Retired => {
+                notify::stopping("another server goes on");
+                self.mounted.tree().drain(self.config.deadline);
+                self.daemon.parts().broker.close();
+                tracing::info!("stopped");
+                return Ok(());
+            }
+            End::Stopped => {
+                notify::stopping("unmounting");
+                mounting::take_away(&self.config.mountpoint)?;
+            }
+            End::TakenAway => {}
+            End::Unmounted => {
+                notify::stopping("unmounted");
+                self.supervision.by.tell(&FromServer::Unmounted);
+            }
         }
-        if let Err(error) = self.mountpoint.protect() {
-            tracing::warn!(%error, "the mountpoint could not be closed");
-        }
+        let ended = end == End::Unmounted || session_ends_within(&self.wakes, LAST_FILES);
+        self.mounting.iter().for_each(Mounting::protect);
         if ended {
             self.mounted.join();
         } else {
@@ -182,34 +276,58 @@ fn session_ends_within(wakes: &Receiver<Wake>, at_most: Duration) -> bool {
         match wakes.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(Wake::Unmounted) | Err(RecvTimeoutError::Disconnected) => return true,
             // Another SIGTERM does not hurry us.
-            Ok(Wake::Reload | Wake::Stop) => {}
+            Ok(Wake::Reload | Wake::Retire | Wake::Stop | Wake::TakenAway) => {}
             Err(RecvTimeoutError::Timeout) => return false,
         }
     }
 }
 
-fn take_away(path: &Path) -> Result<(), DaemonError> {
-    unmount(path, Unmount::IfUnused)
-        .or_else(|_| unmount(path, Unmount::Detach))
-        .map_err(DaemonError::io(format!("unmounting {}", path.display())))
+/// Says again and again that all is well, as long as it is, and hears what the keeper says.
+fn watch_over(
+    by: &By,
+    watchdog: Duration,
+    tree: &Arc<Tree>,
+    wake: Sender<Wake>,
+) -> std::io::Result<()> {
+    let patience = match by {
+        By::Keeper(channel) => {
+            let channel = Arc::clone(channel);
+            thread::Builder::new().name("keeper".into()).spawn(move || listen(&channel, &wake))?;
+            watchdog
+        }
+        By::Systemd => match notify::watchdog() {
+            Some(patience) => patience,
+            None => return Ok(()),
+        },
+        By::Nobody => return Ok(()),
+    };
+    let (by, mut pulse) = (by.clone(), tree.pulse(patience));
+    thread::Builder::new().name("watchdog".into()).spawn(move || {
+        loop {
+            thread::sleep(patience / 4);
+            if pulse.is_well() {
+                by.tell(&FromServer::Alive);
+                notify::alive();
+            } else {
+                tracing::error!("a request holds a thread up for too long");
+            }
+        }
+    })?;
+    Ok(())
 }
 
-/// Detaches mounts that dead daemons have left; refuses where a live one serves.
-fn make_way(path: &Path) -> Result<(), DaemonError> {
-    // Each turn takes one stacked mount away; more than a few would be somebody else's game.
-    for _ in 0..16 {
-        let table = mounts().map_err(DaemonError::io("reading the mount table"))?;
-        match topmost(&table, path) {
-            Some(found) if found.fs_type == FS_TYPE && is_stale(path) => {
-                tracing::warn!(mountpoint = ?path, "detaching the mount of a daemon that died");
-                unmount(path, Unmount::Detach)
-                    .map_err(DaemonError::io(format!("detaching {}", path.display())))?;
-            }
-            Some(found) if found.fs_type == FS_TYPE => return Err(DaemonError::Busy(path.into())),
-            Some(_) | None => return Ok(()),
+fn listen(channel: &Channel, wake: &Sender<Wake>) {
+    while let Ok(Some(message)) = channel.receive() {
+        let told = wake.send(match message {
+            ToServer::Reload => Wake::Reload,
+            ToServer::Retire => Wake::Retire,
+            ToServer::Stop => Wake::TakenAway,
+            ToServer::Launch(_) | ToServer::Mounted => continue,
+        });
+        if told.is_err() {
+            return;
         }
     }
-    Err(DaemonError::Busy(path.into()))
 }
 
 fn watch_signals(wake: Sender<Wake>) -> Result<(), DaemonError> {
@@ -233,15 +351,6 @@ fn watch_signals(wake: Sender<Wake>) -> Result<(), DaemonError> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
-    #[test]
-    fn a_directory_without_a_mount_is_free_and_foreign_mounts_are_left_alone() {
-        let dir = tempfile::tempdir().unwrap();
-        assert!(make_way(dir.path()).is_ok());
-        assert!(make_way(Path::new("/proc")).is_ok());
-    }
-
     #[test]
     fn the_unit_has_no_option_that_would_hide_the_mount_from_the_host() {
         let unit = include_str!("../../systemd/secretfs.service");

@@ -36,6 +36,17 @@ pub fn read(path: &Path) -> Result<String, TrustError> {
     Ok(text)
 }
 
+/// Checks that only root or this process's user can change a program, by its own mode and by that of
+/// the directory it lies in.
+pub fn check_program(path: &Path) -> Result<(), TrustError> {
+    let unreadable = |source| TrustError::Unreadable { path: path.into(), source };
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    for place in [path, directory] {
+        check(place, &std::fs::metadata(place).map_err(unreadable)?)?;
+    }
+    Ok(())
+}
+
 fn check(path: &Path, found: &std::fs::Metadata) -> Result<(), TrustError> {
     let owner = found.uid();
     if owner != 0 && owner != nix::unistd::geteuid().as_raw() {

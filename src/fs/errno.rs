@@ -13,7 +13,7 @@ pub(super) fn errno(error: &FsError) -> c_int {
         FsError::Broker(error) => broker_errno(error),
         FsError::Busy => libc::EAGAIN,
         FsError::Exists => libc::EEXIST,
-        FsError::Fault => libc::EIO,
+        FsError::Fault | FsError::Lost => libc::EIO,
         FsError::InProgress => libc::EINPROGRESS,
         FsError::Invalid => libc::EINVAL,
         FsError::IsDirectory => libc::EISDIR,

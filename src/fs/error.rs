@@ -32,6 +32,9 @@ pub(super) enum FsError {
     Invalid,
     #[error("is a directory")]
     IsDirectory,
+    /// What was written was in the memory of a server that died.
+    #[error("what was written is lost: the server died")]
+    Lost,
     #[error(transparent)]
     Memory(#[from] MemoryError),
     #[error("no such attribute")]

@@ -5,6 +5,7 @@
 
 use std::ffi::OsStr;
 use std::io;
+use std::mem::ManuallyDrop;
 use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -22,7 +23,7 @@ use fuser::{
 
 mod reply;
 
-use reply::{Listing, Sized, WithTree, number};
+use reply::{InHand, Listing, Sized, WithTree, number};
 
 use super::Identify;
 use super::control::Waker;
@@ -31,7 +32,7 @@ use super::handle::{Chunk, Handle};
 use super::tree::{Change, Renaming, Time, Tree, Want};
 use super::workers::{Reply, Workers};
 use crate::broker::{BrokerError, Replace};
-use crate::model::{Caller, Gid, Timestamp, Uid};
+use crate::model::{Caller, Gid, Request as Asked, Timestamp, Uid};
 use crate::system::SecretBytes;
 
 const MAX_WRITE: u32 = 128 << 10;
@@ -50,17 +51,41 @@ impl Fuse {
     }
 
     fn caller(&self, request: &Request) -> Caller {
-        self.identify.identify(request.uid(), request.gid(), request.pid())
+        let caller = self.identify.identify(request.uid(), request.gid(), request.pid());
+        caller.asking(asked(request))
     }
 
     fn glimpse(&self, request: &Request) -> Caller {
-        self.identify.glimpse(request.uid(), request.gid(), request.pid())
+        let caller = self.identify.glimpse(request.uid(), request.gid(), request.pid());
+        caller.asking(asked(request))
+    }
+
+    /// Notes that a request is in hand and answers it; see the head of this file for what a panic
+    /// does.
+    fn guarded(&self, request: &Request, answer: impl FnOnce()) {
+        let asked = asked(request);
+        if asked.resent && self.tree.is_poison(asked.number) {
+            // Its reply goes unused, and that answers it with EIO.
+            tracing::error!(request = asked.number, "a request that ends servers is refused");
+            return;
+        }
+        let _at_work = self.tree.work().begin(asked.number);
+        // After it is noted, so that who shuts the gate sees it.
+        if self.tree.is_shut() {
+            // Without an answer the kernel sends it again, to the next server.
+            let _unanswered = ManuallyDrop::new(answer);
+            return;
+        }
+        if catch_unwind(AssertUnwindSafe(answer)).is_err() {
+            tracing::error!("a request panicked");
+        }
     }
 
     /// Returns who reads from a handle. Its opener is known already; anybody else is looked at.
     fn reader(&self, request: &Request, handle: &Handle) -> Caller {
         if self.tree.is_known_reader(request.uid(), handle) {
-            return Caller::with_ids(Uid(request.uid()), Gid(request.gid()));
+            let caller = Caller::with_ids(Uid(request.uid()), Gid(request.gid()));
+            return caller.asking(asked(request));
         }
         self.caller(request)
     }
@@ -94,8 +119,12 @@ impl Fuse {
         reply: R,
         call: impl FnOnce(&Tree) -> Result<R::Answer> + Send + 'static,
     ) {
-        let tree = self.tree.clone();
-        self.workers.submit(request.uid(), reply, move || call(&tree));
+        let (tree, queued) = (self.tree.clone(), Arc::new(self.tree.work().queue()));
+        let reply = InHand { reply, queued: queued.clone() };
+        self.workers.submit(request.uid(), reply, move || {
+            queued.begin();
+            call(&tree)
+        });
     }
 
     fn with<R>(&self, reply: R) -> WithTree<R> {
@@ -116,17 +145,11 @@ impl Fuse {
     fn flush_or_sync(&self, request: &Request, number: FileHandle, reply: ReplyEmpty) {
         let Some((handle, reply)) = self.handle(number, reply) else { return };
         if handle.flush_blocks() {
-            self.work(request, reply, move |tree| tree.flush(&handle));
+            let asked = asked(request);
+            self.work(request, reply, move |tree| tree.flush(asked, &handle));
         } else {
             reply.ok();
         }
-    }
-}
-
-/// Runs a request; see the head of this file for what a panic does.
-fn guarded(request: impl FnOnce()) {
-    if catch_unwind(AssertUnwindSafe(request)).is_err() {
-        tracing::error!("a request panicked");
     }
 }
 
@@ -145,7 +168,7 @@ impl Filesystem for Fuse {
     }
 
     fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        guarded(|| {
+        self.guarded(request, || {
             if self.tree.is_toucher(request.pid()) {
                 let answer = self.tree.lookup_to_touch(parent.0, name.as_bytes());
                 return self.with(reply).send(answer);
@@ -159,8 +182,8 @@ impl Filesystem for Fuse {
         });
     }
 
-    fn forget(&self, _: &Request, inode: INodeNo, count: u64) {
-        guarded(|| self.tree.forget(inode.0, count));
+    fn forget(&self, request: &Request, inode: INodeNo, count: u64) {
+        self.guarded(request, || self.tree.forget(inode.0, count));
     }
 
     fn getattr(
@@ -170,7 +193,7 @@ impl Filesystem for Fuse {
         handle: Option<FileHandle>,
         reply: ReplyAttr,
     ) {
-        guarded(|| {
+        self.guarded(request, || {
             let caller = self.glimpse(request);
             let handle = handle.map(|handle| handle.0);
             let answer = self.tree.attributes(&caller, inode.0, handle);
@@ -198,7 +221,7 @@ impl Filesystem for Fuse {
         _: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        guarded(|| {
+        self.guarded(request, || {
             let caller = self.caller(request);
             let handle = handle.map(|handle| handle.0);
             let (accessed, modified) = (accessed.map(time), modified.map(time));
@@ -211,7 +234,7 @@ impl Filesystem for Fuse {
     }
 
     fn access(&self, request: &Request, inode: INodeNo, mask: AccessFlags, reply: ReplyEmpty) {
-        guarded(|| {
+        self.guarded(request, || {
             let caller = self.caller(request);
             let answer = self.tree.access(&caller, inode.0, mask.bits());
             self.reply(request, reply, answer, || {
@@ -221,7 +244,7 @@ impl Filesystem for Fuse {
     }
 
     fn readlink(&self, request: &Request, inode: INodeNo, reply: ReplyData) {
-        guarded(|| {
+        self.guarded(request, || {
             let caller = self.caller(request);
             let link =
                 move |tree: &Tree| Ok(Chunk::Owned(tree.read_link(&caller, inode.0)?.into_bytes()));
@@ -230,7 +253,7 @@ impl Filesystem for Fuse {
     }
 
     fn open(&self, request: &Request, inode: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        guarded(|| {
+        self.guarded(request, || {
             let reply = self.with(reply);
             if self.tree.is_toucher(request.pid()) {
                 return reply.send(self.tree.open_to_touch(inode.0));
@@ -257,7 +280,7 @@ impl Filesystem for Fuse {
         flags: i32,
         reply: ReplyCreate,
     ) {
-        guarded(|| {
+        self.guarded(request, || {
             let caller = self.caller(request);
             let want = Want::from_flags(flags);
             let answer = self.tree.create(&caller, parent.0, name.as_bytes(), want);
@@ -279,7 +302,7 @@ impl Filesystem for Fuse {
         owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        guarded(|| {
+        self.guarded(request, || {
             let Some((handle, reply)) = self.handle(handle, reply) else { return };
             let caller = self.reader(request, &handle);
             let size = usize::try_from(size).unwrap_or(usize::MAX);
@@ -306,8 +329,13 @@ impl Filesystem for Fuse {
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        guarded(|| {
+        self.guarded(request, || {
             let Some((handle, reply)) = self.handle(handle, reply) else { return };
+            if self.tree.is_draining() && !handle.flush_blocks() {
+                // The bytes are to be the next server's.
+                let _unanswered = ManuallyDrop::new(reply);
+                return;
+            }
             let caller = self.caller(request);
             // The kernel takes the end of an append from an inode that all callers share.
             let offset = (flags.0 & libc::O_APPEND == 0).then_some(offset);
@@ -331,16 +359,16 @@ impl Filesystem for Fuse {
         _: LockOwner,
         reply: ReplyEmpty,
     ) {
-        guarded(|| self.flush_or_sync(request, handle, reply));
+        self.guarded(request, || self.flush_or_sync(request, handle, reply));
     }
 
     fn fsync(&self, request: &Request, _: INodeNo, handle: FileHandle, _: bool, reply: ReplyEmpty) {
-        guarded(|| self.flush_or_sync(request, handle, reply));
+        self.guarded(request, || self.flush_or_sync(request, handle, reply));
     }
 
     fn release(
         &self,
-        _: &Request,
+        request: &Request,
         _: INodeNo,
         handle: FileHandle,
         _: OpenFlags,
@@ -348,14 +376,14 @@ impl Filesystem for Fuse {
         _: bool,
         reply: ReplyEmpty,
     ) {
-        guarded(|| {
+        self.guarded(request, || {
             self.tree.release(handle.0);
             reply.ok();
         });
     }
 
     fn opendir(&self, request: &Request, inode: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        guarded(|| {
+        self.guarded(request, || {
             let caller = self.caller(request);
             let answer = self.tree.open_directory(&caller, inode.0);
             self.reply(request, self.with(reply), answer, || {
@@ -372,7 +400,7 @@ impl Filesystem for Fuse {
         offset: u64,
         reply: ReplyDirectory,
     ) {
-        guarded(|| {
+        self.guarded(request, || {
             let (tree, caller) = (self.tree.clone(), self.caller(request));
             let mut listing = Listing { tree, caller, handle: handle.0, offset, reply };
             match listing.fill() {
@@ -387,21 +415,21 @@ impl Filesystem for Fuse {
 
     fn releasedir(
         &self,
-        _: &Request,
+        request: &Request,
         _: INodeNo,
         handle: FileHandle,
         _: OpenFlags,
         reply: ReplyEmpty,
     ) {
-        guarded(|| {
+        self.guarded(request, || {
             self.tree.release(handle.0);
             reply.ok();
         });
     }
 
-    fn fsyncdir(&self, _: &Request, _: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
+    fn fsyncdir(&self, request: &Request, _: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
         // Every change was durable when it was answered.
-        guarded(|| reply.ok());
+        self.guarded(request, || reply.ok());
     }
 
     fn mkdir(
@@ -413,7 +441,7 @@ impl Filesystem for Fuse {
         _: u32,
         reply: ReplyEntry,
     ) {
-        guarded(|| {
+        self.guarded(request, || {
             let (caller, name) = (self.caller(request), name.to_owned());
             self.work(request, self.with(reply), move |tree| {
                 tree.make_directory(&caller, parent.0, name.as_bytes())
@@ -422,14 +450,14 @@ impl Filesystem for Fuse {
     }
 
     fn unlink(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        guarded(|| {
+        self.guarded(request, || {
             let (caller, name) = (self.caller(request), name.to_owned());
             self.work(request, reply, move |tree| tree.unlink(&caller, parent.0, name.as_bytes()));
         });
     }
 
     fn rmdir(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        guarded(|| {
+        self.guarded(request, || {
             let (caller, name) = (self.caller(request), name.to_owned());
             self.work(request, reply, move |tree| {
                 tree.remove_directory(&caller, parent.0, name.as_bytes())
@@ -447,7 +475,7 @@ impl Filesystem for Fuse {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        guarded(|| {
+        self.guarded(request, || {
             if !RenameFlags::RENAME_NOREPLACE.contains(flags) {
                 return reply.error(Errno::EINVAL);
             }
@@ -471,24 +499,33 @@ impl Filesystem for Fuse {
         name: &OsStr,
         reply: ReplyEntry,
     ) {
-        guarded(|| {
+        self.guarded(request, || {
             let caller = self.caller(request);
             let refused = self.tree.refuse_link(&caller, parent.0, name.as_bytes());
             reply.error(refused.map_or_else(|error| number(&error), |()| Errno::EPERM));
         });
     }
 
-    fn symlink(&self, _: &Request, _: INodeNo, _: &OsStr, _: &Path, reply: ReplyEntry) {
-        guarded(|| reply.error(Errno::EPERM));
+    fn symlink(&self, request: &Request, _: INodeNo, _: &OsStr, _: &Path, reply: ReplyEntry) {
+        self.guarded(request, || reply.error(Errno::EPERM));
     }
 
-    fn mknod(&self, _: &Request, _: INodeNo, _: &OsStr, _: u32, _: u32, _: u32, reply: ReplyEntry) {
-        guarded(|| reply.error(Errno::EPERM));
+    fn mknod(
+        &self,
+        request: &Request,
+        _: INodeNo,
+        _: &OsStr,
+        _: u32,
+        _: u32,
+        _: u32,
+        reply: ReplyEntry,
+    ) {
+        self.guarded(request, || reply.error(Errno::EPERM));
     }
 
-    fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
+    fn statfs(&self, request: &Request, _: INodeNo, reply: ReplyStatfs) {
         // Counts would tell what others make and remove.
-        guarded(|| reply.statfs(0, 0, 0, 0, 0, 4096, 255, 4096));
+        self.guarded(request, || reply.statfs(0, 0, 0, 0, 0, 4096, 255, 4096));
     }
 
     fn getxattr(
@@ -499,7 +536,7 @@ impl Filesystem for Fuse {
         size: u32,
         reply: ReplyXattr,
     ) {
-        guarded(|| {
+        self.guarded(request, || {
             let caller = self.caller(request);
             let answer = self.tree.attribute(&caller, inode.0, name.as_bytes());
             self.reply(request, Sized { reply, size }, answer, || {
@@ -510,7 +547,7 @@ impl Filesystem for Fuse {
     }
 
     fn listxattr(&self, request: &Request, inode: INodeNo, size: u32, reply: ReplyXattr) {
-        guarded(|| {
+        self.guarded(request, || {
             let caller = self.caller(request);
             let answer = self.tree.attribute_names(&caller, inode.0);
             self.reply(request, Sized { reply, size }, answer, || {
@@ -529,7 +566,7 @@ impl Filesystem for Fuse {
         _: u32,
         reply: ReplyEmpty,
     ) {
-        guarded(|| {
+        self.guarded(request, || {
             let (caller, name, value) = (self.caller(request), name.to_owned(), value.to_vec());
             self.work(request, reply, move |tree| {
                 tree.set_attribute(&caller, inode.0, name.as_bytes(), Some(&value), flags)
@@ -538,7 +575,7 @@ impl Filesystem for Fuse {
     }
 
     fn removexattr(&self, request: &Request, inode: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        guarded(|| {
+        self.guarded(request, || {
             let (caller, name) = (self.caller(request), name.to_owned());
             self.work(request, reply, move |tree| {
                 tree.set_attribute(&caller, inode.0, name.as_bytes(), None, 0)
@@ -548,7 +585,7 @@ impl Filesystem for Fuse {
 
     fn poll(
         &self,
-        _: &Request,
+        request: &Request,
         _: INodeNo,
         handle: FileHandle,
         notifier: PollNotifier,
@@ -556,14 +593,16 @@ impl Filesystem for Fuse {
         flags: PollFlags,
         reply: ReplyPoll,
     ) {
-        guarded(|| {
+        self.guarded(request, || {
             let Some((handle, reply)) = self.handle(handle, reply) else { return };
-            let wake = || -> Waker {
-                Box::new(move || {
+            let wake = || -> (u64, Waker) {
+                let number = notifier.handle().0;
+                let waker = move || {
                     if let Err(error) = notifier.notify() {
                         tracing::debug!(error = %error, "nobody was woken");
                     }
-                })
+                };
+                (number, Box::new(waker))
             };
             let waker = flags.contains(PollFlags::FUSE_POLL_SCHEDULE_NOTIFY).then(wake);
             // The kernel always asks for errors and hang-ups too, of which there are none.
@@ -577,7 +616,7 @@ impl Filesystem for Fuse {
 
     fn fallocate(
         &self,
-        _: &Request,
+        request: &Request,
         _: INodeNo,
         _: FileHandle,
         _: u64,
@@ -585,12 +624,12 @@ impl Filesystem for Fuse {
         _: i32,
         reply: ReplyEmpty,
     ) {
-        guarded(|| reply.error(Errno::EOPNOTSUPP));
+        self.guarded(request, || reply.error(Errno::EOPNOTSUPP));
     }
 
     fn ioctl(
         &self,
-        _: &Request,
+        request: &Request,
         _: INodeNo,
         _: FileHandle,
         _: IoctlFlags,
@@ -599,17 +638,25 @@ impl Filesystem for Fuse {
         _: u32,
         reply: ReplyIoctl,
     ) {
-        guarded(|| reply.error(Errno::ENOTTY));
+        self.guarded(request, || reply.error(Errno::ENOTTY));
     }
 
     /// ENOSYS lets the kernel do it by itself from now on, here and in the next method.
-    fn lseek(&self, _: &Request, _: INodeNo, _: FileHandle, _: i64, _: i32, reply: ReplyLseek) {
-        guarded(|| reply.error(Errno::ENOSYS));
+    fn lseek(
+        &self,
+        request: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        _: i64,
+        _: i32,
+        reply: ReplyLseek,
+    ) {
+        self.guarded(request, || reply.error(Errno::ENOSYS));
     }
 
     fn copy_file_range(
         &self,
-        _: &Request,
+        request: &Request,
         _: INodeNo,
         _: FileHandle,
         _: u64,
@@ -620,8 +667,12 @@ impl Filesystem for Fuse {
         _: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        guarded(|| reply.error(Errno::ENOSYS));
+        self.guarded(request, || reply.error(Errno::ENOSYS));
     }
+}
+
+fn asked(request: &Request) -> Asked {
+    Asked::from_kernel(request.unique().0)
 }
 
 fn time(time: TimeOrNow) -> Time {

@@ -3,31 +3,34 @@
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
 use super::control::{Backup, Command, EventReader, HealthReader, Restore};
 use super::directory::Cursor;
 use super::error::{FsError, Result};
+use super::journal::{Fate, HandleSlots, Kept, KeptKind, Traits};
 use super::numbered::Numbered;
 use super::quota::Ticket;
 use super::scratch::ScratchFile;
 use super::writer::Writer;
-use crate::broker::{BrokerError, Opened};
-use crate::model::{Caller, SecretName, Uid, Version};
+use crate::broker::{Broker, BrokerError, Opened};
+use crate::model::{Caller, SecretId, SecretName, Uid, Version};
 use crate::system::SecretBytes;
 
-/// The table of handles.
+/// The table of handles, each of which is in the journal too.
 #[derive(Debug)]
 pub(super) struct Handles {
     handles: Numbered<Arc<Handle>>,
-    next: AtomicU64,
+    slots: HandleSlots,
 }
 
 /// One open file or directory.
 #[derive(Debug)]
 pub(super) struct Handle {
+    /// 0 before it is in the table.
+    pub(super) number: u64,
     pub(super) inode: u64,
     /// Who opened it, and in whose name it is written: RELEASE and late FLUSHes name nobody.
     pub(super) opener: Caller,
@@ -45,6 +48,8 @@ pub(super) enum Content {
     Command(Command),
     Directory(Mutex<Cursor>),
     Events(EventReader),
+    /// It was an earlier server's, and what it held went with that.
+    Gone(Gone),
     Health(HealthReader),
     /// A backup that is being taken.
     Restore(Arc<Restore>),
@@ -55,19 +60,41 @@ pub(super) enum Content {
     Writer(Writer),
 }
 
+/// A handle of an earlier server that cannot go on.
+#[derive(Debug)]
+pub(super) enum Gone {
+    /// What it showed was made as it was opened.
+    Passing,
+    /// It was written to.
+    Writer {
+        /// Bytes were lost, and nobody has been told yet by close(2).
+        unpublished: AtomicBool,
+    },
+}
+
 /// The version that a handle reads until it is closed.
 #[derive(Debug)]
 pub(super) struct Pinned {
     pub(super) name: SecretName,
+    id: SecretId,
     pub(super) version: Version,
     value: Wipeable,
+    /// Where a value that an earlier server had pinned comes from, when it is first asked for.
+    again: Option<Broker>,
     /// Uids other than the opener's whose reads are on record.
     passed_on: Mutex<Vec<(Uid, PassedOn)>>,
 }
 
 /// Plaintext that goes when the store is sealed.
 #[derive(Debug)]
-pub(super) struct Wipeable(RwLock<Option<Arc<SecretBytes>>>);
+pub(super) struct Wipeable(RwLock<Plaintext>);
+
+#[derive(Debug)]
+enum Plaintext {
+    Held(Arc<SecretBytes>),
+    NotRead,
+    Wiped,
+}
 
 /// Bytes on their way to the kernel.
 pub(super) enum Chunk {
@@ -77,16 +104,36 @@ pub(super) enum Chunk {
 }
 
 impl Handles {
-    /// Returns an empty table.
-    pub(super) fn new() -> Self {
-        Self { handles: Numbered::new(), next: AtomicU64::new(1) }
+    /// Returns an empty table; what the slots hold is to be adopted.
+    pub(super) fn new(slots: HandleSlots) -> Self {
+        Self { handles: Numbered::new(), slots }
     }
 
-    /// Adds a handle. Returns its number.
-    pub(super) fn insert(&self, handle: Handle) -> u64 {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        self.handles.shard(number).insert(number, Arc::new(handle));
-        number
+    /// Returns what an earlier server has left, with the numbers.
+    pub(super) fn left(&self) -> Vec<(u64, Kept)> {
+        self.slots.all()
+    }
+
+    /// Adds a handle. Returns its number. Errors: `TooManyHandles`.
+    pub(super) fn insert(&self, handle: Handle) -> Result<u64> {
+        let number = self.slots.insert(&handle.kept()).ok_or(FsError::TooManyHandles)?;
+        self.adopt(Handle { number, ..handle });
+        Ok(number)
+    }
+
+    /// Adds a handle that has its number.
+    pub(super) fn adopt(&self, handle: Handle) {
+        self.handles.shard(handle.number).insert(handle.number, Arc::new(handle));
+    }
+
+    /// Notes by which number those who poll a handle are woken.
+    pub(super) fn set_poll(&self, handle: &Handle, poll: u64) {
+        self.slots.set_poll(handle.number, poll);
+    }
+
+    /// Notes what has become of what was written to a handle.
+    pub(super) fn set_fate(&self, handle: &Handle, fate: Fate) {
+        self.slots.set_fate(handle.number, fate);
     }
 
     /// Returns a handle. Errors: `BadHandle`.
@@ -96,7 +143,13 @@ impl Handles {
 
     /// Takes a handle out.
     pub(super) fn remove(&self, number: u64) -> Option<Arc<Handle>> {
+        self.slots.remove(number);
         self.handles.shard(number).remove(&number)
+    }
+
+    /// Calls `visit` with each handle; it must not open or close one.
+    pub(super) fn for_each(&self, mut visit: impl FnMut(&Handle)) {
+        self.handles.for_each(|_, handle| visit(handle));
     }
 
     /// Forgets the plaintext of all handles.
@@ -114,11 +167,59 @@ impl Handles {
                 | Content::Command(_)
                 | Content::Directory(_)
                 | Content::Events(_)
+                | Content::Gone(_)
                 | Content::Health(_)
                 | Content::Restore(_)
                 | Content::Scratch(_) => {}
             }
         }
+    }
+}
+
+impl Handle {
+    /// Returns what the next server has to know.
+    fn kept(&self) -> Kept {
+        let process = self.opener.process.as_ref();
+        let mut kept = Kept {
+            inode: self.inode,
+            kind: KeptKind::Passing,
+            uid: self.opener.uid.0,
+            gid: self.opener.gid.0,
+            tid: self.opener.tid.unwrap_or(0),
+            started: process.map_or(0, |process| process.started.as_microsecond()),
+            secret: SecretId::default(),
+            version: Version::default(),
+            plaintext: self.ticket.lock().plaintext(),
+            poll: 0,
+            fate: Fate::Fresh,
+            traits: Traits::default(),
+        };
+        let pinned = match &self.content {
+            Content::AuditLog => return Kept { kind: KeptKind::AuditLog, ..kept },
+            Content::Directory(_) => return Kept { kind: KeptKind::Directory, ..kept },
+            Content::Events(_) => return Kept { kind: KeptKind::Events, ..kept },
+            Content::Health(_) => return Kept { kind: KeptKind::Health, ..kept },
+            Content::Scratch(_) => return Kept { kind: KeptKind::Scratch, ..kept },
+            Content::Backup(_)
+            | Content::Bytes(_)
+            | Content::Command(_)
+            | Content::Gone(_)
+            | Content::Restore(_)
+            | Content::Values(_) => return kept,
+            Content::Secret(pinned) => {
+                kept.kind = KeptKind::Secret;
+                Some(pinned)
+            }
+            Content::Writer(writer) => {
+                kept.kind = KeptKind::Writer;
+                (kept.fate, kept.traits) = (writer.fate(), writer.traits());
+                writer.pinned()
+            }
+        };
+        if let Some(pinned) = pinned {
+            (kept.secret, kept.version) = (pinned.id, pinned.version);
+        }
+        kept
     }
 }
 
@@ -129,15 +230,56 @@ enum PassedOn {
     Refused,
 }
 
+impl Gone {
+    /// Returns what reading and writing it end with.
+    pub(super) fn error(&self) -> FsError {
+        match self {
+            Self::Passing => FsError::Stale,
+            Self::Writer { .. } => FsError::Lost,
+        }
+    }
+
+    /// Tells whether bytes were lost of which nobody knows yet.
+    pub(super) fn is_unpublished(&self) -> bool {
+        match self {
+            Self::Passing => false,
+            Self::Writer { unpublished } => unpublished.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Notes that what was written was published by the server that died.
+    pub(super) fn was_published(&self) {
+        if let Self::Writer { unpublished } = self {
+            unpublished.store(false, Ordering::Relaxed);
+        }
+    }
+}
+
 impl Pinned {
     /// Pins a version.
     pub(super) fn new(name: SecretName, opened: Opened) -> Self {
-        let value = Wipeable::new(opened.value);
-        Self { name, version: opened.version, value, passed_on: Mutex::default() }
+        let Opened { id, value, version } = opened;
+        let value = Wipeable::new(value);
+        Self { name, id, version, value, again: None, passed_on: Mutex::default() }
     }
 
-    /// Returns the value. Errors: `Sealed`.
+    /// Pins a version that an earlier server had pinned, and has recorded.
+    pub(super) fn again(name: SecretName, kept: &Kept, broker: Broker) -> Self {
+        Self {
+            name,
+            id: kept.secret,
+            version: kept.version,
+            value: Wipeable(RwLock::new(Plaintext::NotRead)),
+            again: Some(broker),
+            passed_on: Mutex::default(),
+        }
+    }
+
+    /// Returns the value. Errors: `Sealed`, and those of reading it again.
     pub(super) fn value(&self) -> Result<Arc<SecretBytes>> {
+        if let Some(broker) = &self.again {
+            self.value.read_once(|| Ok(broker.read_again(self.id, self.version)?))?;
+        }
         self.value.get()
     }
 
@@ -170,16 +312,32 @@ impl Pinned {
 impl Wipeable {
     /// Takes plaintext in.
     pub(super) fn new(value: SecretBytes) -> Self {
-        Self(RwLock::new(Some(Arc::new(value))))
+        Self(RwLock::new(Plaintext::Held(Arc::new(value))))
     }
 
     /// Returns the plaintext. Errors: `Sealed`.
     pub(super) fn get(&self) -> Result<Arc<SecretBytes>> {
-        self.0.read().clone().ok_or(FsError::Sealed)
+        match &*self.0.read() {
+            Plaintext::Held(value) => Ok(value.clone()),
+            Plaintext::NotRead | Plaintext::Wiped => Err(FsError::Sealed),
+        }
+    }
+
+    fn read_once(&self, read: impl FnOnce() -> Result<SecretBytes>) -> Result<()> {
+        if !matches!(*self.0.read(), Plaintext::NotRead) {
+            return Ok(());
+        }
+        let value = read()?;
+        let mut held = self.0.write();
+        // Sealing may have come between.
+        if matches!(*held, Plaintext::NotRead) {
+            *held = Plaintext::Held(Arc::new(value));
+        }
+        Ok(())
     }
 
     fn wipe(&self) {
-        *self.0.write() = None;
+        *self.0.write() = Plaintext::Wiped;
     }
 }
 
@@ -209,6 +367,7 @@ impl fmt::Debug for Content {
             Self::Command(_) => "Command",
             Self::Directory(_) => "Directory",
             Self::Events(_) => "Events",
+            Self::Gone(_) => "Gone",
             Self::Health(_) => "Health",
             Self::Restore(_) => "Restore",
             Self::Scratch(_) => "Scratch",
@@ -225,7 +384,8 @@ mod tests {
 
     fn pinned() -> Pinned {
         let value = SecretBytes::copy_from(b"canary-7f3a").unwrap();
-        Pinned::new("k".parse().unwrap(), Opened { value, version: Version(1) })
+        let id = SecretId::default();
+        Pinned::new("k".parse().unwrap(), Opened { id, value, version: Version(1) })
     }
 
     #[test]

@@ -2,11 +2,13 @@
 //!
 //! A node id is a keyed hash of a path, so a name that is removed and made again has the id it had
 //! before, and a file that is bind-mounted alone follows its name. An entry lives as long as the
-//! kernel holds lookups of it or handles on it.
+//! kernel holds lookups of it or handles on it. Each is in the journal before the kernel is told, so
+//! that the next server knows it too.
 
 use std::sync::Arc;
 
 use super::error::{FsError, Result};
+use super::journal::NodeLog;
 use super::node::Node;
 use super::numbered::Numbered;
 
@@ -18,12 +20,16 @@ pub(super) const ROOT: u64 = 1;
 pub(super) struct Inodes {
     entries: Numbered<Entry>,
     root: Arc<Node>,
+    /// Lock order: its turn, then a part of `entries`.
+    log: NodeLog,
 }
 
 #[derive(Debug)]
 struct Entry {
     node: Arc<Node>,
     lookups: u64,
+    /// The kernel has lookups that an earlier server counted: how many is not known.
+    adopted: bool,
     handles: u32,
     /// Handles that collect writes.
     writers: Vec<u64>,
@@ -32,9 +38,14 @@ struct Entry {
 }
 
 impl Inodes {
-    /// Returns a table that holds the root alone.
-    pub(super) fn new() -> Self {
-        Self { entries: Numbered::new(), root: Arc::new(Node::Root) }
+    /// Returns a table that holds the root and what an earlier server has left in the log.
+    pub(super) fn new(log: NodeLog) -> Self {
+        let entries = Numbered::new();
+        log.read(|inode, node| {
+            let entry = Entry { adopted: true, ..Entry::of(Arc::new(node)) };
+            entries.shard(inode).insert(inode, entry);
+        });
+        Self { entries, root: Arc::new(Node::Root), log }
     }
 
     /// Returns the node of an id. Errors: `Stale` for one that was forgotten.
@@ -52,26 +63,34 @@ impl Inodes {
             return;
         }
         let mut shard = self.entries.shard(inode);
-        let entry = shard.entry(inode).or_insert_with(|| Entry {
-            node: node.clone(),
-            lookups: 0,
-            handles: 0,
-            writers: Vec::new(),
-            paged: false,
-        });
+        if let Some(entry) = shard.get_mut(&inode).filter(|entry| *entry.node == **node) {
+            entry.lookups += 1;
+            return;
+        }
+        drop(shard);
+        let turn = self.log.lock();
+        let known = |keep: &mut dyn FnMut(u64, &Node)| {
+            self.entries.for_each(|inode, entry| keep(inode, &entry.node));
+        };
+        if !turn.append(inode, node, known) {
+            tracing::warn!(inode, "a node will not be known to the next server");
+        }
+        let mut shard = self.entries.shard(inode);
+        let entry = shard.entry(inode).or_insert_with(|| Entry::of(node.clone()));
         entry.lookups += 1;
         // The same path may have become a directory, or another trashed secret.
-        if *entry.node != **node {
-            entry.node = node.clone();
-        }
+        entry.node = node.clone();
     }
 
     /// Takes back `count` lookups.
     pub(super) fn forget(&self, inode: u64, count: u64) {
         let mut shard = self.entries.shard(inode);
         if let Some(entry) = shard.get_mut(&inode) {
+            // Where the count is not known, fewer than were counted since are some of those, and as
+            // many or more are taken for all: the kernel forgets a node at once.
+            entry.adopted &= count < entry.lookups;
             entry.lookups = entry.lookups.saturating_sub(count);
-            if entry.lookups == 0 && entry.handles == 0 {
+            if !entry.adopted && entry.lookups == 0 && entry.handles == 0 {
                 shard.remove(&inode);
             }
         }
@@ -109,7 +128,7 @@ impl Inodes {
             return false;
         }
         let paged = std::mem::take(&mut entry.paged);
-        if entry.lookups == 0 {
+        if entry.lookups == 0 && !entry.adopted {
             shard.remove(&inode);
         }
         paged
@@ -121,9 +140,42 @@ impl Inodes {
     }
 }
 
+impl Entry {
+    fn of(node: Arc<Node>) -> Self {
+        Self { node, lookups: 0, adopted: false, handles: 0, writers: Vec::new(), paged: false }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fs::journal::Journal;
+
+    fn inodes() -> Inodes {
+        Inodes::new(Journal::new().unwrap().nodes())
+    }
+
+    #[test]
+    fn the_next_server_knows_every_node_until_the_kernel_forgets_it() {
+        let journal = Journal::new().unwrap();
+        let first = Inodes::new(journal.nodes());
+        first.remember(7, &secret("a"));
+        first.remember(8, &secret("b"));
+        first.remember(8, &secret("c"));
+        let next = Inodes::new(journal.nodes());
+        assert_eq!(*next.node(8).unwrap(), *secret("c"));
+        next.remember(7, &secret("a"));
+        next.remember(7, &secret("a"));
+        next.forget(7, 1);
+        assert!(next.node(7).is_ok());
+        next.forget(7, 5);
+        assert!(next.node(7).is_err());
+        next.opened(8, None);
+        next.released(8, 1);
+        assert!(next.node(8).is_ok(), "the kernel still has lookups of it");
+        next.forget(8, 1);
+        assert!(next.node(8).is_err());
+    }
 
     fn secret(name: &str) -> Arc<Node> {
         Arc::new(Node::Secret(name.parse().unwrap()))
@@ -131,7 +183,7 @@ mod tests {
 
     #[test]
     fn a_node_is_known_until_every_lookup_is_taken_back() {
-        let inodes = Inodes::new();
+        let inodes = inodes();
         inodes.remember(7, &secret("a"));
         inodes.remember(7, &secret("a"));
         inodes.forget(7, 1);
@@ -142,7 +194,7 @@ mod tests {
 
     #[test]
     fn a_forgotten_node_is_kept_for_its_handles() {
-        let inodes = Inodes::new();
+        let inodes = inodes();
         inodes.remember(7, &secret("a"));
         inodes.opened(7, None);
         inodes.forget(7, 1);
@@ -153,7 +205,7 @@ mod tests {
 
     #[test]
     fn pages_are_dropped_with_the_last_handle_and_only_if_there_are_any() {
-        let inodes = Inodes::new();
+        let inodes = inodes();
         inodes.remember(7, &secret("a"));
         inodes.opened(7, None);
         inodes.opened(7, Some(2));
@@ -168,7 +220,7 @@ mod tests {
 
     #[test]
     fn an_id_whose_name_was_made_again_serves_the_new_node() {
-        let inodes = Inodes::new();
+        let inodes = inodes();
         inodes.remember(7, &secret("a"));
         inodes.remember(7, &Arc::new(Node::Directory("a".parse().unwrap())));
         assert!(matches!(*inodes.node(7).unwrap(), Node::Directory(_)));

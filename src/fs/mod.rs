@@ -16,11 +16,14 @@ mod fuse;
 pub mod fuzzing;
 mod handle;
 mod inode;
+mod journal;
 mod mount;
 mod node;
 mod numbered;
 mod quota;
+mod refusal;
 mod scratch;
+mod takeover;
 mod tree;
 mod turns;
 mod views;
@@ -31,9 +34,11 @@ mod xattr;
 use crate::model::{Caller, SecretName};
 
 pub use attributes::Owners;
-pub use mount::{Mount, Options, mount};
+pub use journal::Journal;
+pub use mount::{Mount, Options, open_device, serve};
+pub use refusal::refuse;
 pub use scratch::is_scratch_name;
-pub use tree::{Parts, Tree};
+pub use tree::{Death, Parts, Tree};
 
 /// Tells who is behind a request. The daemon joins it to what it knows of processes.
 pub trait Identify: Send + Sync {

@@ -3,51 +3,105 @@
 use std::fmt;
 use std::fs;
 use std::io;
-use std::os::fd::AsRawFd;
-use std::path::{Path, PathBuf};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use fuser::{BackgroundSession, Config, INodeNo, MountOption, Notifier, Session, SessionACL};
-use nix::errno::Errno;
-use nix::mount::{MntFlags, MsFlags, umount2};
+use fuser::{BackgroundSession, Config, INodeNo, Notifier, PollHandle, SessionACL};
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::mount::MsFlags;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::unistd::{Gid, Uid};
 
 use super::fuse::Fuse;
-use super::{Identify, Owners, Tree};
+use super::takeover::attach;
+use super::tree::Adopted;
+use super::{Death, Identify, Owners, Tree};
+use crate::system::receive_descriptors;
 
-/// How to mount.
+/// How to serve a mount.
 #[derive(Clone, Debug)]
 pub struct Options {
-    pub mountpoint: PathBuf,
     /// Threads that take requests; at least one.
     pub threads: usize,
     /// How long a caller waits for anything that may block; then ETIMEDOUT.
     pub deadline: Duration,
+    /// How the server before this one ended, if there was one.
+    pub predecessor: Option<Death>,
 }
 
-/// A mounted tree. When dropped it is unmounted.
+/// A served mount. It is not unmounted when this is dropped: another server may take it over.
 pub struct Mount {
-    session: Option<BackgroundSession>,
-    mountpoint: PathBuf,
+    session: BackgroundSession,
 }
 
-/// Mounts a tree and serves it from threads of its own. Other users may enter wherever the kernel
-/// lets them, so that the policy decides and records a refusal.
-pub fn mount(tree: Arc<Tree>, identify: Arc<dyn Identify>, options: &Options) -> io::Result<Mount> {
-    let mountpoint = options.mountpoint.canonicalize()?;
-    let everybody = may_allow_other(Uid::effective(), Path::new("/etc/fuse.conf"));
+/// Mounts, and returns the device by which the mount is served: until its last duplicate is closed,
+/// the mount lives. Other users may enter wherever the kernel lets them, so that the policy decides
+/// and records a refusal.
+///
+/// Root mounts by itself; an ordinary user needs the setuid helper. Where owners are fixed, the
+/// kernel checks permissions before the policy is asked.
+pub fn open_device(mountpoint: &Path, owners: Owners) -> io::Result<OwnedFd> {
+    let mountpoint = mountpoint.canonicalize()?;
+    let checks = if owners == Owners::Caller { "" } else { ",default_permissions" };
+    if !Uid::effective().is_root() {
+        return open_by_helper(&mountpoint, checks);
+    }
+    let device = fs::File::options().read(true).write(true).open("/dev/fuse")?;
+    let (fd, uid, gid) = (device.as_raw_fd(), Uid::current(), Gid::current());
+    let data = format!("fd={fd},rootmode=40000,user_id={uid},group_id={gid},allow_other{checks}");
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    nix::mount::mount(Some("secretfs"), &mountpoint, Some("fuse.secretfs"), flags, Some(&*data))?;
+    Ok(device.into())
+}
+
+/// Has `fusermount3` mount; it sends the device over a socket whose number it finds in its environment.
+fn open_by_helper(mountpoint: &Path, checks: &str) -> io::Result<OwnedFd> {
+    let kind = (AddressFamily::Unix, SockType::Stream);
+    let (ours, theirs) = socketpair(kind.0, kind.1, None, SockFlag::empty())?;
+    fcntl(&ours, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    let mut options = format!("fsname=secretfs,subtype=secretfs,nosuid,nodev,noexec{checks}");
+    if everybody_may_enter() {
+        options.push_str(",allow_other");
+    }
+    let output = Command::new("fusermount3")
+        .args(["-o", &options, "--"])
+        .arg(mountpoint)
+        .env("_FUSE_COMMFD", theirs.as_raw_fd().to_string())
+        .stdin(Stdio::null())
+        .output()?;
+    drop(theirs);
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        return Err(io::Error::other(said.trim().to_owned()));
+    }
+    let device = receive_descriptors(&ours)?.into_iter().next();
+    device.ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+/// Serves a mount from threads of its own, as its first server or as the next one.
+pub fn serve(
+    tree: Arc<Tree>,
+    identify: Arc<dyn Identify>,
+    options: &Options,
+    device: &OwnedFd,
+) -> io::Result<Mount> {
     let mut config = Config::default();
-    config.acl = if everybody { SessionACL::All } else { SessionACL::Owner };
+    config.acl = if everybody_may_enter() { SessionACL::All } else { SessionACL::Owner };
     config.n_threads = Some(options.threads.max(1));
     // A request that was read through a cloned descriptor could not be taken over.
     config.clone_fd = false;
     let stale_pages = tree.stale_pages();
-    let owners = tree.owners();
+    let adopted = match options.predecessor {
+        Some(death) => tree.adopt(death, &*identify),
+        None => Adopted::default(),
+    };
+    let journal = tree.journal().clone();
     let fuse = Fuse::new(tree, identify, options.deadline);
-    let session = start(fuse, &mountpoint, config, owners)?;
+    let session = attach(fuse, device, config, &journal, &adopted.requests)?;
     let notifier = session.notifier();
     if let Some(inodes) = stale_pages {
         thread::Builder::new()
@@ -55,63 +109,27 @@ pub fn mount(tree: Arc<Tree>, identify: Arc<dyn Identify>, options: &Options) ->
             .stack_size(128 << 10)
             .spawn(move || inodes.into_iter().for_each(|inode| drop_pages(&notifier, inode)))?;
     }
-    Ok(Mount { session: Some(session.spawn()?), mountpoint })
-}
-
-/// Mounts and shakes hands with the kernel. Root mounts by itself, because fuser's own call leaves
-/// the subtype out, by which `findmnt -t fuse.secretfs` and `updatedb` know us; an ordinary user
-/// needs the setuid helper, which sets it.
-fn start(
-    fuse: Fuse,
-    mountpoint: &Path,
-    mut config: Config,
-    owners: Owners,
-) -> io::Result<Session<Fuse>> {
-    let checked = owners != Owners::Caller;
-    if !Uid::effective().is_root() {
-        config.mount_options = vec![
-            MountOption::FSName("secretfs".into()),
-            MountOption::Subtype("secretfs".into()),
-            MountOption::NoSuid,
-            MountOption::NoDev,
-            MountOption::NoExec,
-        ];
-        config.mount_options.extend(checked.then_some(MountOption::DefaultPermissions));
-        return Session::new(fuse, mountpoint, &config);
-    }
-    let device = fs::File::options().read(true).write(true).open("/dev/fuse")?;
-    let (fd, uid, gid) = (device.as_raw_fd(), Uid::current(), Gid::current());
-    let checks = if checked { ",default_permissions" } else { "" };
-    let data = format!("fd={fd},rootmode=40000,user_id={uid},group_id={gid},allow_other{checks}");
-    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    nix::mount::mount(Some("secretfs"), mountpoint, Some("fuse.secretfs"), flags, Some(&*data))?;
-    Session::from_fd(fuse, device.into(), config.acl, config).inspect_err(|_| {
-        if let Err(error) = detach(mountpoint) {
-            tracing::warn!(%error, "not unmounted");
+    let waker = session.notifier();
+    let session = session.spawn()?;
+    for number in adopted.polls {
+        // Who has closed the file meanwhile is not known any more.
+        if let Err(error) = waker.poll(PollHandle(number)) {
+            tracing::debug!(%error, "nobody was woken");
         }
-    })
+    }
+    Ok(Mount { session })
 }
 
 impl Mount {
     /// Waits until the filesystem is unmounted, by whomever.
-    pub fn wait(mut self) -> io::Result<()> {
-        self.session.take().map_or(Ok(()), BackgroundSession::join)
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        if self.session.take().is_some()
-            && let Err(error) = detach(&self.mountpoint)
-        {
-            tracing::warn!(error = %error, "not unmounted");
-        }
+    pub fn wait(self) -> io::Result<()> {
+        self.session.join()
     }
 }
 
 impl fmt::Debug for Mount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Mount").field("mountpoint", &self.mountpoint).finish_non_exhaustive()
+        f.debug_struct("Mount").finish_non_exhaustive()
     }
 }
 
@@ -122,24 +140,8 @@ fn drop_pages(notifier: &Notifier, inode: u64) {
     }
 }
 
-/// Takes the mount out of the tree of mounts, even while files on it are open.
-fn detach(mountpoint: &Path) -> io::Result<()> {
-    match umount2(mountpoint, MntFlags::MNT_DETACH) {
-        // Not a mountpoint any more: somebody was faster.
-        Ok(()) | Err(Errno::EINVAL) => Ok(()),
-        Err(Errno::EPERM) => detach_by_helper(mountpoint),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Asks the setuid helper, as an ordinary user has to.
-fn detach_by_helper(mountpoint: &Path) -> io::Result<()> {
-    let status = Command::new("fusermount3")
-        .args(["-u", "-q", "-z", "--"])
-        .arg(mountpoint)
-        .stdin(Stdio::null())
-        .status()?;
-    if status.success() { Ok(()) } else { Err(io::Error::other(format!("fusermount3: {status}"))) }
+fn everybody_may_enter() -> bool {
+    may_allow_other(Uid::effective(), Path::new("/etc/fuse.conf"))
 }
 
 /// Tells whether the kernel takes `allow_other` from this user.

@@ -52,11 +52,71 @@ pub(super) enum ViewKind {
 }
 
 impl ViewKind {
+    /// Returns what stands behind the at sign.
+    fn word(self) -> String {
+        match self {
+            Self::Env => "env".into(),
+            Self::Expect(version) => format!("expect={version}"),
+            Self::Json => "json".into(),
+            Self::Meta => "meta".into(),
+            Self::Numbered(version) => version.to_string(),
+            Self::Pending => "pending".into(),
+            Self::Previous => "previous".into(),
+            Self::Why => "why".into(),
+        }
+    }
+
     /// Tells whether the bytes differ from caller to caller, so that no two may share a page.
     pub(super) fn is_per_caller(self) -> bool {
         match self {
             Self::Env | Self::Json | Self::Meta | Self::Why => true,
             Self::Expect(_) | Self::Numbered(_) | Self::Pending | Self::Previous => false,
+        }
+    }
+}
+
+impl Node {
+    /// Returns the node as text for the next server, or `None` for one that ends with this one.
+    pub(super) fn to_kept(&self) -> Option<String> {
+        Some(match self {
+            Self::By(by) => format!("p{}", by.path()),
+            Self::Control(control) => format!("p{}", control.path()),
+            Self::Directory(name) => format!("d{name}"),
+            Self::Root | Self::Scratch(_) => return None,
+            Self::Secret(name) => format!("s{name}"),
+            Self::Trashed(id) => format!("t{id}"),
+            Self::View(View { of, kind }) => match of {
+                Some(of) => format!("p{of}@{}", kind.word()),
+                None => format!("p@{}", kind.word()),
+            },
+        })
+    }
+
+    /// Reads a node from such a text.
+    pub(super) fn from_kept(text: &str) -> Option<Self> {
+        let rest = text.get(1..)?;
+        match text.as_bytes().first()? {
+            b'd' => rest.parse().ok().map(Self::Directory),
+            b'p' => {
+                let mut node = Self::Root;
+                for segment in rest.split('/') {
+                    node = match meaning(&node, segment.as_bytes()) {
+                        Meaning::By(by) => Self::By(by),
+                        Meaning::Control(control) => Self::Control(control),
+                        Meaning::Path(path) => Self::Directory(path),
+                        Meaning::View(view) => Self::View(view),
+                        Meaning::Bad | Meaning::Scratch(_) | Meaning::Trashed(_) => return None,
+                    };
+                }
+                Some(node)
+            }
+            b's' => rest.parse().ok().map(Self::Secret),
+            b't' => {
+                let byte = |at: usize| u8::from_str_radix(rest.get(at * 2..at * 2 + 2)?, 16).ok();
+                let bytes: Option<Vec<u8>> = (0..16).map(byte).collect();
+                Some(Self::Trashed(SecretId(bytes?.try_into().ok()?)))
+            }
+            _ => None,
         }
     }
 }
@@ -198,6 +258,33 @@ mod tests {
             "k@18446744073709551616",
         ] {
             assert_eq!(in_directory(bad), Meaning::Bad, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_node_survives_being_kept_and_a_scratch_file_does_not() {
+        let members = By::Facets.child("tag").unwrap().child("web").unwrap();
+        let views = [
+            View { of: None, kind: ViewKind::Json },
+            View { of: Some("a/b".parse().unwrap()), kind: ViewKind::Expect(Version(7)) },
+            View { of: Some("b".parse().unwrap()), kind: ViewKind::Numbered(Version(7)) },
+        ];
+        let mut nodes = vec![
+            Node::Secret("prod/db".parse().unwrap()),
+            Node::Directory("prod".parse().unwrap()),
+            Node::Trashed(SecretId([0xa7; 16])),
+            Node::By(members.child("prod:db").unwrap()),
+            Node::By(members),
+        ];
+        nodes.extend(views.map(Node::View));
+        for place in [Control::Top, Control::Audit] {
+            nodes.extend(control::children(place).into_iter().map(|(_, file)| Node::Control(file)));
+        }
+        for node in nodes {
+            assert_eq!(Node::from_kept(&node.to_kept().unwrap()).unwrap(), node);
+        }
+        for bad in ["", "x", "d../a", "p.control/nothing", "t00", "p.x~"] {
+            assert_eq!(Node::from_kept(bad), None, "{bad}");
         }
     }
 

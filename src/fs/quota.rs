@@ -48,7 +48,25 @@ impl Quotas {
     }
 }
 
+impl Quotas {
+    /// Takes a handle that an earlier server has admitted.
+    pub(super) fn adopt(self: &Arc<Self>, uid: u32, plaintext: u64) -> Ticket {
+        let uid = u64::from(uid);
+        let mut shard = self.0.shard(uid);
+        let share = shard.entry(uid).or_default();
+        share.handles += 1;
+        share.plaintext += plaintext;
+        drop(shard);
+        Ticket { quotas: self.clone(), uid, plaintext }
+    }
+}
+
 impl Ticket {
+    /// Returns how much plaintext the handle holds, in bytes.
+    pub(super) fn plaintext(&self) -> u64 {
+        self.plaintext
+    }
+
     /// Raises what the handle holds to `bytes`. Errors: `Quota`.
     pub(super) fn hold(&mut self, bytes: u64) -> Result<()> {
         let more = bytes.saturating_sub(self.plaintext);

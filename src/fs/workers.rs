@@ -16,7 +16,7 @@ use super::error::{FsError, Result};
 use super::turns::Turns;
 
 /// Threads, started as they are needed.
-const MAX_THREADS: usize = 64;
+pub(super) const MAX_THREADS: usize = 64;
 /// How many of them may do the jobs of one user: the others' must not wait for a disk or a lock that
 /// one user's jobs wait for.
 fn share(threads: usize) -> usize {

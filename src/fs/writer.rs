@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use super::draft::Hold;
 use super::error::{FsError, Result};
 use super::handle::Pinned;
+use super::journal::{Fate, Traits};
 use crate::broker::{BrokerError, Put};
 use crate::model::{SecretName, Version};
 use crate::system::{SecretBuffer, SecretBytes};
@@ -194,6 +195,28 @@ impl Writer {
                 Ok(Some(SecretBytes::copy_from(bytes)?))
             }
             Bytes::Sealed => Err(FsError::Sealed),
+        }
+    }
+
+    /// Returns what has become of what was written.
+    pub(super) fn fate(&self) -> Fate {
+        let state = self.state.lock();
+        if state.writes > state.published || state.torn {
+            return Fate::Unpublished;
+        }
+        match (state.writes, state.fresh) {
+            (0, true) => Fate::Fresh,
+            (0, false) => Fate::Emptied,
+            (_, _) => Fate::Published,
+        }
+    }
+
+    /// Returns what else the next server has to know.
+    pub(super) fn traits(&self) -> Traits {
+        Traits {
+            draft: self.draft.is_some(),
+            create_new: self.state.lock().put.create_new,
+            reads: self.pinned.is_some(),
         }
     }
 

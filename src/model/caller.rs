@@ -26,6 +26,26 @@ pub struct Caller {
     /// Set for the service manager, which asks in the name of its process's unit: whose the ids and
     /// the program are says nothing of who gets the value, so only what names a unit allows anything.
     pub for_unit: bool,
+    /// What it asks; `None` for what no request of the kernel's stands behind.
+    pub request: Option<Request>,
+}
+
+/// One request of the kernel's.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Request {
+    /// Its number, which no other request of the same mount has.
+    pub number: u64,
+    /// It comes again, because the server that had it first died.
+    pub resent: bool,
+}
+
+impl Request {
+    /// Reads the kernel's own number.
+    pub fn from_kernel(unique: u64) -> Self {
+        // FUSE_UNIQUE_RESEND.
+        const RESENT: u64 = 1 << 63;
+        Self { number: unique & !RESENT, resent: unique & RESENT != 0 }
+    }
 }
 
 impl Caller {
@@ -51,7 +71,14 @@ impl Caller {
             finder: None,
             exe_now: None,
             for_unit: false,
+            request: None,
         }
+    }
+
+    /// Returns the caller as it asks `request`.
+    #[must_use]
+    pub fn asking(self, request: Request) -> Self {
+        Self { request: Some(request), ..self }
     }
 }
 

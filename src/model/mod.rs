@@ -13,7 +13,7 @@ mod name;
 mod pattern;
 mod secret_type;
 
-pub use caller::{Caller, Container, Exe, FindProcess, Needs, Process};
+pub use caller::{Caller, Container, Exe, FindProcess, Needs, Process, Request};
 pub use clock::{Clock, ManualClock, Timestamp, micros, optional_micros};
 pub use id::{Epoch, Generation, Gid, Inode, SecretId, Seq, StoreId, Uid, Version};
 pub use level::{Level, Levels};

@@ -134,6 +134,7 @@ fn caller(table: &Table<'_>, users: &dyn Users) -> Result<Caller> {
     };
     Ok(Caller {
         finder: None,
+        request: None,
         uid,
         gid,
         groups: Some(groups.into()),

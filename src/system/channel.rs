@@ -4,16 +4,16 @@
 //! may send on one end at the same time. The peer is ours but may be hostile once broken into:
 //! whatever does not decode is an error, and no message is larger than [`Channel::MAX_BYTES`].
 
-use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, Shutdown, SockFlag, SockType, getsockopt, recv, send, shutdown,
-    socketpair, sockopt,
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, Shutdown, SockFlag, SockType,
+    getsockopt, recv, recvmsg, send, sendmsg, shutdown, socketpair, sockopt,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -25,6 +25,8 @@ pub struct Channel(OwnedFd);
 impl Channel {
     /// Largest encoded message: a path of `PATH_MAX` and room for what goes with it.
     pub const MAX_BYTES: usize = 8192;
+    /// Most descriptors in one message.
+    const MAX_DESCRIPTORS: usize = 8;
     /// Where a process started by [`Channel::spawn`] finds its end.
     const INHERITED: RawFd = 3;
 
@@ -37,11 +39,16 @@ impl Channel {
 
     /// Starts a program with an empty environment and the other end as descriptor 3.
     pub fn spawn(program: &Path, args: &[&str]) -> io::Result<(Child, Self)> {
-        let (ours, theirs) = Self::pair()?;
-        let fd = theirs.0.as_raw_fd();
         let mut command = Command::new(program);
         command.args(args).env_clear().current_dir("/");
         command.stdin(Stdio::null()).stdout(Stdio::null());
+        Self::spawn_command(command)
+    }
+
+    /// Starts a command with the other end as descriptor 3.
+    pub fn spawn_command(mut command: Command) -> io::Result<(Child, Self)> {
+        let (ours, theirs) = Self::pair()?;
+        let fd = theirs.0.as_raw_fd();
         // SAFETY: between fork and exec the closure makes two system calls that are
         // async-signal-safe and touches no memory of the parent. Descriptor 3 is not the standard
         // library's own pipe: the pair was made first and so took the lower numbers.
@@ -101,6 +108,22 @@ impl Channel {
         if rest.is_empty() { Ok(Some(message)) } else { Err(io::ErrorKind::InvalidData.into()) }
     }
 
+    /// Sends descriptors; the other end gets duplicates.
+    pub fn send_descriptors(&self, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let raw: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
+        let rights = [ControlMessage::ScmRights(&raw)];
+        let count = [u8::try_from(raw.len()).unwrap_or(u8::MAX)];
+        let flags = MsgFlags::MSG_NOSIGNAL;
+        sendmsg::<()>(self.0.as_raw_fd(), &[IoSlice::new(&count)], &rights, flags, None)?;
+        Ok(())
+    }
+
+    /// Waits for descriptors. Errors: `UnexpectedEof` when the other end is closed, `InvalidData` for
+    /// a message without descriptors.
+    pub fn receive_descriptors(&self) -> io::Result<Vec<OwnedFd>> {
+        receive_descriptors(&self.0)
+    }
+
     /// Ends the connection in both directions: whoever waits at either end sees it closed.
     pub fn close(&self) {
         // It fails only where the connection is gone already.
@@ -118,6 +141,34 @@ impl Channel {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+}
+
+/// Waits for the descriptors that come with a message on a socket, such as `fusermount3`'s. Errors:
+/// `UnexpectedEof` when the other end is closed, `InvalidData` for a message without descriptors.
+pub fn receive_descriptors(socket: &impl AsFd) -> io::Result<Vec<OwnedFd>> {
+    let mut byte = [0_u8];
+    let mut data = [IoSliceMut::new(&mut byte)];
+    let mut room = nix::cmsg_space!([RawFd; Channel::MAX_DESCRIPTORS]);
+    let (socket, flags) = (socket.as_fd().as_raw_fd(), MsgFlags::MSG_CMSG_CLOEXEC);
+    let message = loop {
+        match recvmsg::<()>(socket, &mut data, Some(&mut room), flags) {
+            Ok(message) => break message,
+            Err(nix::errno::Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    };
+    let mut descriptors = Vec::new();
+    for control in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(rights) = control {
+            // SAFETY: the kernel has just made these descriptors for us, and nobody else has them.
+            descriptors.extend(rights.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
+        }
+    }
+    match (message.bytes, descriptors.is_empty()) {
+        (0, _) => Err(io::ErrorKind::UnexpectedEof.into()),
+        (_, true) => Err(io::ErrorKind::InvalidData.into()),
+        (_, false) => Ok(descriptors),
     }
 }
 
@@ -157,6 +208,21 @@ mod tests {
         assert_eq!(there.receive::<u8>().unwrap_err().kind(), io::ErrorKind::InvalidData);
         let too_large = vec![0_u8; Channel::MAX_BYTES];
         assert_eq!(here.send(&too_large).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    }
+
+    #[test]
+    fn descriptors_arrive_in_order_and_messages_without_any_are_refused() {
+        let (here, there) = Channel::pair().unwrap();
+        let (reader, writer) = io::pipe().unwrap();
+        here.send_descriptors(&[reader.as_fd(), writer.as_fd()]).unwrap();
+        let got = there.receive_descriptors().unwrap();
+        assert_eq!(got.len(), 2);
+        here.send(&1_u8).unwrap();
+        let error = there.receive_descriptors().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        drop(here);
+        let error = there.receive_descriptors().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Reads a secret from an open file descriptor, straight into locked memory.
 
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 use super::{SecretBuffer, SecretBytes};
 
@@ -29,6 +29,17 @@ pub fn read_line(descriptor: RawFd, max_bytes: usize) -> io::Result<SecretBytes>
             }
         }
     }
+}
+
+/// Returns a duplicate of an open descriptor that is known by its number alone, closed on exec.
+pub fn duplicate_descriptor(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: the call takes integers. A number that is no open descriptor is EBADF.
+    let duplicate = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) };
+    if duplicate < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made the descriptor, and nobody else knows its number.
+    Ok(unsafe { OwnedFd::from_raw_fd(duplicate) })
 }
 
 #[cfg(test)]

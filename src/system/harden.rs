@@ -16,6 +16,23 @@ pub fn harden_process() -> io::Result<()> {
     Ok(())
 }
 
+/// Has the kernel kill this process when the thread that started it ends, however that comes.
+/// Errors: it has ended already.
+pub fn die_with_parent(parent: u32) -> io::Result<()> {
+    prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
+    // It may have died before the line above.
+    if nix::unistd::getppid().as_raw().cast_unsigned() == parent {
+        Ok(())
+    } else {
+        Err(io::ErrorKind::NotConnected.into())
+    }
+}
+
+/// Calls the process `secretfs`, which was started by a descriptor and would be called its number.
+pub fn name_process() -> io::Result<()> {
+    Ok(prctl::set_name(c"secretfs")?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,6 +6,8 @@ mod channel;
 mod clock;
 mod descriptor;
 mod harden;
+mod key_cell;
+mod memfd;
 pub mod memory;
 mod mounts;
 mod pidfd;
@@ -14,12 +16,15 @@ mod privileges;
 pub(crate) mod probe;
 pub mod procfs;
 mod sandbox;
+mod shared_map;
 mod signals;
 
-pub use channel::Channel;
+pub use channel::{Channel, receive_descriptors};
 pub use clock::SystemClock;
-pub use descriptor::read_line;
-pub use harden::harden_process;
+pub use descriptor::{duplicate_descriptor, read_line};
+pub use harden::{die_with_parent, harden_process, name_process};
+pub use key_cell::KeyCell;
+pub use memfd::{KeyMemory, replace_descriptor, shared_memory};
 pub use memory::{Locked, MemoryError, SecretBuffer, SecretBytes};
 pub use mounts::{
     FUSE_MAGIC, Mount, Mountpoint, MountpointError, RAMFS_MAGIC, TMPFS_MAGIC, Unmount,
@@ -29,4 +34,5 @@ pub use mounts::{
 pub use pidfd::{PidFd, PidInfo};
 pub use privileges::keep_only_ptrace;
 pub use sandbox::{Confined, Sandbox};
+pub use shared_map::SharedMap;
 pub use signals::{Asked, Signals, Stopper};

@@ -1,16 +1,19 @@
 //! `up`: a store if there is none, and a mount that serves when the command returns.
 
+use std::process::ExitCode;
+
 use super::init::{admins, made_value};
+use super::layer;
 use super::mount::{self, Wish};
-use super::{Done, layer};
 use crate::cli::Context;
 use crate::cli::args::Up;
+use crate::cli::error::Failure;
 use crate::cli::plaintext;
 use crate::daemon::compose::Exceptions;
 use crate::daemon::config::KeyConfig;
 use crate::daemon::init::{self, PassphraseInput};
 
-pub(super) fn run(context: &Context, args: &Up) -> Done {
+pub(super) fn run(context: &Context, args: &Up) -> Result<ExitCode, Failure> {
     let flags = layer(args.mountpoint.as_deref(), &args.key)?;
     let (sources, config) = context.config(args.system.system, flags)?;
     let mut passphrase = mount::passphrase(&config.key, &args.key.from);

@@ -26,12 +26,13 @@ enum Kind {
 }
 
 /// Variable, table, key. A variable that is empty counts as unset.
-const SETTINGS: [(&str, &str, &str, Kind); 18] = [
+const SETTINGS: [(&str, &str, &str, Kind); 22] = [
     ("SECRETFS_AUDIT_RETENTION_DAYS", "audit", "retention_days", Kind::Number),
     ("SECRETFS_AUDIT_SEGMENT_MIB", "audit", "segment_mib", Kind::Number),
     ("SECRETFS_DEADLINE_SECONDS", "", "deadline_seconds", Kind::Number),
     ("SECRETFS_DURABILITY", "audit", "durability", Kind::Text),
     ("SECRETFS_IO", "", "io", Kind::Text),
+    ("SECRETFS_KEEPER", "", "keeper", Kind::Text),
     ("SECRETFS_KEEP_VERSIONS", "limits", "keep_versions", Kind::Number),
     ("SECRETFS_KEY_CREDENTIAL", "key", "credential", Kind::Text),
     ("SECRETFS_KEY_FILE", "key", "file", Kind::Text),
@@ -41,10 +42,13 @@ const SETTINGS: [(&str, &str, &str, Kind); 18] = [
     ("SECRETFS_MAX_VALUE_BYTES", "limits", "max_value_bytes", Kind::Number),
     ("SECRETFS_MOUNTPOINT", "", "mountpoint", Kind::Text),
     ("SECRETFS_NAMES", "", "names", Kind::Text),
+    ("SECRETFS_ON_RESTART", "", "on_restart", Kind::Text),
     ("SECRETFS_POLICY", "", "policy", Kind::Text),
+    ("SECRETFS_SANDBOX", "", "sandbox", Kind::Text),
     ("SECRETFS_STATE_DIR", "", "state_dir", Kind::Text),
     ("SECRETFS_THREADS", "", "threads", Kind::Number),
     ("SECRETFS_TRASH_DAYS", "limits", "trash_days", Kind::Number),
+    ("SECRETFS_WATCHDOG_SECONDS", "", "watchdog_seconds", Kind::Number),
 ];
 
 /// Variables with our prefix that are no settings of the daemon.

@@ -7,7 +7,10 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, Unexpected, Visitor};
 
-use super::{Durability, Fault, IoMode, LogLevel, LogTarget, NamesMode};
+use super::{
+    Durability, Fault, IoMode, KeeperMode, KeyConfig, LogLevel, LogTarget, NamesMode, OnRestart,
+    SandboxMode,
+};
 use crate::model::SecretName;
 
 /// The keys of the file, all optional. The same keys can come from the environment and from flags.
@@ -19,8 +22,12 @@ pub struct Layer {
     pub policy: Option<Absolute>,
     pub io: Option<IoMode>,
     pub names: Option<NamesMode>,
+    pub sandbox: Option<SandboxMode>,
     pub threads: Option<Bounded<1, 64>>,
     pub deadline_seconds: Option<Bounded<1, 60>>,
+    pub keeper: Option<KeeperMode>,
+    pub watchdog_seconds: Option<Bounded<1, 600>>,
+    pub on_restart: Option<OnRestart>,
     #[serde(default)]
     pub key: KeyLayer,
     #[serde(default)]
@@ -108,8 +115,12 @@ impl Layer {
             policy: over.policy.or(self.policy),
             io: over.io.or(self.io),
             names: over.names.or(self.names),
+            sandbox: over.sandbox.or(self.sandbox),
             threads: over.threads.or(self.threads),
             deadline_seconds: over.deadline_seconds.or(self.deadline_seconds),
+            keeper: over.keeper.or(self.keeper),
+            watchdog_seconds: over.watchdog_seconds.or(self.watchdog_seconds),
+            on_restart: over.on_restart.or(self.on_restart),
             key: self.key.under(over.key),
             audit: AuditLayer {
                 durability: over.audit.durability.or(self.audit.durability),
@@ -143,6 +154,18 @@ impl KeyLayer {
     ) -> Result<Self, String> {
         let credential = credential.map(CredentialName::try_from).transpose()?;
         Ok(Self { source: passphrase.then_some(Source::Passphrase), file, credential })
+    }
+
+    /// Returns the source that [`named`](Self::named) was given.
+    pub fn given(&self) -> Option<KeyConfig> {
+        match (self.source, &self.file, &self.credential) {
+            (_, Some(file), _) => Some(KeyConfig::File(file.0.clone())),
+            (_, None, Some(name)) => {
+                Some(KeyConfig::Credential { name: name.0.clone(), directory: None })
+            }
+            (Some(Source::Passphrase), None, None) => Some(KeyConfig::Passphrase),
+            (Some(Source::Credential | Source::File) | None, None, None) => None,
+        }
     }
 
     /// A layer that names where the key is also settles the source, unless it names the source.

@@ -39,6 +39,9 @@ pub(super) enum Command {
         #[serde(default)]
         create: bool,
     },
+    Upgrade {
+        path: PathBuf,
+    },
     Verify,
 }
 

@@ -1,9 +1,11 @@
 //! `.control/events`: audit lines as they happen, as far as the reader may know of them.
 //!
 //! Each uid has a bounded buffer of its own, made when it first opens the file and filled by one
-//! thread: whoever writes an audit line only puts it into a queue and never waits for a reader.
+//! thread: whoever writes an audit line only puts it into a queue and never waits for a reader. How
+//! far each buffer goes is in the journal, so that the next server can make it again out of the log.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
@@ -15,6 +17,7 @@ use super::Waker;
 use super::journal::Journal;
 use crate::broker::{Broker, Notice};
 use crate::fs::error::{FsError, Result};
+use crate::fs::journal::{EventMark, EventMarks};
 use crate::model::{Caller, SecretName};
 
 /// Bytes that are held for one uid.
@@ -23,6 +26,8 @@ const BUFFER_BYTES: usize = 1 << 20;
 const MAX_BUFFERS: usize = 64;
 /// Lines that may wait to be sorted into buffers.
 const QUEUE: usize = 4096;
+/// Lines that a server reads again of what an earlier one has shown, for readers that lag.
+const AGAIN: u64 = 512;
 
 /// The buffers of all uids.
 pub(in crate::fs) struct Events {
@@ -33,9 +38,12 @@ pub(in crate::fs) struct Events {
     queue: OnceLock<SyncSender<Line>>,
     lost: AtomicU64,
     next_reader: AtomicU64,
+    /// Set by the thread that fills the buffers, or before it begins.
+    marks: EventMarks,
 }
 
 struct Line {
+    seq: u64,
     /// A line about no secret is for admins.
     secret: Option<SecretName>,
     text: String,
@@ -49,6 +57,8 @@ struct State {
     /// Who opened it last: the rules that bind more than a uid are asked for this caller.
     caller: Caller,
     journal: Journal,
+    /// The last line that was looked at.
+    seq: u64,
     readers: u32,
     wakers: HashMap<u64, Waker>,
 }
@@ -63,7 +73,7 @@ pub(in crate::fs) struct EventReader {
 
 impl Events {
     /// Subscribes to the broker's audit lines.
-    pub(in crate::fs) fn new(broker: &Broker) -> Arc<Self> {
+    pub(in crate::fs) fn new(broker: &Broker, marks: EventMarks) -> Arc<Self> {
         let events = Arc::new(Self {
             broker: broker.clone(),
             buffers: Mutex::default(),
@@ -71,6 +81,7 @@ impl Events {
             queue: OnceLock::new(),
             lost: AtomicU64::new(0),
             next_reader: AtomicU64::new(0),
+            marks,
         });
         let weak = Arc::downgrade(&events);
         broker.subscribe(Box::new(move |notice| {
@@ -88,6 +99,8 @@ impl Events {
         let mut state = buffer.state.lock();
         if state.readers == 0 {
             state.journal.rebase();
+            let mark = EventMark { end: state.journal.end(), seq: state.seq };
+            self.marks.set(caller.uid.0, mark);
         }
         state.readers += 1;
         state.caller = caller.clone();
@@ -108,7 +121,13 @@ impl Events {
             return Ok(buffer.clone());
         }
         if buffers.len() >= MAX_BUFFERS {
-            buffers.retain(|_, buffer| buffer.state.lock().readers > 0);
+            buffers.retain(|uid, buffer| {
+                let read = buffer.state.lock().readers > 0;
+                if !read {
+                    self.marks.remove(*uid);
+                }
+                read
+            });
         }
         if buffers.len() >= MAX_BUFFERS {
             return Err(FsError::Quota);
@@ -117,6 +136,7 @@ impl Events {
             state: Mutex::new(State {
                 caller: caller.clone(),
                 journal: Journal::new(BUFFER_BYTES),
+                seq: self.broker.audit_seq(),
                 readers: 0,
                 wakers: HashMap::new(),
             }),
@@ -147,7 +167,8 @@ impl Events {
         if !self.wanted.load(Ordering::Acquire) {
             return;
         }
-        let line = Line { secret: notice.secret.cloned(), text: notice.line.to_owned() };
+        let (seq, secret) = (notice.seq.0, notice.secret.cloned());
+        let line = Line { seq, secret, text: notice.line.to_owned() };
         if let Some(queue) = self.queue.get()
             && queue.try_send(line).is_err()
         {
@@ -160,21 +181,87 @@ impl Events {
         let buffers: Vec<_> = self.buffers.lock().values().cloned().collect();
         for buffer in buffers {
             let caller = buffer.state.lock().caller.clone();
-            let knows = match &line.secret {
-                Some(name) => self.broker.may_know(&caller, name),
-                None => self.broker.is_admin(&caller),
-            };
+            let knows = self.knows(&caller, line.secret.as_ref());
             let mut state = buffer.state.lock();
+            if line.seq <= state.seq {
+                continue;
+            }
             if lost > 0 {
-                state.journal.push(&format!("{{\"lost\":{lost}}}"));
+                state.push(&self.marks, line.seq, Some(&format!("{{\"lost\":{lost}}}")));
             }
-            if knows {
-                state.journal.push(&line.text);
-            }
+            state.push(&self.marks, line.seq, knows.then_some(&*line.text));
             let wakers = if knows { std::mem::take(&mut state.wakers) } else { HashMap::new() };
             drop(state);
             wakers.into_values().for_each(|wake| wake());
         }
+    }
+}
+
+impl Events {
+    /// Makes the buffer of a uid as an earlier server had it, for a handle that is open. Errors:
+    /// the log cannot be read.
+    pub(in crate::fs) fn adopt(self: &Arc<Self>, caller: &Caller) -> Result<EventReader> {
+        let uid = caller.uid.0;
+        self.start()?;
+        // Held, so that no line is sorted before the buffer is there.
+        let mut buffers = self.buffers.lock();
+        let buffer = match buffers.entry(uid) {
+            Entry::Occupied(buffer) => buffer.get().clone(),
+            Entry::Vacant(place) => {
+                let marks = self.marks.all();
+                let mark = marks.iter().find(|(owner, _)| *owner == uid).map(|(_, mark)| *mark);
+                let state = self.again(caller, mark.unwrap_or_default())?;
+                place.insert(Arc::new(Buffer { state: Mutex::new(state) })).clone()
+            }
+        };
+        drop(buffers);
+        buffer.state.lock().readers += 1;
+        let number = self.next_reader.fetch_add(1, Ordering::Relaxed);
+        Ok(EventReader { buffer, number, seen: AtomicU64::new(0) })
+    }
+
+    /// Reads what a buffer held, and what came since.
+    fn again(&self, caller: &Caller, mark: EventMark) -> Result<State> {
+        let mut shown = String::new();
+        let mut since = Vec::new();
+        for (seq, secret, text) in self.broker.audit_tail(mark.seq.saturating_sub(AGAIN))? {
+            if !self.knows(caller, secret.as_ref()) {
+                continue;
+            }
+            if seq.0 > mark.seq {
+                since.push((seq.0, text));
+            } else {
+                shown.push_str(&text);
+                shown.push('\n');
+            }
+        }
+        let mut state = State {
+            caller: caller.clone(),
+            journal: Journal::ending(&shown, mark.end, BUFFER_BYTES),
+            seq: mark.seq,
+            readers: 0,
+            wakers: HashMap::new(),
+        };
+        since.iter().for_each(|(seq, text)| state.push(&self.marks, *seq, Some(text)));
+        Ok(state)
+    }
+
+    fn knows(&self, caller: &Caller, secret: Option<&SecretName>) -> bool {
+        match secret {
+            Some(name) => self.broker.may_know(caller, name),
+            None => self.broker.is_admin(caller),
+        }
+    }
+}
+
+impl State {
+    /// Adds a line, or notes that there was one for others.
+    fn push(&mut self, marks: &EventMarks, seq: u64, text: Option<&str>) {
+        let added = text.map_or(0, |text| text.len() as u64 + 1);
+        // First: what a reader has seen must be in the mark.
+        marks.set(self.caller.uid.0, EventMark { end: self.journal.end() + added, seq });
+        self.seq = seq;
+        text.into_iter().for_each(|text| self.journal.push(text));
     }
 }
 

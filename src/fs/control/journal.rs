@@ -18,6 +18,14 @@ impl Journal {
         Self { bytes: VecDeque::new(), start: 0, max_bytes }
     }
 
+    /// Returns a file that ends at `end`, of which `text` was the last. What goes beyond the bound, or
+    /// before the file's start, is left out.
+    pub(super) fn ending(text: &str, end: u64, max_bytes: usize) -> Self {
+        let most = usize::try_from(end).unwrap_or(usize::MAX).min(max_bytes);
+        let bytes: VecDeque<u8> = text.bytes().skip(text.len().saturating_sub(most)).collect();
+        Self { start: end - bytes.len() as u64, bytes, max_bytes }
+    }
+
     /// Adds a line; the newline is added here. The oldest lines make room.
     pub(super) fn push(&mut self, line: &str) {
         self.bytes.extend(line.as_bytes());
@@ -78,6 +86,18 @@ mod tests {
         assert_eq!(journal.end(), 12);
         assert_eq!(journal.read(0, 100), b"\n\n\n\n");
         assert_eq!(journal.read(4, 100), b"def\nghi\n");
+    }
+
+    #[test]
+    fn a_file_that_is_made_again_has_its_bytes_at_their_offsets() {
+        let mut first = Journal::new(64);
+        ["one", "two", "three"].into_iter().for_each(|line| first.push(line));
+        let mut again = Journal::ending("zero\none\ntwo\nthree\n", first.end(), 64);
+        assert_eq!((again.end(), again.read(0, 100)), (first.end(), first.read(0, 100)));
+        again.push("four");
+        assert_eq!(again.read(first.end(), 100), b"four\n");
+        let lagging = Journal::ending("three\n", 14, 64);
+        assert_eq!(lagging.read(0, 100), b"\n\n\n\n\n\n\n\n");
     }
 
     #[test]

@@ -148,6 +148,17 @@ pub(super) fn children(directory: Control) -> Vec<(&'static str, Control)> {
 }
 
 impl Control {
+    /// Returns the path from the root.
+    pub(super) fn path(self) -> String {
+        match self {
+            Self::Audit => ".control/audit".into(),
+            Self::File(File { name, place: Place::Audit, .. }) => format!(".control/audit/{name}"),
+            Self::File(File { name, place: Place::Top, .. }) => format!(".control/{name}"),
+            Self::Top => ".control".into(),
+            Self::Trash => ".control/trash".into(),
+        }
+    }
+
     /// Returns the inode number for a caller. It needs no key, so that `.control` can be entered
     /// while the store is sealed, and differs by uid where the bytes do.
     pub(super) fn inode(self, uid: u32) -> u64 {

@@ -16,6 +16,7 @@ use crate::fs::attributes::{Attributes, FileKind};
 use crate::fs::errno::errno;
 use crate::fs::error::{FsError, Result};
 use crate::fs::handle::Chunk;
+use crate::fs::journal::Queued;
 use crate::fs::tree::{Entry, OpenMode, Opening, Tree};
 use crate::fs::workers::Reply;
 use crate::model::Caller;
@@ -27,6 +28,12 @@ const TTL: Duration = Duration::ZERO;
 pub(super) struct WithTree<R> {
     pub(super) tree: Arc<Tree>,
     pub(super) reply: R,
+}
+
+/// A reply of a worker; its request is in hand until it is sent.
+pub(super) struct InHand<R> {
+    pub(super) reply: R,
+    pub(super) queued: Arc<Queued>,
 }
 
 /// A reply to a caller who has room for so many bytes; 0 asks how many there are.
@@ -69,6 +76,16 @@ impl Reply for Listing {
     }
 }
 
+impl<R: Reply> Reply for InHand<R> {
+    type Answer = R::Answer;
+
+    fn send(self, answer: Result<R::Answer>) {
+        let Self { reply, queued } = self;
+        reply.send(answer);
+        drop(queued);
+    }
+}
+
 impl Reply for WithTree<ReplyEntry> {
     type Answer = Entry;
 
@@ -90,7 +107,10 @@ impl Reply for WithTree<ReplyOpen> {
         match answer {
             Ok(opening) => {
                 let flags = fopen_flags(opening.mode);
-                self.reply.opened(FileHandle(self.tree.register(opening)), flags);
+                match self.tree.register(opening) {
+                    Ok(handle) => self.reply.opened(FileHandle(handle), flags),
+                    Err(error) => self.reply.error(number(&error)),
+                }
             }
             Err(error) => self.reply.error(number(&error)),
         }
@@ -105,7 +125,13 @@ impl Reply for WithTree<ReplyCreate> {
             Ok((entry, opening)) => {
                 let flags = fopen_flags(opening.mode);
                 self.tree.remember(&entry);
-                let handle = FileHandle(self.tree.register(opening));
+                let handle = match self.tree.register(opening) {
+                    Ok(handle) => FileHandle(handle),
+                    Err(error) => {
+                        self.tree.forget(entry.attributes.inode, 1);
+                        return self.reply.error(number(&error));
+                    }
+                };
                 let attr = file_attr(&entry.attributes);
                 self.reply.created(&TTL, &attr, Generation(0), handle, flags);
             }

@@ -7,14 +7,16 @@ use crate::broker::BrokerError;
 use crate::fs::control::Waker;
 use crate::fs::error::{FsError, Result};
 use crate::fs::handle::{Chunk, Content, Handle, part};
+use crate::fs::journal::Fate;
 use crate::fs::writer::Edition;
-use crate::model::{Caller, Version};
+use crate::model::{Caller, Request, Version};
 use crate::system::SecretBytes;
 
 impl Handle {
     /// Tells whether a flush has something to do.
     pub(in crate::fs) fn flush_blocks(&self) -> bool {
         match &self.content {
+            Content::Gone(gone) => gone.is_unpublished(),
             Content::Restore(restore) => restore.has_bytes(),
             Content::Writer(writer) => writer.has_news(),
             Content::AuditLog
@@ -82,6 +84,7 @@ impl Tree {
             Content::Command(command) => Ok(Chunk::Owned(command.read(size))),
             Content::Directory(_) => Err(FsError::IsDirectory),
             Content::Events(events) => Ok(Chunk::Owned(events.read(offset, size))),
+            Content::Gone(gone) => Err(gone.error()),
             Content::Health(health) => Ok(Chunk::Owned(health.read(offset, size))),
             Content::Restore(restore) => {
                 let text: Arc<[u8]> = restore.text().into_bytes().into();
@@ -126,6 +129,7 @@ impl Tree {
         data: &[u8],
     ) -> Result<u32> {
         match &handle.content {
+            Content::Gone(gone) => return Err(gone.error()),
             Content::Restore(restore) => {
                 own(caller, handle)?;
                 restore.write(offset, data)?;
@@ -136,6 +140,8 @@ impl Tree {
                 file.write(offset, data, self.max_bytes(), self.clock.now())?;
             }
             Content::Writer(writer) => {
+                // First: a server that dies in between must not seem to have lost nothing.
+                self.handles.set_fate(handle, Fate::Unpublished);
                 let base = || self.base(&handle.opener, &writer.name());
                 writer.write(offset, data, base, |bytes| handle.ticket.lock().hold(bytes))?;
             }
@@ -170,15 +176,25 @@ impl Tree {
     }
 
     /// Publishes what is new; may block. What it returns is close(2)'s or fsync(2)'s answer.
-    pub(in crate::fs) fn flush(&self, handle: &Handle) -> Result<()> {
+    pub(in crate::fs) fn flush(&self, request: Request, handle: &Handle) -> Result<()> {
+        let opener = handle.opener.clone().asking(request);
         match &handle.content {
+            Content::Gone(gone) => {
+                if !self.broker.was_written(&opener) {
+                    return Err(gone.error());
+                }
+                self.handles.set_fate(handle, Fate::Published);
+                gone.was_published();
+                Ok(())
+            }
             Content::Restore(restore) => {
-                restore.finish(&self.host, &handle.opener, &self.last_restore, self.patience())
+                restore.finish(&self.host, &opener, &self.last_restore, self.patience())
             }
             Content::Writer(writer) => {
-                if writer.flush(|edition| self.publish(&handle.opener, edition))? {
+                if writer.flush(|edition| self.publish(&opener, edition))? {
                     self.touch.touch(&writer.name());
                 }
+                self.handles.set_fate(handle, writer.fate());
                 Ok(())
             }
             Content::AuditLog
@@ -230,8 +246,13 @@ impl Tree {
         }
     }
 
-    /// Tells whether a handle can be read without waiting; if it cannot, keeps `waker`.
-    pub(in crate::fs) fn poll(&self, handle: &Handle, waker: Option<Waker>) -> bool {
+    /// Tells whether a handle can be read without waiting; if it cannot, keeps the waker, which comes
+    /// with the kernel's number for those who wait.
+    pub(in crate::fs) fn poll(&self, handle: &Handle, waker: Option<(u64, Waker)>) -> bool {
+        let waker = waker.map(|(number, waker)| {
+            self.handles.set_poll(handle, number);
+            waker
+        });
         if let Content::Events(events) = &handle.content {
             events.poll(waker)
         } else if let Content::Health(health) = &handle.content {

@@ -16,13 +16,16 @@ use super::draft::Drafts;
 use super::error::Result;
 use super::handle::{Handle, Handles};
 use super::inode::Inodes;
+use super::journal::{Journal, Work};
 use super::quota::Quotas;
 use super::scratch::Scratch;
 use crate::broker::Broker;
 use crate::model::{Clock, Timestamp};
 
+mod adopt;
 mod change;
 mod io;
+mod life;
 mod listing;
 mod lookup;
 mod open;
@@ -31,6 +34,8 @@ mod stat;
 mod touch;
 mod xattr;
 
+pub(super) use adopt::Adopted;
+pub use adopt::Death;
 pub(super) use lookup::Entry;
 pub(super) use open::{OpenMode, Opening, Want};
 pub(super) use rename::Renaming;
@@ -48,6 +53,8 @@ pub struct Parts {
     pub owners: Owners,
     /// How long a caller waits at most for what goes on by itself.
     pub deadline: Duration,
+    /// What an earlier server has left, and what this one leaves.
+    pub journal: Arc<Journal>,
 }
 
 /// The mounted tree.
@@ -63,6 +70,9 @@ pub struct Tree {
     started: Timestamp,
     inodes: Inodes,
     handles: Handles,
+    journal: Arc<Journal>,
+    work: Work,
+    gate: life::Gate,
     scratch: Scratch,
     drafts: Arc<Drafts>,
     quotas: Arc<Quotas>,
@@ -77,9 +87,11 @@ pub struct Tree {
 impl Tree {
     /// Makes a tree over a broker, and sees to it that sealing leaves no value in it.
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { broker, host, clock, touch, cached, owners, deadline } = parts;
+        let Parts { broker, host, clock, touch, cached, owners, deadline, journal } = parts;
+        let note = journal.seq_note();
+        broker.subscribe(Box::new(move |notice| note(notice.seq.0)));
         let tree = Arc::new(Self {
-            events: Events::new(&broker),
+            events: Events::new(&broker, journal.events()),
             health: HealthWatch::new(host.clone()),
             started: clock.now(),
             broker,
@@ -89,8 +101,11 @@ impl Tree {
             cached,
             owners,
             deadline,
-            inodes: Inodes::new(),
-            handles: Handles::new(),
+            inodes: Inodes::new(journal.nodes()),
+            handles: Handles::new(journal.handles()),
+            work: journal.work(),
+            gate: life::Gate::default(),
+            journal,
             scratch: Scratch::default(),
             drafts: Arc::default(),
             quotas: Quotas::new(),
@@ -109,15 +124,20 @@ impl Tree {
         tree
     }
 
-    /// Returns as whose files things are shown.
-    pub(super) fn owners(&self) -> Owners {
-        self.owners
-    }
-
     /// Returns the queue of inodes whose pages are to be dropped; the first caller has it.
     pub(super) fn stale_pages(&self) -> Option<Receiver<u64>> {
         let (sender, receiver) = channel();
         self.pages.set(sender).ok().map(|()| receiver)
+    }
+
+    /// Returns what another server finds.
+    pub(super) fn journal(&self) -> &Arc<Journal> {
+        &self.journal
+    }
+
+    /// Returns where requests in hand are noted.
+    pub(super) fn work(&self) -> &Work {
+        &self.work
     }
 
     /// Has the kernel drop the pages of an inode, soon.

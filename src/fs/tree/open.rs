@@ -97,17 +97,17 @@ impl Tree {
         }
     }
 
-    /// Puts a handle into the table. Returns its number.
-    pub(in crate::fs) fn register(&self, opening: Opening) -> u64 {
+    /// Puts a handle into the table. Returns its number. Errors: `TooManyHandles`.
+    pub(in crate::fs) fn register(&self, opening: Opening) -> Result<u64> {
         let inode = opening.handle.inode;
         let writes = matches!(opening.handle.content, Content::Writer(_));
         let pages = !opening.mode.direct;
-        let number = self.handles.insert(opening.handle);
+        let number = self.handles.insert(opening.handle)?;
         self.inodes.opened(inode, writes.then_some(number));
         if pages {
             self.inodes.paged(inode);
         }
-        number
+        Ok(number)
     }
 
     /// Creates a name and opens it.
@@ -399,6 +399,7 @@ impl Place<'_> {
             stream: matches!(content, Content::Command(_)),
         };
         let handle = Handle {
+            number: 0,
             inode: self.inode,
             opener: self.caller.clone(),
             content,

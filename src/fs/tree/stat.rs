@@ -120,7 +120,7 @@ impl Tree {
                         && handle.opener.uid == caller.uid
                         && writer.awaits_truncation(caller.tid)
                     {
-                        return self.truncate_writer(&handle.opener, writer, size);
+                        return self.truncate_writer(&handle, writer, size);
                     }
                 }
                 self.broker.check(caller, Level::Write, name)?;
@@ -139,11 +139,12 @@ impl Tree {
     fn truncate_handle(&self, handle: &Handle, size: u64) -> Result<()> {
         match &handle.content {
             Content::Command(_) => Ok(()),
+            Content::Gone(gone) => Err(gone.error()),
             Content::Restore(restore) if size == 0 => restore.clear(),
             Content::Scratch(file) => file.resize(self.checked_size(size)?),
             Content::Writer(writer) => {
                 handle.ticket.lock().hold(self.checked_size(size)? as u64)?;
-                self.truncate_writer(&handle.opener, writer, size)
+                self.truncate_writer(handle, writer, size)
             }
             Content::AuditLog
             | Content::Backup(_)
@@ -157,8 +158,10 @@ impl Tree {
         }
     }
 
-    fn truncate_writer(&self, opener: &Caller, writer: &Writer, size: u64) -> Result<()> {
-        writer.truncate(size, || self.base(opener, &writer.name()))
+    fn truncate_writer(&self, handle: &Handle, writer: &Writer, size: u64) -> Result<()> {
+        writer.truncate(size, || self.base(&handle.opener, &writer.name()))?;
+        self.handles.set_fate(handle, writer.fate());
+        Ok(())
     }
 
     /// Reads what an append or a partial overwrite starts from.

@@ -44,13 +44,15 @@ struct State {
 #[derive(Debug)]
 struct Connection {
     channel: Channel,
+    /// The process, until a thread waits for its replies.
+    child: Mutex<Option<Child>>,
     /// Who waits for which reply; `None` once the observer has gone.
     waiting: Mutex<Option<HashMap<u64, SyncSender<Answer>>>>,
 }
 
 impl Observer {
     /// Starts `program observer`, which must call [`serve`](super::serve) on the channel that it
-    /// inherits.
+    /// inherits. No thread is started before the first question.
     pub fn spawn(program: &Path) -> io::Result<Self> {
         let pid = Arc::default();
         let connection = connect(program, &pid)?;
@@ -98,6 +100,9 @@ impl Observer {
 
     fn connection(&self) -> (Arc<Connection>, u64) {
         let mut state = self.state.lock();
+        if let Err(error) = listen(&state.connection, &self.pid) {
+            tracing::error!(%error, "nobody hears the observer");
+        }
         let is_gone = state.connection.waiting.lock().is_none();
         if is_gone && state.started.elapsed() >= RESPAWN_INTERVAL {
             state.started = Instant::now();
@@ -105,6 +110,7 @@ impl Observer {
                 Ok(connection) => {
                     tracing::warn!("the observer had died and was started again");
                     state.connection = connection;
+                    drop(listen(&state.connection, &self.pid));
                 }
                 Err(error) => tracing::error!(%error, "the observer cannot be started"),
             }
@@ -117,19 +123,32 @@ impl Observer {
 impl Drop for Observer {
     fn drop(&mut self) {
         // The observer sees the end of its channel and exits; the thread then reaps it.
-        self.state.lock().connection.channel.close();
+        let state = self.state.lock();
+        state.connection.channel.close();
+        if let Some(mut child) = state.connection.child.lock().take() {
+            drop(child.wait());
+        }
     }
 }
 
-fn connect(program: &Path, pid: &Arc<AtomicU32>) -> io::Result<Arc<Connection>> {
+fn connect(program: &Path, pid: &AtomicU32) -> io::Result<Arc<Connection>> {
     let (child, channel) = Channel::spawn(program, &["observer"])?;
-    let connection = Arc::new(Connection { channel, waiting: Mutex::new(Some(HashMap::new())) });
     pid.store(child.id(), Ordering::Release);
+    Ok(Arc::new(Connection {
+        channel,
+        child: Mutex::new(Some(child)),
+        waiting: Mutex::new(Some(HashMap::new())),
+    }))
+}
+
+/// Makes sure that a thread waits for replies.
+fn listen(connection: &Arc<Connection>, pid: &Arc<AtomicU32>) -> io::Result<()> {
+    let Some(child) = connection.child.lock().take() else { return Ok(()) };
     let (for_replies, pid) = (connection.clone(), pid.clone());
     thread::Builder::new()
         .name("observer-replies".to_owned())
         .spawn(move || distribute(&for_replies, child, &pid))?;
-    Ok(connection)
+    Ok(())
 }
 
 /// Hands each reply to whoever waits for it, until the observer is gone.
