@@ -61,6 +61,7 @@ fn main() {
     measure("read (an OPEN)", &|| {
         black_box(broker.read(&caller, &name, Which::Current).unwrap());
     });
+    compare_refusals(&broker, if smoke { 200 } else { 100_000 });
     broker.close();
 
     let keyring = Keyring::generate(StoreId([1; 16]), WallClock.now()).unwrap();
@@ -89,6 +90,63 @@ fn main() {
     measure("  of it: the record", &|| {
         black_box(log.append(&event).unwrap());
     });
+}
+
+/// THREATS K2: does the time of a refusal tell whether there is such a secret? Lookups of a caller without
+/// any rule, of a name that exists and of one that does not, taken in turns.
+fn compare_refusals(broker: &Broker, lookups: usize) {
+    let denied = Caller::with_ids(Uid(1000), Gid(1000));
+    for (what, names) in [
+        ("hidden and absent", ["prod/db/password", "prod/db/passwore"]),
+        // What the machine makes of two names of which neither is there.
+        ("absent and absent", ["prod/db/passworf", "prod/db/passwore"]),
+    ] {
+        let [one, other] = time_refusals(broker, &denied, names, lookups);
+        let medians = [&one, &other].map(|times| times[times.len() / 2]);
+        println!(
+            "refused, {what}: {:.0} and {:.0} ns, Welch's t {:.2} over 2 x {lookups}",
+            medians[0],
+            medians[1],
+            welch(&one, &other)
+        );
+    }
+}
+
+/// Returns sorted nanoseconds of the lookups of each name, without the slowest hundredth: what the
+/// machine did meanwhile is no signal.
+fn time_refusals(
+    broker: &Broker,
+    denied: &Caller,
+    names: [&str; 2],
+    lookups: usize,
+) -> [Vec<f64>; 2] {
+    let mut times = [Vec::with_capacity(lookups), Vec::with_capacity(lookups)];
+    for number in 0..lookups * 2 {
+        // Which one is first changes from pair to pair.
+        let which = (number + number / 2) % 2;
+        // Anew each time, as a request brings it: no name has a better place in memory.
+        let name: SecretName = black_box(names[which]).parse().unwrap();
+        let start = Instant::now();
+        black_box(broker.look(denied, black_box(&name)).unwrap_err());
+        times[which].push(start.elapsed().as_nanos() as f64);
+    }
+    times.map(|mut times| {
+        times.sort_by(f64::total_cmp);
+        times.truncate(times.len() - times.len() / 100);
+        times
+    })
+}
+
+/// Returns Welch's t of two samples.
+fn welch(one: &[f64], other: &[f64]) -> f64 {
+    let moments = |sample: &[f64]| {
+        let count = sample.len() as f64;
+        let mean = sample.iter().sum::<f64>() / count;
+        let variance = sample.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / (count - 1.0);
+        (mean, variance / count)
+    };
+    let ((mean, error), (other_mean, other_error)) = (moments(one), moments(other));
+    (mean - other_mean) / (error + other_error).sqrt()
 }
 
 fn open(directory: &std::path::Path) -> Broker {

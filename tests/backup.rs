@@ -131,7 +131,12 @@ fn a_large_store_is_backed_up_and_restored_however_long_that_takes() {
     assert_eq!(count(&site), secrets as u64);
     assert_all(&site, secrets);
     assert!(!site.secret("later").exists());
+    site.stop();
+    // A verification has to end within the deadline.
+    write_file(&site.config(), b"deadline_seconds = 60\n");
+    site.serve();
     site.assert_whole();
+    assert_eq!(count(&site), secrets as u64);
 }
 
 #[test]

@@ -693,3 +693,49 @@ fn another_store_under_the_same_key_file_is_refused_behind_this_store_s_log() {
     site.serve_with(&["--accept-rollback"]);
     assert!(!site.secret("s").exists());
 }
+
+/// A filesystem that stands still: whatever writes to it waits. It goes on when this is dropped.
+struct Frozen(PathBuf);
+
+impl Frozen {
+    fn freeze(path: PathBuf) -> Option<Self> {
+        let output = common::bounded(Command::new("fsfreeze").arg("-f").arg(&path));
+        if output.status.success() {
+            return Some(Self(path));
+        }
+        skip("no filesystem can be frozen here");
+        None
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        drop(common::bounded(Command::new("fsfreeze").arg("-u").arg(&self.0)));
+    }
+}
+
+#[test]
+fn while_the_log_s_disk_stands_still_opens_fail_at_the_deadline_and_none_is_granted_off_the_record()
+{
+    let Some(mut site) = site_with_small_segments() else { return };
+    let config = "deadline_seconds = 1\n[audit]\nsegment_mib = 1\ndurability = \"synced\"\n";
+    write_file(&site.config(), config.as_bytes());
+    let Some(_disk) = SmallDisk::at(&site, "ext4", site.state().join("audit")) else { return };
+    site.serve();
+    write(&site.secret("s"), b"example-value").unwrap();
+    assert_eq!(read(&site.secret("s")), Ok(b"example-value".to_vec()));
+    let path = site.secret("s");
+    let Some(frozen) = Frozen::freeze(site.path("disk")) else { return };
+    let late: Vec<_> = std::thread::scope(|scope| {
+        let readers: Vec<_> = (0..8).map(|_| scope.spawn(|| read(&path))).collect();
+        readers.into_iter().map(|reader| reader.join().unwrap()).collect()
+    });
+    drop(frozen);
+    assert_eq!(late, vec![Err(libc::ETIMEDOUT); 8]);
+    eventually("reads go on when the disk does", || read(&path).is_ok());
+    let fits = |line: &&serde_json::Value| {
+        line["secret"] == "s" && line["action"] == "read" && line["outcome"] == "allowed"
+    };
+    assert!(site.audit().iter().filter(fits).count() >= 2);
+    site.assert_whole();
+}

@@ -147,7 +147,7 @@ fn a_container_s_cgroup_made_where_a_user_may_make_one_is_not_believed() {
 /// A copy of cat beside the mount.
 fn copy_of_cat(world: &World, name: &str) -> std::path::PathBuf {
     let copy = world.outside(name);
-    fs::copy(fs::canonicalize("/bin/cat").unwrap(), &copy).unwrap();
+    common::copy_program(Path::new("/bin/cat"), &copy);
     fs::set_permissions(&copy, Permissions::from_mode(0o755)).unwrap();
     copy
 }

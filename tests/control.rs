@@ -609,3 +609,73 @@ fn ending_the_daemon_in_order_leaves_no_mount() {
     // Nobody may write plaintext into what is left.
     assert!(write(&world.path("name"), b"canary-7f3a").is_err() || !world.path("name").exists());
 }
+
+#[test]
+fn why_says_what_a_caller_may_do_and_not_whether_a_hidden_secret_exists() {
+    let Some(world) = World::with_policy(ADA_READS_MINE) else { return };
+    world.put("mine", "example-value");
+    world.put("theirs", "canary-7f3a");
+    let why = |name: &str| {
+        let path = world.path(&format!("{name}@why"));
+        let (text, size) = Person::new(ADA).run(|| {
+            let size = fs::metadata(&path).map(|found| found.len()).unwrap_or_default();
+            (read(&path).unwrap(), size)
+        });
+        assert_eq!(text.len() as u64, size, "{name}");
+        String::from_utf8(text).unwrap()
+    };
+    let answer: Value = serde_json::from_str(&why("mine")).unwrap();
+    let explained = Person::new(ADA).run(|| {
+        let reply = control(&world.path(".control/explain"), "mine\n");
+        reply.map(|reply| reply.to_string()).map_err(|err| err.errno)
+    });
+    assert_eq!(Ok(answer.to_string()), explained);
+    assert!(answer.to_string().contains("ada: reader allow 1"), "{answer}");
+    assert_eq!(why("theirs").replace("theirs", "absent"), why("absent"));
+    assert!(!why("theirs").contains("ada: reader allow"), "no rule is about it");
+    assert_eq!(world.audit_of("mine", "read", "allowed", ADA).len(), 0, "no value was read");
+}
+
+#[test]
+fn env_and_json_show_what_the_caller_may_read_and_each_value_is_a_read_on_record() {
+    let policy = ADA_READS_MINE.replace("\"mine\", \"mine-*\"", "\"app/mine\", \"app/mine-*\"");
+    let Some(world) = World::with_policy(&policy) else { return };
+    for (name, value) in [("mine", "it's"), ("mine-2", "two"), ("theirs", "canary-7f3a")] {
+        world.put(&format!("app/{name}"), value);
+    }
+    let ada = Person::new(ADA);
+    let script =
+        format!(". '{}' && printf '%s %s' \"$MINE\" \"$MINE_2\"", world.path("app/@env").display());
+    let output = ada.sh(&script);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "it's two", "{output:?}");
+    let json = ada.run(|| read(&world.path("app/@json"))).unwrap();
+    let json: Value = serde_json::from_slice(&json).unwrap();
+    assert_eq!(json, serde_json::json!({ "mine": "it's", "mine-2": "two" }));
+    for name in ["app/mine", "app/mine-2"] {
+        assert_eq!(world.audit_of(name, "read", "allowed", ADA).len(), 2, "{name}");
+    }
+    assert!(world.audit_of("app/theirs", "read", "allowed", ADA).is_empty());
+    world.set_attribute("app/mine-2", "status", "revoked");
+    for view in ["app/@env", "app/@json"] {
+        let whole = ada.run(|| read(&world.path(view)));
+        assert_eq!(
+            whole,
+            Err(libc::EKEYREVOKED),
+            "{view}: one that cannot be read fails the whole"
+        );
+    }
+}
+
+#[test]
+fn meta_is_for_whoever_has_any_level_and_is_no_read() {
+    let policy = ADA_READS_MINE.replace("[\"read\"]", "[\"delete\"]");
+    let Some(world) = World::with_policy(&policy) else { return };
+    world.put("mine", "canary-7f3a");
+    world.put("theirs", "canary-7f3a");
+    let [mine, theirs] =
+        ["mine@meta", "theirs@meta"].map(|view| Person::new(ADA).run(|| read(&world.path(view))));
+    let text = String::from_utf8(mine.unwrap()).unwrap();
+    assert!(text.contains("\"version\": 1") && !text.contains("canary"), "{text}");
+    assert_eq!(theirs, Err(libc::EACCES));
+    assert!(world.audit_of("mine", "read", "allowed", ADA).is_empty());
+}

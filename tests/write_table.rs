@@ -461,7 +461,7 @@ fn rm_r_and_mv_of_a_directory_keep_every_secret_recoverable() {
 }
 
 #[test]
-fn chmod_chown_and_utimens_take_the_presented_value_and_refuse_another() {
+fn chmod_and_chown_take_the_presented_value_and_refuse_another_and_times_are_ignored() {
     let Some(world) = World::start() else { return };
     world.put("name", "v");
     let path = world.path("name");
@@ -478,7 +478,7 @@ fn chmod_chown_and_utimens_take_the_presented_value_and_refuse_another() {
         outcome(file.set_times(times))
     };
     assert_eq!(times(found.modified().unwrap()), 0);
-    assert_eq!(times(std::time::SystemTime::UNIX_EPOCH), libc::EPERM);
+    assert_eq!(times(std::time::SystemTime::UNIX_EPOCH), 0);
     assert_eq!(fs::metadata(&path).unwrap().mode(), found.mode());
     assert_eq!(fs::metadata(&path).unwrap().modified().unwrap(), found.modified().unwrap());
     assert_eq!(world.version("name"), 1);

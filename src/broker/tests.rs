@@ -8,7 +8,7 @@ use crate::audit::{Entry, Filter};
 use crate::crypto::{Slot, SlotKind};
 use crate::model::{Gid, Level, ManualClock, SecretName, Uid, Version};
 use crate::policy::NumericIds;
-use crate::store::{FailedCommit, MemoryStore, Store};
+use crate::store::{FailedCommit, MemoryStore, Snapshot, Store, Txn};
 use crate::system::SecretBytes;
 
 const CANARY: &[u8] = b"canary-7f3a";
@@ -574,4 +574,95 @@ fn only_an_admin_of_the_whole_store_may_run_commands_on_it() {
         broker.check(&stranger, Level::Admin, &name("app/key")),
         Err(BrokerError::Denied)
     ));
+}
+
+/// A store that counts what is asked of it, and lets the verification wait while a test holds it.
+struct Watched {
+    inner: Arc<MemoryStore>,
+    asked: AtomicU64,
+    held: Arc<Mutex<()>>,
+}
+
+impl Store for Watched {
+    fn get(&self, table: Table, key: &[u8]) -> std::result::Result<Option<Vec<u8>>, StoreError> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        self.inner.get(table, key)
+    }
+
+    fn snapshot(&self) -> std::result::Result<Box<dyn Snapshot + '_>, StoreError> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        if std::thread::current().name() == Some("secretfs-verify") {
+            drop(self.held.lock());
+        }
+        self.inner.snapshot()
+    }
+
+    fn begin(&self) -> std::result::Result<Box<dyn Txn + '_>, StoreError> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        self.inner.begin()
+    }
+
+    fn recover(&self) -> std::result::Result<(), StoreError> {
+        self.inner.recover()
+    }
+}
+
+impl World {
+    /// Opens the world's store anew with an eye on it.
+    fn watch(&mut self, held: &Arc<Mutex<()>>) -> Arc<Watched> {
+        self.close();
+        let (inner, asked) = (self.store.clone(), AtomicU64::new(0));
+        let watched = Arc::new(Watched { inner, asked, held: held.clone() });
+        let store: Arc<dyn Store> = watched.clone();
+        let parts = Parts { store, ..self.parts() };
+        self.broker = Some(Broker::open(parts, self.root_key()).unwrap());
+        watched
+    }
+}
+
+#[test]
+fn a_name_that_is_not_found_waits_for_the_verification_and_one_that_is_there_does_not() {
+    let mut world = World::new();
+    world.put("app/key", CANARY);
+    let hold = Arc::new(Mutex::new(()));
+    let held = hold.lock();
+    let _watched = world.watch(&hold);
+    let broker = world.broker();
+    assert_eq!(world.read(1000, "app/key").unwrap(), CANARY);
+    assert!(matches!(broker.look(&caller(1000), &name("app/key")), Ok(Found::Secret(_))));
+    let looked = |secret: &str| broker.look(&caller(1000), &name(secret)).map(drop);
+    assert!(matches!(world.read(1000, "app/absent"), Err(BrokerError::Verifying)));
+    assert!(matches!(looked("app/absent"), Err(BrokerError::Verifying)));
+    let waited = broker.wait_verified(Duration::from_millis(10));
+    assert!(matches!(waited, Err(BrokerError::Verifying)), "the deadline bounds it");
+    // What a caller may not know of is refused at once: that answer does not depend on the store.
+    assert!(matches!(world.read(1000, "other/absent"), Err(BrokerError::Denied)));
+    drop(held);
+    world.wait_verified();
+    assert!(matches!(world.read(1000, "app/absent"), Err(BrokerError::NotFound(_))));
+    assert!(matches!(looked("app/absent"), Err(BrokerError::NotFound(_))));
+}
+
+#[test]
+fn what_is_refused_never_asks_the_store_be_it_hidden_or_absent() {
+    let mut world = World::new();
+    for number in 0..20 {
+        world.put(&format!("other/key-{number}"), CANARY);
+    }
+    let watched = world.watch(&Arc::default());
+    world.wait_verified();
+    let before = watched.asked.load(Ordering::SeqCst);
+    let broker = world.broker();
+    for secret in ["other/key-7", "other/absent"] {
+        let (caller, name) = (caller(1000), name(secret));
+        let refused = [
+            broker.look(&caller, &name).map(drop),
+            broker.read(&caller, &name, Which::Current).map(drop),
+            broker.read(&caller, &name, Which::Number(Version(1))).map(drop),
+            broker.check(&caller, Level::Write, &name),
+            broker.describe(&caller, &name).map(drop),
+        ];
+        assert!(refused.iter().all(|refused| matches!(refused, Err(BrokerError::Denied))));
+    }
+    assert_eq!(watched.asked.load(Ordering::SeqCst), before);
 }

@@ -29,10 +29,10 @@ use super::Identify;
 use super::control::Waker;
 use super::error::{FsError, Result};
 use super::handle::{Chunk, Handle};
-use super::tree::{Change, Renaming, Time, Tree, Want};
+use super::tree::{Change, Renaming, Tree, Want};
 use super::workers::{Reply, Workers};
 use crate::broker::{BrokerError, Replace};
-use crate::model::{Caller, Gid, Request as Asked, Timestamp, Uid};
+use crate::model::{Caller, Gid, Request as Asked, Uid};
 use crate::system::SecretBytes;
 
 const MAX_WRITE: u32 = 128 << 10;
@@ -211,8 +211,8 @@ impl Filesystem for Fuse {
         uid: Option<u32>,
         gid: Option<u32>,
         size: Option<u64>,
-        accessed: Option<TimeOrNow>,
-        modified: Option<TimeOrNow>,
+        _: Option<TimeOrNow>,
+        _: Option<TimeOrNow>,
         _: Option<SystemTime>,
         handle: Option<FileHandle>,
         _: Option<SystemTime>,
@@ -224,8 +224,7 @@ impl Filesystem for Fuse {
         self.guarded(request, || {
             let caller = self.caller(request);
             let handle = handle.map(|handle| handle.0);
-            let (accessed, modified) = (accessed.map(time), modified.map(time));
-            let change = Change { mode, uid, gid, size, accessed, modified };
+            let change = Change { mode, uid, gid, size };
             let answer = self.tree.set_attributes(&caller, inode.0, handle, change);
             self.reply(request, reply, answer, || {
                 move |tree: &Tree| tree.set_attributes(&caller, inode.0, handle, change)
@@ -673,14 +672,4 @@ impl Filesystem for Fuse {
 
 fn asked(request: &Request) -> Asked {
     Asked::from_kernel(request.unique().0)
-}
-
-fn time(time: TimeOrNow) -> Time {
-    match time {
-        TimeOrNow::Now => Time::Now,
-        // A time that we cannot hold is none that we present.
-        TimeOrNow::SpecificTime(time) => {
-            Time::At(Timestamp::try_from(time).unwrap_or(Timestamp::MIN))
-        }
-    }
 }

@@ -362,6 +362,13 @@ pub fn bounded(command: &mut Command) -> Output {
     output
 }
 
+/// Copies a program that is to be run. Not in this process: a child that another test starts at that moment
+/// would hold the copy open for writing, and nobody could run it.
+pub fn copy_program(from: &Path, to: &Path) {
+    let output = bounded(Command::new("cp").arg(from).arg(to));
+    assert!(output.status.success(), "{output:?}");
+}
+
 /// Writes an ordinary file.
 pub fn write_file(path: &Path, bytes: &[u8]) {
     File::create(path).unwrap().write_all(bytes).unwrap();

@@ -42,7 +42,7 @@ fn a_hostile_program_name_is_one_line_that_parses_and_no_control_byte_on_a_termi
     for name in HOSTILE {
         // Its name is its comm, and its path is its exe.
         let program = programs.join(OsStr::from_bytes(name));
-        fs::copy("/bin/cat", &program).unwrap();
+        common::copy_program("/bin/cat".as_ref(), &program);
         let output = common::bounded(Person::new(1000).command(&program).arg(world.path("app/k")));
         assert_eq!(output.stdout, b"example-value", "{output:?}");
         assert!(

@@ -4,13 +4,23 @@
 //! `control`; K6 in `read_exact`; K8 in `fs::workers`; K9 for plaintext in `fs::quota`; K11 and K12 with
 //! takeover; K2 in `benches/broker.rs`, since no test may assert a time.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
+use fuser::{
+    BackgroundSession, Config, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation,
+    INodeNo, LockOwner, OpenFlags, ReplyAttr, ReplyData, ReplyEntry, ReplyOpen, Request, Session,
+    SessionACL,
+};
+use nix::mount::{MntFlags, umount2};
 use nix::sys::mman::MapFlags;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{Signal, kill};
@@ -109,6 +119,165 @@ fn a_gigabyte_written_is_too_big_at_the_limit_and_takes_no_memory() {
     let grown = resident(world.pid()).saturating_sub(before);
     assert!(grown < 16 << 20, "the daemon grew by {grown} bytes");
     drop((file, sparse));
+}
+
+/// F9: a filesystem of the attacker's own. Its one file is read for ever, and mapping it waits for that
+/// read, with the address space of whoever maps it locked.
+#[derive(Default)]
+struct Trap {
+    opened: AtomicU64,
+    held: Mutex<Vec<ReplyData>>,
+}
+
+impl Trap {
+    const TTL: Duration = Duration::from_secs(1000);
+
+    fn attributes(inode: INodeNo) -> FileAttr {
+        let directory = inode == INodeNo::ROOT;
+        let epoch = SystemTime::UNIX_EPOCH;
+        FileAttr {
+            ino: inode,
+            size: 4096,
+            blocks: 8,
+            atime: epoch,
+            mtime: epoch,
+            ctime: epoch,
+            crtime: epoch,
+            kind: if directory { FileType::Directory } else { FileType::RegularFile },
+            perm: if directory { 0o755 } else { 0o644 },
+            nlink: 1,
+            uid: 0,
+            gid: 0,
+            rdev: 0,
+            blksize: 4096,
+            flags: 0,
+        }
+    }
+}
+
+impl Filesystem for Trap {
+    fn lookup(&self, _: &Request, _: INodeNo, _: &OsStr, reply: ReplyEntry) {
+        reply.entry(&Self::TTL, &Self::attributes(INodeNo(2)), Generation(0));
+    }
+
+    fn getattr(&self, _: &Request, inode: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        reply.attr(&Self::TTL, &Self::attributes(inode));
+    }
+
+    fn open(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        // The first one reads through the page cache; who maps without it waits for that page.
+        let first = self.opened.fetch_add(1, Ordering::SeqCst) == 0;
+        let flags = if first { FopenFlags::empty() } else { FopenFlags::FOPEN_DIRECT_IO };
+        reply.opened(FileHandle(0), flags);
+    }
+
+    fn read(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        _: u64,
+        _: u32,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        self.held.lock().unwrap().push(reply);
+    }
+}
+
+/// Opens the secret for ever, while another thread of this process maps the trap.
+fn attack_from_a_locked_address_space(trap: &Path, secret: &Path) {
+    let opened = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            loop {
+                // From the second time on this needs no page that is not there yet.
+                drop(File::open(secret).unwrap());
+                opened.store(true, Ordering::SeqCst);
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        });
+        while !opened.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let file = File::open(trap).unwrap();
+        drop(Mapping::new(&file, 4096, MapFlags::MAP_PRIVATE));
+    });
+}
+
+/// Returns how many threads of a process wait and cannot be killed.
+fn stuck_threads(pid: u32) -> usize {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
+    let stat = |task: fs::DirEntry| fs::read_to_string(task.path().join("stat")).ok();
+    tasks.filter_map(stat).filter(|stat| stat.contains(") D ")).count()
+}
+
+/// F9, K7.
+#[test]
+fn callers_that_lock_their_own_address_space_hold_nobody_up() {
+    const NAME: &str = "kernel::callers_that_lock_their_own_address_space_hold_nobody_up";
+    if let Some(paths) = std::env::var_os("SECRETFS_TEST_TRAP") {
+        let paths = paths.into_string().unwrap();
+        let (trap, secret) = paths.split_once(':').unwrap();
+        return attack_from_a_locked_address_space(Path::new(trap), Path::new(secret));
+    }
+    // A rule on the program, so that the daemon looks into /proc for every request of the attackers.
+    let program = std::env::current_exe().unwrap();
+    let policy =
+        format!("{APP}exe = [{program:?}, \"/bin/true\"]\n").replace("[1000]", "[1000, 1001]");
+    let honest = "[[binding]]\nid = \"honest\"\nrole = \"app\"\nuid = [1002]\n";
+    let Some(world) = World::with_policy(&format!("{policy}{honest}")) else { return };
+    world.put("app/k", "example-value");
+    let point = world.outside("trap");
+    fs::create_dir(&point).unwrap();
+    let mut config = Config::default();
+    config.acl = SessionACL::All;
+    let trap = Session::new(Trap::default(), &point, &config).unwrap().spawn().unwrap();
+    let mut trap = Trapped { point: point.clone(), session: Some(trap), attackers: Vec::new() };
+    let bait = point.join("f");
+    trap.attackers.push(Command::new("head").args(["-c1"]).arg(&bait).spawn().unwrap());
+    let waits = |child: &Child| stuck_threads(child.id()) > 0;
+    common::eventually("the bait is being read", || waits(&trap.attackers[0]));
+    let paths = format!("{}:{}", bait.display(), world.path("app/k").display());
+    for _ in 0..64 {
+        let mut attacker = Person::new(1000).command(&program);
+        attacker.args(["--exact", NAME, "--nocapture"]).env("SECRETFS_TEST_TRAP", &paths);
+        attacker.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        trap.attackers.push(attacker.spawn().unwrap());
+    }
+    common::eventually("all address spaces are locked", || trap.attackers.iter().all(waits));
+    let attacks = || world.audit_of("app/k", "read", "allowed", 1000).len();
+    let before = attacks();
+    common::eventually("they open the secret meanwhile", || attacks() > before);
+    for _ in 0..50 {
+        let value = Person::new(1002).run(|| read(&world.path("app/k")));
+        assert_eq!(value, Ok(b"example-value".to_vec()));
+    }
+    common::eventually("no thread of the daemon waits", || stuck_threads(world.pid()) == 0);
+    drop(trap);
+}
+
+/// The attackers with their filesystem; dropped, they are freed and ended before anything else.
+struct Trapped {
+    point: PathBuf,
+    session: Option<BackgroundSession>,
+    attackers: Vec<Child>,
+}
+
+impl Drop for Trapped {
+    fn drop(&mut self) {
+        for attacker in &mut self.attackers {
+            drop(attacker.kill());
+        }
+        // Ends every request that waits there.
+        let _ = umount2(&self.point, MntFlags::MNT_FORCE);
+        let _ = umount2(&self.point, MntFlags::MNT_DETACH);
+        for attacker in &mut self.attackers {
+            drop(attacker.wait());
+        }
+        drop(self.session.take());
+    }
 }
 
 /// Returns the resident memory of a process in bytes.

@@ -61,7 +61,7 @@ fn a_setuid_program_is_on_record_with_the_uid_that_it_runs_as() {
     world.put("other", "example-value");
     let directory = setuid_directory();
     let program = directory.path().join("cat");
-    fs::copy("/bin/cat", &program).unwrap();
+    common::copy_program(Path::new("/bin/cat"), &program);
     fs::set_permissions(&program, fs::Permissions::from_mode(0o4755)).unwrap();
     let output = common::bounded(Person::new(1000).command(&program).arg(world.path("other")));
     assert_eq!(output.stdout, b"example-value", "{output:?}");
@@ -107,7 +107,7 @@ impl Users {
         }
         let directory = tempfile::tempdir_in("/var/tmp").unwrap();
         let program = directory.path().join("secretfs");
-        fs::copy(env!("CARGO_BIN_EXE_secretfs"), &program).unwrap();
+        common::copy_program(Path::new(env!("CARGO_BIN_EXE_secretfs")), &program);
         for path in [directory.path().to_owned(), program.clone()] {
             std::os::unix::fs::chown(&path, Some(USER), Some(USER)).unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();

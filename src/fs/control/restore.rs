@@ -97,7 +97,7 @@ impl Restore {
             }
             let backup = spool.try_clone().map_err(StoreError::Io).map_err(BrokerError::from)?;
             let bytes = *bytes;
-            self.begin(host.clone(), opener.clone(), (backup, bytes))?;
+            self.begin(host.clone(), opener.clone(), backup, bytes)?;
             *stage = Stage::Running { bytes };
             last.replace(self);
         }
@@ -115,7 +115,8 @@ impl Restore {
         self: &Arc<Self>,
         host: Arc<dyn Host>,
         opener: Caller,
-        (backup, bytes): (File, u64),
+        backup: File,
+        bytes: u64,
     ) -> Result<()> {
         let verdict = Verdict { restore: self.clone(), bytes, outcome: None };
         let run = move || verdict.reach(host.restore(&opener, backup));

@@ -39,7 +39,7 @@ pub use adopt::Death;
 pub(super) use lookup::Entry;
 pub(super) use open::{OpenMode, Opening, Want};
 pub(super) use rename::Renaming;
-pub(super) use stat::{Change, Time};
+pub(super) use stat::Change;
 
 /// What a tree is made of.
 pub struct Parts {

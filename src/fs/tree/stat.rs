@@ -8,7 +8,7 @@ use crate::fs::error::{FsError, Result};
 use crate::fs::handle::{Content, Handle};
 use crate::fs::node::{Node, View};
 use crate::fs::writer::Writer;
-use crate::model::{Caller, Level, SecretName, Timestamp};
+use crate::model::{Caller, Level, SecretName};
 use crate::system::SecretBytes;
 
 /// What a SETATTR asks for.
@@ -18,15 +18,6 @@ pub(in crate::fs) struct Change {
     pub(in crate::fs) uid: Option<u32>,
     pub(in crate::fs) gid: Option<u32>,
     pub(in crate::fs) size: Option<u64>,
-    pub(in crate::fs) accessed: Option<Time>,
-    pub(in crate::fs) modified: Option<Time>,
-}
-
-/// A time that is to be set.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::fs) enum Time {
-    At(Timestamp),
-    Now,
 }
 
 impl Tree {
@@ -62,8 +53,9 @@ impl Tree {
         Ok(())
     }
 
-    /// Sets the length of what a handle has collected, and otherwise takes only values that are
-    /// presented already. Returns the attributes as readers see them: a truncation is not one yet.
+    /// Sets the length of what a handle has collected, and otherwise takes only an owner and a mode
+    /// that are presented already. Times are the store's: what is asked for is not kept, and is no
+    /// error, because `mv`, `tar` and `rsync` ask for it with every file. Returns the attributes as readers see them: a truncation is not one yet.
     pub(in crate::fs) fn set_attributes(
         &self,
         caller: &Caller,
@@ -82,14 +74,8 @@ impl Tree {
                 .iter()
                 .for_each(|mode| file.set_mode(u16::try_from(mode & 0o777).unwrap_or(0)));
         } else {
-            let same_time = |time: Option<Time>| match time {
-                None | Some(Time::Now) => true,
-                Some(Time::At(time)) => time == shown.modified,
-            };
             let same_mode = change.mode.is_none_or(|mode| mode & 0o7777 == u32::from(shown.mode));
-            if !same_mode || !same_time(change.accessed) || !same_time(change.modified) {
-                return Err(FsError::NotPermitted);
-            }
+            same_mode.then_some(()).ok_or(FsError::NotPermitted)?;
         }
         if change.uid.is_some_and(|uid| uid != shown.uid)
             || change.gid.is_some_and(|gid| gid != shown.gid)
