@@ -46,7 +46,7 @@ impl Engine {
     fn needs(self) -> &'static [&'static str] {
         match self {
             Self::Bwrap => &["bwrap"],
-            Self::Crun => &["crun"],
+            Self::Crun => &["crun", "runc"],
             Self::PodmanCrun => &["podman", "crun"],
             Self::PodmanRunc => &["podman", "runc"],
             Self::Rootless => &["podman", "crun", "newuidmap"],
