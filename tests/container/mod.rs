@@ -226,7 +226,13 @@ impl Yard {
     }
 
     fn oci_run(&self, more: &[String]) -> Command {
-        let (state, bundle) = (self.dir.join("state"), self.dir.join("bundle"));
+        let mut command = self.oci("run");
+        command.arg("--bundle").arg(self.dir.join("bundle")).args(more).arg(self.name());
+        command
+    }
+
+    /// Returns a command of runc or crun with a state of its own.
+    fn oci(&self, verb: &str) -> Command {
         let mut command = if self.engine == Engine::Runc {
             Command::new("runc")
         } else {
@@ -234,8 +240,7 @@ impl Yard {
             command.args(["crun", "--cgroup-manager=disabled"]);
             command
         };
-        command.arg("--root").arg(state).arg("run").arg("--bundle").arg(bundle).args(more);
-        command.arg(self.name());
+        command.arg("--root").arg(self.dir.join("state")).arg(verb);
         command
     }
 
@@ -308,10 +313,16 @@ fn surrounded(Around { before, after }: &Around) -> Command {
 
 impl Drop for Yard {
     fn drop(&mut self) {
-        if self.is_podman() {
-            drop(bounded(
-                self.podman("rm", &Around::default()).args(["--all", "--force", "--time=0"]),
-            ));
+        match self.engine {
+            Engine::Bwrap => {}
+            // Of a container that has ended in order there is nothing left.
+            Engine::Crun | Engine::Runc => {
+                drop(bounded(self.oci("delete").arg("--force").arg(self.name())));
+            }
+            Engine::PodmanCrun | Engine::PodmanRunc | Engine::Rootless => {
+                let mut remove = self.podman("rm", &Around::default());
+                drop(bounded(remove.args(["--all", "--force", "--time=0"])));
+            }
         }
         // What watched a container cleans up behind it, and would make anew what is removed too early.
         // Podman without root leaves a process that holds its namespaces.
