@@ -4,6 +4,8 @@ set -euo pipefail
 
 packages=(
   acl attr                # setfacl, getfattr, setfattr
+  bubblewrap podman crun runc uidmap  # containers that are given secrets
+  busybox-static          # all that is in those containers
   build-essential         # a linker, and the C reference of the read benchmark
   curl                    # asks nginx for a page
   fuse3 libfuse3-dev      # mounts of ordinary users; libfuse's hello_ll
@@ -33,6 +35,10 @@ fi
 # Ordinary users mount too. udev gives the device this mode; a container or a small machine has no udev.
 if [[ -e /dev/fuse && $(stat -c %a /dev/fuse) != 666 ]]; then
   "${as_root[@]}" chmod 0666 /dev/fuse
+fi
+# What says that a mount outlives its unmounting; systemd mounts it.
+if [[ -d /sys/fs/fuse/connections ]] && ! mountpoint -q /sys/fs/fuse/connections; then
+  "${as_root[@]}" mount -t fusectl fusectl /sys/fs/fuse/connections
 fi
 if ((${#missing[@]} == 0)); then
   exit 0

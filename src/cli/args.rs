@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::engine::ArgValueCompleter;
 
 use super::client::complete_name;
-use crate::model::{SecretName, SecretType};
+use crate::model::{NameError, SecretName, SecretType};
 
 /// A filesystem of secrets: reading a file decrypts it for a caller whom the policy allows, and
 /// records who read it.
@@ -98,6 +98,23 @@ pub(crate) enum Command {
     Doctor(System),
     /// Frees callers that hang in the mount by cutting its connection; the mount is dead afterwards.
     Abort,
+    /// Prints what to pass to a container runtime so that secrets are files in the container.
+    ///
+    /// What is printed binds a directory of the mount, or single secrets, into the container: by default
+    /// at /run/secrets, as Docker's own secrets are, so that a program finds /run/secrets/NAME. A bind
+    /// follows rotation: what is opened in the container is the version that is current then.
+    ///
+    /// Read-only, because a container should not change what it is given. Never Docker's -v: where
+    /// nothing is mounted, that would make an empty directory on the host and start the container
+    /// without its secrets. The runtime looks the path up itself, so root (for Docker), or with a user
+    /// namespace the namespace's root, needs some level there too.
+    ///
+    /// The policy sees the user as the host knows it: user 1000 in a container is 1000 without a user
+    /// namespace, and with one whatever it is mapped to. Root in a container is root only without one.
+    ///
+    /// A bind belongs to the mount that it was made from. After an unmount it is dead, whatever is
+    /// mounted later; for containers that must go on then, see --across-remounts.
+    ContainerArgs(ContainerArgs),
     /// Shows as whom the daemon sees you.
     Whoami,
     /// Forgets the keys at once: every read fails until `unseal`.
@@ -305,7 +322,7 @@ pub(crate) struct Get {
 #[derive(Args, Debug)]
 pub(crate) struct Ls {
     /// The directory to list; the whole tree's root if none is named.
-    #[arg(value_name = "DIR", add = ArgValueCompleter::new(complete_name))]
+    #[arg(value_name = "DIR", value_parser = parse_place, add = ArgValueCompleter::new(complete_name))]
     pub directory: Option<SecretName>,
     /// Shows type, version, size and dates.
     #[arg(short, long)]
@@ -313,6 +330,55 @@ pub(crate) struct Ls {
     /// Goes down into directories.
     #[arg(short = 'R', long)]
     pub recursive: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ContainerArgs {
+    #[command(flatten)]
+    pub runtime: Runtime,
+    /// A secret or a directory; the whole mount if none is named. May be given again.
+    ///
+    /// One directory is bound at the target itself, so that its secrets are TARGET/NAME. Of several,
+    /// and of secrets, each is bound at TARGET/ and the last part of its name.
+    #[arg(long = "path", value_name = "NAME", value_parser = parse_place, add = ArgValueCompleter::new(complete_name))]
+    pub paths: Vec<SecretName>,
+    /// Where in the container.
+    #[arg(long, value_name = "DIR", default_value = "/run/secrets")]
+    pub target: PathBuf,
+    /// Binds the directory that holds the mountpoint instead, so that a later mount there is seen.
+    ///
+    /// A new mount comes into a running container only if it happens below what was bound, and if
+    /// that is a shared mount of which the container's is a slave (rslave). The directory must hold
+    /// nothing but the mountpoint, because the container sees all of it. Read-only is then the
+    /// directory alone and not the mount in it: who may write is for the policy to say.
+    #[arg(long, conflicts_with = "paths")]
+    pub across_remounts: bool,
+}
+
+/// Who starts the container.
+#[derive(Args, Clone, Copy, Debug, Default)]
+#[group(multiple = false)]
+pub(crate) struct Runtime {
+    /// For `docker run` (the default).
+    #[arg(long)]
+    pub docker: bool,
+    /// For `podman run`.
+    #[arg(long)]
+    pub podman: bool,
+    /// For a service in a compose file.
+    #[arg(long)]
+    pub compose: bool,
+    /// For bwrap.
+    #[arg(long)]
+    pub bwrap: bool,
+    /// For the config.json of an OCI runtime, such as runc and crun.
+    #[arg(long)]
+    pub oci: bool,
+}
+
+/// Takes a directory as completion offers it, too: with a slash at its end.
+fn parse_place(text: &str) -> Result<SecretName, NameError> {
+    text.strip_suffix('/').unwrap_or(text).parse()
 }
 
 #[derive(Args, Debug)]
@@ -358,7 +424,7 @@ pub(crate) struct Edit {
 #[derive(Args, Debug)]
 pub(crate) struct Log {
     /// Only what concerns this secret, or the secrets below this directory.
-    #[arg(value_name = "NAME", add = ArgValueCompleter::new(complete_name))]
+    #[arg(value_name = "NAME", value_parser = parse_place, add = ArgValueCompleter::new(complete_name))]
     pub name: Option<SecretName>,
     /// Only the newest N lines that fit; 0 shows all.
     #[arg(long, value_name = "N", default_value_t = 50)]

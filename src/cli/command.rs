@@ -15,6 +15,7 @@ mod abort;
 mod audit;
 mod backup;
 mod completions;
+mod container_args;
 mod destroy;
 mod doctor;
 mod edit;
@@ -52,6 +53,7 @@ pub(super) fn run(context: &Context, command: Command) -> Result<ExitCode, Failu
         Command::Audit(args) => return audit::run(context, &args),
         Command::Backup(args) => backup::run(context, &args),
         Command::Completions(args) => completions::run(context, &args),
+        Command::ContainerArgs(args) => container_args::run(context, &args),
         Command::Destroy(args) => destroy::run(context, &args),
         Command::Doctor(args) => return doctor::run(context, &args),
         Command::Edit(args) => edit::run(context, &args),

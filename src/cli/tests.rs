@@ -96,6 +96,14 @@ fn bad_names_are_refused_before_anything_is_asked_of_the_daemon() {
 }
 
 #[test]
+fn a_directory_is_taken_as_completion_offers_it() {
+    for args in [["ls", "a/b/"], ["log", "a/b/"], ["container-args", "--path=a/b/"]] {
+        assert!(Cli::try_parse_from(["secretfs"].iter().chain(&args)).is_ok(), "{args:?}");
+    }
+    assert!(Cli::try_parse_from(["secretfs", "ls", "a//"]).is_err());
+}
+
+#[test]
 fn json_and_mount_may_stand_before_or_behind_the_command() {
     for args in [["--json", "ls"], ["ls", "--json"]] {
         let cli = Cli::try_parse_from(["secretfs"].iter().chain(&args)).unwrap();
@@ -130,6 +138,7 @@ fn every_command_of_the_contract_is_there() {
         "explain",
         "doctor",
         "abort",
+        "container-args",
         "whoami",
         "seal",
         "unseal",

@@ -95,13 +95,15 @@ fn container(above: &str, segment: &str) -> Option<(&'static str, String)> {
         is_id.then(|| text.to_owned())
     };
     let name = |text: &str| (!text.is_empty()).then(|| unescape(text));
+    // A scope, a plain cgroup in whatever parent was asked for, or with `--cgroups=split`, as
+    // Quadlet has it, the payload's half of the service's own cgroup.
+    if let Some(podman) = segment.strip_prefix("libpod-") {
+        let podman = podman.strip_suffix(".scope").unwrap_or(podman);
+        return id(podman.strip_prefix("payload-").unwrap_or(podman)).map(|id| ("podman", id));
+    }
     if let Some(scope) = segment.strip_suffix(".scope") {
-        const SCOPES: [(&str, &str); 4] = [
-            ("docker-", "docker"),
-            ("libpod-", "podman"),
-            ("crio-", "crio"),
-            ("cri-containerd-", "containerd"),
-        ];
+        const SCOPES: [(&str, &str); 3] =
+            [("docker-", "docker"), ("crio-", "crio"), ("cri-containerd-", "containerd")];
         for (prefix, runtime) in SCOPES {
             if let Some(id) = scope.strip_prefix(prefix).and_then(id) {
                 return Some((runtime, id));
@@ -119,7 +121,6 @@ fn container(above: &str, segment: &str) -> Option<(&'static str, String)> {
     }
     match above {
         "docker" => id(segment).map(|id| ("docker", id)),
-        "libpod_parent" => segment.strip_prefix("libpod-").and_then(id).map(|id| ("podman", id)),
         "lxc" => Some(("lxc", segment.to_owned())),
         _ => None,
     }
@@ -185,6 +186,20 @@ mod tests {
                 Some("machine.slice/libpod-conmon-*.scope"),
                 None,
             ),
+            (
+                format!("9:name=systemd:/libpod_parent/libpod-{ID}\n0::/libpod_parent/libpod-{ID}"),
+                None,
+                Some(("podman", ID)),
+            ),
+            (format!("0::/parent/libpod-{ID}"), None, Some(("podman", ID))),
+            (format!("0::/libpod_parent/libpod-conmon-{ID}"), None, None),
+            (
+                format!("0::/system.slice/web.service/libpod-payload-{ID}"),
+                Some("system.slice/web.service"),
+                Some(("podman", ID)),
+            ),
+            ("0::/libpod_parent/libpod-payload-0011".into(), None, None),
+            ("0::/name-of-runc".into(), None, None),
             (
                 format!("0::/kubepods.slice/x.slice/crio-{ID}.scope"),
                 Some("kubepods.slice/x.slice/crio-*.scope"),

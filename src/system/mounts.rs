@@ -32,6 +32,8 @@ pub struct Mount {
     pub source: OsString,
     /// Options of the filesystem, such as `allow_other`.
     pub super_options: String,
+    /// Whether what is mounted in it appears in its copies in other namespaces (`shared:N`).
+    pub is_shared: bool,
 }
 
 impl Mount {
@@ -257,7 +259,8 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
     let options = String::from_utf8(fields.next()?.to_vec()).ok()?;
     // The optional fields end at a lone hyphen; a source or a path cannot be taken for it, because
     // both stand at fixed places before and after.
-    fields.by_ref().find(|field| *field == b"-")?;
+    let optional: Vec<&[u8]> = fields.by_ref().take_while(|field| *field != b"-").collect();
+    let is_shared = optional.iter().any(|field| field.starts_with(b"shared:"));
     let fs_type = String::from_utf8(unescape(fields.next()?)?.into_vec()).ok()?;
     let source = unescape(fields.next()?)?;
     let super_options = String::from_utf8_lossy(fields.next()?).into_owned();
@@ -271,6 +274,7 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
         fs_type,
         source,
         super_options,
+        is_shared,
     })
 }
 
@@ -313,6 +317,9 @@ mod tests {
         assert!(ours.has_option("nosuid") && ours.has_option("allow_other"));
         assert!(!ours.has_option("allow"));
         assert_eq!(ours.connection(), 51);
+        assert!(ours.is_shared);
+        let slave = parse_mountinfo(OURS.replace("shared:7 ", "").as_bytes());
+        assert!(!slave[0].is_shared);
     }
 
     #[test]

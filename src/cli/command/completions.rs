@@ -7,6 +7,14 @@ use crate::cli::Context;
 use crate::cli::args::{Completions, Shell};
 use crate::cli::error::{Failure, Kind};
 
+/// What zsh needs when the script is a file of `fpath`: zsh runs that file for the first completion, which
+/// is to be answered too. Sourced, it does nothing.
+const ZSH_AUTOLOAD: &[u8] = b"
+if [[ ${funcstack[1]} == _secretfs ]]; then
+    _clap_dynamic_completer_secretfs \"$@\"
+fi
+";
+
 pub(super) fn run(context: &Context, args: &Completions) -> Done {
     context.out.bytes(&script(args.shell)?)
 }
@@ -28,6 +36,9 @@ fn script(shell: Shell) -> Result<Vec<u8>, Failure> {
     completer
         .write_registration("COMPLETE", name, name, name, &mut script)
         .map_err(|err| failed(&err.to_string()))?;
+    if shell == Shell::Zsh {
+        script.extend_from_slice(ZSH_AUTOLOAD);
+    }
     Ok(script)
 }
 
@@ -41,5 +52,13 @@ mod tests {
             let script = String::from_utf8(script(shell).unwrap()).unwrap();
             assert!(script.contains("COMPLETE") && script.contains("secretfs"), "{shell:?}");
         }
+    }
+
+    #[test]
+    fn zsh_s_script_calls_the_function_that_it_defines() {
+        let script = String::from_utf8(script(Shell::Zsh).unwrap()).unwrap();
+        let called = "\n    _clap_dynamic_completer_secretfs \"$@\"\n";
+        assert!(script.contains("function _clap_dynamic_completer_secretfs()"), "{script}");
+        assert!(script.contains(called), "{script}");
     }
 }

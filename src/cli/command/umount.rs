@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
+use super::abort::connection;
 use super::{Done, absolute};
 use crate::cli::Context;
 use crate::cli::args::Umount;
@@ -18,9 +19,9 @@ pub(super) fn run(context: &Context, args: &Umount) -> Done {
     let fail = |why: String| Failure::new(Kind::BackendConnection, shown.clone(), why);
     let table = mounts().map_err(|err| fail(err.to_string()))?;
     // A dead mount is unmounted too, so its root is not opened here.
-    if topmost(&table, &path).is_none_or(|found| found.fs_type != FS_TYPE) {
-        return Err(fail("no secretfs is mounted there".into()));
-    }
+    let mount = topmost(&table, &path)
+        .filter(|found| found.fs_type == FS_TYPE)
+        .ok_or_else(|| fail("no secretfs is mounted there".into()))?;
     let how = if args.lazy { Unmount::Detach } else { Unmount::IfUnused };
     unmount(&path, how).map_err(|err| {
         let busy = err.kind() == std::io::ErrorKind::ResourceBusy;
@@ -30,7 +31,15 @@ pub(super) fn run(context: &Context, args: &Umount) -> Done {
     if args.rmdir {
         remove_mountpoint(&path).map_err(|err| fail(err.to_string()))?;
     }
-    context.out.done(format_args!("unmounted {shown}"), &json!({ "unmounted": shown }))
+    // Of a container's bind this table knows nothing, but the connection outlives it.
+    let is_used = connection(mount).exists();
+    if is_used {
+        context.out.note(format_args!(
+            "{shown} is still used, by open files or in a container that has it: until that ends, its daemon goes on"
+        ));
+    }
+    let done = json!({ "unmounted": shown, "still_used": is_used });
+    context.out.done(format_args!("unmounted {shown}"), &done)
 }
 
 fn path(context: &Context, args: &Umount) -> Result<PathBuf, Failure> {
