@@ -6,6 +6,7 @@ mod channel;
 mod clock;
 mod descriptor;
 mod harden;
+mod mapping;
 pub mod memory;
 mod mounts;
 mod pidfd;
@@ -19,6 +20,7 @@ pub use channel::Channel;
 pub use clock::SystemClock;
 pub use descriptor::read_line;
 pub use harden::harden_process;
+pub use mapping::Mapping;
 pub use memory::{Locked, MemoryError, SecretBuffer, SecretBytes};
 pub use mounts::{
     FUSE_MAGIC, Mount, Mountpoint, MountpointError, RAMFS_MAGIC, TMPFS_MAGIC, Unmount,
