@@ -4,7 +4,7 @@
 //! did not fit is taken back whole. A file that is not as we left it ends the log until a restart: going
 //! on would hide what was done to it.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -21,6 +21,7 @@ use super::event::{Action, Event, Outcome, UserNames};
 use super::line::{self, Formatter, MAX_LINE, Place};
 use super::recovery::Recovered;
 use super::retention::Totals;
+use super::room::{Room, WriteError};
 use super::segments::SegmentFile;
 use super::writer::{Options, Recorded, Subscriber};
 use crate::model::{Clock, Generation, Seq, Timestamp};
@@ -83,8 +84,7 @@ impl Appender {
     /// Writes one line. On an error the file, the chain and the head are as before.
     fn put(&mut self, home: &Home, event: &Event<'_>, now: Timestamp) -> Result<Seq, AuditError> {
         let seq = self.head.next_seq();
-        let user = event.caller.and_then(|caller| home.names.user(caller.uid));
-        let place = Place { seq, time: now, user: user.as_deref(), prev: &self.head.mac };
+        let place = Place { seq, time: now, names: &*home.names, prev: &self.head.mac };
         self.formatter.write_body(&mut self.line, &place, event);
         let mac = self.chain.mac(&self.line);
         line::push_mac(&mut self.line, &mac);
@@ -103,15 +103,16 @@ impl Appender {
     }
 
     fn write(&mut self, disk: &dyn Disk) -> Result<(), AuditError> {
-        let written = disk.append(&self.segment.file, &self.line);
-        let error = match written {
-            Ok(bytes) if bytes == self.line.len() => return Ok(()),
-            // The disk took a part; what is missing would not fit either.
-            Ok(_) => io::Error::from(io::ErrorKind::StorageFull),
-            Err(error) => error,
+        let error = match self.segment.room.write(disk, self.segment.bytes, &self.line) {
+            Ok(()) => return Ok(()),
+            Err(WriteError::Occupied) => return Err(self.tampered(OCCUPIED)),
+            Err(WriteError::Io(error)) => error,
         };
+        // Not the disk's doing, maybe: a file that was cut must not be made whole again.
+        self.check_file_after_failed_write()?;
+        let erased = self.segment.room.erase(self.segment.bytes, self.line.len());
         // A half line would spoil the next one.
-        if let Err(stuck) = self.segment.file.set_len(self.segment.bytes) {
+        if let Err(stuck) = erased {
             self.broken = Some(Broken::Failed(format!("a torn line cannot be removed: {stuck}")));
         }
         Err(error.into())
@@ -147,13 +148,14 @@ impl Appender {
             return Err(error);
         }
         // From here on an fdatasync of the new file speaks for the whole log.
-        let ended = &self.segment;
-        let synced = ended.file.set_len(ended.bytes).and_then(|()| disk.sync(&ended.file));
-        self.segment = next;
+        let mut ended = std::mem::replace(&mut self.segment, next);
+        let synced = ended.room.cut(ended.bytes).and_then(|()| disk.sync(ended.room.file()));
         self.chain = self.chain.next_segment();
         self.header = Some(None);
         synced.map_err(|error| self.fail_sync(&error))?;
-        self.write_header(home, now)
+        self.write_header(home, now)?;
+        // A power cut may take later pages in any order, but not the line that tells the keys.
+        disk.sync(self.segment.room.file()).map_err(|error| self.fail_sync(&error))
     }
 
     /// Writes a segment's first line, unless it has one.
@@ -182,14 +184,18 @@ impl Appender {
         let event = Event { reason: Some(reason), ..Event::new(Action::Stop, Outcome::Allowed) };
         self.append(home, &event)?;
         self.broken = Some(Broken::Failed("the log was closed".to_owned()));
-        // Gives back the room that was kept beyond the end.
-        self.segment.file.set_len(self.segment.bytes)?;
+        self.segment.room.cut(self.segment.bytes)?;
         Ok(self.target())
+    }
+
+    /// Leaves nothing behind the last line of a log that was not closed.
+    pub(super) fn cut(&mut self) -> io::Result<()> {
+        if self.broken.is_none() { self.segment.room.cut(self.segment.bytes) } else { Ok(()) }
     }
 
     /// Returns what is to be synced so that every line up to now is on disk.
     pub(super) fn target(&self) -> Target {
-        Target { file: Arc::clone(&self.segment.file), head: self.head }
+        Target { file: Arc::clone(self.segment.room.file()), head: self.head }
     }
 
     /// Returns the totals' bytes under the keys of the segment in use.
@@ -214,22 +220,35 @@ impl Appender {
         self.check_file()
     }
 
+    /// Looks whether a write failed because the file was cut or unlinked. It may be longer than before.
+    fn check_file_after_failed_write(&mut self) -> Result<(), AuditError> {
+        let status = nix::sys::stat::fstat(self.segment.room.file()).map_err(io::Error::from)?;
+        let size = u64::try_from(status.st_size).unwrap_or(0);
+        if status.st_nlink == 0 || size < self.segment.room.size() {
+            return Err(self.tampered("the file was cut or unlinked"));
+        }
+        Ok(())
+    }
+
     /// Looks whether the open file is as long as we left it and still has a name.
     fn check_file(&mut self) -> Result<(), AuditError> {
         self.unbroken()?;
-        let status = nix::sys::stat::fstat(&self.segment.file).map_err(io::Error::from)?;
+        let status = nix::sys::stat::fstat(self.segment.room.file()).map_err(io::Error::from)?;
         if status.st_nlink == 0 {
             return Err(self.tampered("the file was unlinked"));
         }
-        if u64::try_from(status.st_size) != Ok(self.segment.bytes) {
+        if u64::try_from(status.st_size) != Ok(self.segment.room.size()) {
             return Err(self.tampered("the file has another length than the log gave it"));
         }
         Ok(())
     }
 
-    /// Looks whether the path leads to the open file, too.
+    /// Looks whether there is nothing behind the last line, and whether the path leads to the open file.
     pub(super) fn check_path(&mut self) -> Result<(), AuditError> {
         self.check_file()?;
+        if !self.segment.room.is_empty_behind(self.segment.bytes)? {
+            return Err(self.tampered(OCCUPIED));
+        }
         match fs::symlink_metadata(&self.segment.on_disk.path) {
             Ok(status) if (status.dev(), status.ino()) == self.segment.id => Ok(()),
             Ok(_) => Err(self.tampered("the file was replaced")),
@@ -261,12 +280,15 @@ pub(super) struct Home {
     pub(super) names: Arc<dyn UserNames>,
 }
 
-/// The file that is being written.
+const OCCUPIED: &str = "somebody wrote behind its last line";
+
+/// The segment that is being written.
 struct Segment {
     on_disk: SegmentFile,
-    file: Arc<File>,
+    room: Room,
     /// Device and inode, to notice another file in its place.
     id: (u64, u64),
+    /// Where the last line ends.
     bytes: u64,
     begun: Timestamp,
 }
@@ -276,7 +298,7 @@ impl Segment {
         let file = on_disk.create(room)?;
         let status = file.metadata()?;
         let id = (status.dev(), status.ino());
-        Ok(Self { on_disk, file: Arc::new(file), id, bytes: 0, begun })
+        Ok(Self { on_disk, room: Room::new(file, room), id, bytes: 0, begun })
     }
 }
 

@@ -4,13 +4,15 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{self, ErrorKind, Write};
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex};
 
 use super::chain::Head;
 use crate::model::Seq;
+use crate::system::Mapping;
 
 /// What an append has reached when it returns.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -24,10 +26,17 @@ pub enum Durability {
 
 /// The two things that are done to a segment, apart so that tests can count them and let them fail.
 pub trait Disk: fmt::Debug + Send + Sync {
-    /// Appends bytes. Returns how many were taken.
-    fn append(&self, file: &File, bytes: &[u8]) -> io::Result<usize>;
+    /// Writes all bytes at `offset`: through the mapping where there is one, which never makes a file
+    /// longer.
+    fn write(
+        &self,
+        file: &File,
+        mapping: Option<&mut Mapping>,
+        offset: u64,
+        bytes: &[u8],
+    ) -> io::Result<()>;
 
-    /// Makes what was appended durable: fdatasync(2).
+    /// Makes what was written durable: fdatasync(2).
     fn sync(&self, file: &File) -> io::Result<()>;
 }
 
@@ -36,12 +45,16 @@ pub trait Disk: fmt::Debug + Send + Sync {
 pub struct SystemDisk;
 
 impl Disk for SystemDisk {
-    fn append(&self, mut file: &File, bytes: &[u8]) -> io::Result<usize> {
-        loop {
-            match file.write(bytes) {
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                written => return written,
-            }
+    fn write(
+        &self,
+        file: &File,
+        mapping: Option<&mut Mapping>,
+        offset: u64,
+        bytes: &[u8],
+    ) -> io::Result<()> {
+        match (mapping, usize::try_from(offset)) {
+            (Some(mapping), Ok(offset)) => mapping.write(offset, bytes),
+            _ => file.write_all_at(bytes, offset),
         }
     }
 

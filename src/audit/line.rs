@@ -4,46 +4,58 @@
 //! fixed: `seq`, `time` and `action` lead, `prev` and `mac` end the line, and `mac` covers every byte
 //! before its own comma. Whatever a caller may choose is escaped, so no event can forge a second line.
 
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+
 use super::chain::MAC_BYTES;
-use super::event::Event;
-use crate::model::{Seq, Timestamp};
+use super::event::{Event, UserNames};
+use crate::model::{Caller, Gid, Process, Seq, Timestamp, Uid};
 
 /// Longest line in bytes with its newline; bounds the memory of every reader.
 pub(super) const MAX_LINE: usize = 1 << 20;
 
 const MAC_FIELD: &[u8] = b",\"mac\":\"";
 const PREV_FIELD: &[u8] = b",\"prev\":\"";
-const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// A code in lower-case hexadecimal.
 pub(super) type HexMac = [u8; MAC_BYTES * 2];
 
-/// The place of a line and the name of its caller.
+/// The place of a line, and who knows the name of its caller.
 pub(super) struct Place<'a> {
     pub(super) seq: Seq,
     pub(super) time: Timestamp,
-    pub(super) user: Option<&'a str>,
+    pub(super) names: &'a dyn UserNames,
     pub(super) prev: &'a [u8; MAC_BYTES],
 }
 
-/// Formats lines; remembers the second that it formatted last.
+/// Formats lines; remembers the second and the caller that it formatted last.
 #[derive(Debug, Default)]
 pub(super) struct Formatter {
     second: i64,
     text: Vec<u8>,
+    caller: Option<RecentCaller>,
+}
+
+/// The fields of a caller, `uid` to `container`. They follow from what is kept beside them alone: the
+/// process is held, so no other can lie at its address.
+#[derive(Debug)]
+struct RecentCaller {
+    ids: (Uid, Gid, Option<u32>),
+    process: Arc<Process>,
+    text: Vec<u8>,
+    is_utf8: Utf8,
+}
+
+/// Which of the fields that may hold any bytes are UTF-8.
+#[derive(Clone, Copy, Debug)]
+struct Utf8 {
+    exe: bool,
+    comm: bool,
 }
 
 impl Formatter {
     /// Writes the line of `event` without `mac` and newline.
     pub(super) fn write_body(&mut self, out: &mut Vec<u8>, place: &Place<'_>, event: &Event<'_>) {
-        let caller = event.caller;
-        let process = caller.and_then(|caller| caller.process.as_deref());
-        let exe = caller.and_then(|caller| caller.exe_now.as_deref());
-        let exe = exe.or_else(|| process.and_then(|process| process.exe.as_ref()));
-        let exe = exe.map(|exe| std::os::unix::ffi::OsStrExt::as_bytes(exe.path.as_os_str()));
-        let comm = process.map(|process| process.comm.as_slice());
-        let container = process.and_then(|process| process.container.as_ref());
-
         out.clear();
         out.extend_from_slice(b"{\"seq\":");
         push_number(out, place.seq.0);
@@ -54,44 +66,17 @@ impl Formatter {
         text(out, "outcome", Some(event.outcome.as_str()));
         text(out, "secret", event.secret.map(|name| name.as_str()));
         number(out, "version", event.version.map(|version| version.0));
-        number(out, "uid", caller.map(|caller| caller.uid.0.into()));
-        text(out, "user", place.user);
-        number(out, "gid", caller.map(|caller| caller.gid.0.into()));
-        number(out, "tid", caller.and_then(|caller| caller.tid).map(u64::from));
-        number(out, "pid", process.map(|process| process.pid.into()));
-        key(out, "start_time");
-        match process {
-            None => out.extend_from_slice(b"null"),
-            Some(process) => {
-                out.push(b'"');
-                push_time(out, process.started);
-                out.push(b'"');
-            }
-        }
-        let exe_is_utf8 = bytes(out, "exe", exe);
-        let comm_is_utf8 = bytes(out, "comm", comm);
-        text(out, "unit", process.and_then(|process| process.unit.as_deref()));
-        key(out, "container");
-        match container {
-            None => out.extend_from_slice(b"null"),
-            Some(container) => {
-                out.push(b'"');
-                push_escaped(out, container.runtime.as_bytes());
-                out.push(b':');
-                push_escaped(out, container.id.as_bytes());
-                out.push(b'"');
-            }
-        }
+        let is_utf8 = self.push_recent_caller(out, place.names, event.caller);
         text(out, "rule", event.rule);
         text(out, "reason", event.reason);
         // An escaped lone byte looks like the character of that number; this says where that is so.
-        match (exe_is_utf8, comm_is_utf8) {
+        match (is_utf8.exe, is_utf8.comm) {
             (true, true) => {}
             (false, true) => out.extend_from_slice(b",\"not_utf8\":[\"exe\"]"),
             (true, false) => out.extend_from_slice(b",\"not_utf8\":[\"comm\"]"),
             (false, false) => out.extend_from_slice(b",\"not_utf8\":[\"exe\",\"comm\"]"),
         }
-        if let Some(request) = caller.and_then(|caller| caller.request) {
+        if let Some(request) = event.caller.and_then(|caller| caller.request) {
             number(out, "request", Some(request.number));
         }
         if let Some(generation) = event.generation {
@@ -104,6 +89,35 @@ impl Formatter {
         out.extend_from_slice(PREV_FIELD);
         out.extend_from_slice(&hex(place.prev));
         out.push(b'"');
+    }
+
+    fn push_recent_caller(
+        &mut self,
+        out: &mut Vec<u8>,
+        names: &dyn UserNames,
+        caller: Option<&Caller>,
+    ) -> Utf8 {
+        // What a process runs right now is looked up anew each time.
+        let Some((caller, process)) = caller
+            .filter(|caller| caller.exe_now.is_none())
+            .and_then(|caller| Some((caller, caller.process.as_ref()?)))
+        else {
+            return push_caller(out, names, caller);
+        };
+        let ids = (caller.uid, caller.gid, caller.tid);
+        if let Some(recent) = &self.caller
+            && recent.ids == ids
+            && Arc::ptr_eq(&recent.process, process)
+        {
+            out.extend_from_slice(&recent.text);
+            return recent.is_utf8;
+        }
+        let mut text = self.caller.take().map(|recent| recent.text).unwrap_or_default();
+        text.clear();
+        let is_utf8 = push_caller(&mut text, names, Some(caller));
+        out.extend_from_slice(&text);
+        self.caller = Some(RecentCaller { ids, process: Arc::clone(process), text, is_utf8 });
+        is_utf8
     }
 
     fn push_recent_time(&mut self, out: &mut Vec<u8>, time: Timestamp) {
@@ -119,6 +133,42 @@ impl Formatter {
         push_digits(out, micros.rem_euclid(1_000_000).unsigned_abs(), 6);
         out.push(b'Z');
     }
+}
+
+fn push_caller(out: &mut Vec<u8>, names: &dyn UserNames, caller: Option<&Caller>) -> Utf8 {
+    let process = caller.and_then(|caller| caller.process.as_deref());
+    let exe = caller.and_then(|caller| caller.exe_now.as_deref());
+    let exe = exe.or_else(|| process.and_then(|process| process.exe.as_ref()));
+    let exe = exe.map(|exe| exe.path.as_os_str().as_bytes());
+    let comm = process.map(|process| process.comm.as_slice());
+    number(out, "uid", caller.map(|caller| caller.uid.0.into()));
+    text(out, "user", caller.and_then(|caller| names.user(caller.uid)).as_deref());
+    number(out, "gid", caller.map(|caller| caller.gid.0.into()));
+    number(out, "tid", caller.and_then(|caller| caller.tid).map(u64::from));
+    number(out, "pid", process.map(|process| process.pid.into()));
+    key(out, "start_time");
+    match process {
+        None => out.extend_from_slice(b"null"),
+        Some(process) => {
+            out.push(b'"');
+            push_time(out, process.started);
+            out.push(b'"');
+        }
+    }
+    let is_utf8 = Utf8 { exe: bytes(out, "exe", exe), comm: bytes(out, "comm", comm) };
+    text(out, "unit", process.and_then(|process| process.unit.as_deref()));
+    key(out, "container");
+    match process.and_then(|process| process.container.as_ref()) {
+        None => out.extend_from_slice(b"null"),
+        Some(container) => {
+            out.push(b'"');
+            push_escaped(out, container.runtime.as_bytes());
+            out.push(b':');
+            push_escaped(out, container.id.as_bytes());
+            out.push(b'"');
+        }
+    }
+    is_utf8
 }
 
 /// Ends a body with its code and a newline.
@@ -194,7 +244,9 @@ pub(super) fn unhex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
 }
 
 fn digit(nibble: u8) -> u8 {
-    HEX.get(usize::from(nibble & 15)).copied().unwrap_or(b'0')
+    // Without a table, so that the compiler does many at a time.
+    let nibble = nibble & 15;
+    nibble + if nibble > 9 { b'a' - 10 } else { b'0' }
 }
 
 fn key(out: &mut Vec<u8>, name: &str) {
@@ -231,7 +283,8 @@ fn number(out: &mut Vec<u8>, name: &str, value: Option<u64>) {
 /// Writes the inside of a JSON string in printable ASCII. A byte that is not UTF-8 becomes `\u00XX`.
 /// Returns whether there was none.
 pub(super) fn push_escaped(out: &mut Vec<u8>, value: &[u8]) -> bool {
-    if value.iter().all(|&byte| is_plain(byte)) {
+    // Without an early end, so that the compiler does many at a time.
+    if value.iter().fold(true, |all, &byte| all & is_plain(byte)) {
         out.extend_from_slice(value);
         return true;
     }

@@ -43,9 +43,14 @@ impl LogFile {
     /// Reads from `offset` into `buffer`. Returns how many bytes; less than asked for at the end only.
     pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         let mut parts = self.parts.lock();
-        if offset.saturating_add(buffer.len() as u64) > parts.end()? {
+        let mut end = parts.end()?;
+        if offset.saturating_add(buffer.len() as u64) > end {
             parts.discover(&self.dir)?;
+            end = parts.end()?;
         }
+        let most = usize::try_from(end.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let length = buffer.len().min(most);
+        let buffer = buffer.get_mut(..length).unwrap_or_default();
         let mut done = 0;
         while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
             let bytes = parts.read_part(offset + done as u64, rest)?;
@@ -77,7 +82,7 @@ impl Parts {
     fn end(&mut self) -> io::Result<u64> {
         let Some(last) = self.parts.len().checked_sub(1) else { return Ok(0) };
         let offset = self.parts.get(last).map_or(0, |(_, offset)| *offset);
-        Ok(offset + self.file(last)?.metadata()?.len())
+        Ok(offset + segments::end_of_lines(self.file(last)?)?)
     }
 
     fn read_part(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {

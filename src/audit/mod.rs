@@ -17,6 +17,7 @@ mod log_file;
 mod reader;
 mod recovery;
 mod retention;
+mod room;
 mod segments;
 mod tail;
 #[cfg(test)]

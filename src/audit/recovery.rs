@@ -90,7 +90,7 @@ pub(super) fn recover(
     match segments.last() {
         Some(last) => {
             let expected = (segments.len() == 1).then_some(removed);
-            let check = Check { segment: last, key, expected, place: Place::Last, anchor };
+            let check = Check { segment: last, key, expected, place: Place::Crashed, anchor };
             let end = check.run(&mut Vec::new());
             found.take(last, end, &mut judge)?;
         }
@@ -192,7 +192,7 @@ fn remove_unborn(segments: &mut Vec<SegmentFile>) -> io::Result<u64> {
     if !last.is_unborn()? {
         return Ok(0);
     }
-    let bytes = fs::symlink_metadata(&last.path)?.len();
+    let bytes = last.tail(0)?.bytes;
     fs::remove_file(&last.path)?;
     segments.pop();
     Ok(bytes)

@@ -1,8 +1,8 @@
 //! The files of the log: their names, how they are listed, made and opened.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::io::{self, BufRead, BufReader, ErrorKind, Read};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -52,7 +52,7 @@ impl SegmentFile {
     /// Makes it, empty, with room for `bytes` or, on a disk that is nearly full, for less.
     pub(super) fn create(&self, bytes: u64) -> io::Result<File> {
         let mut options = OpenOptions::new();
-        options.append(true).create_new(true).mode(0o600);
+        options.read(true).write(true).create_new(true).mode(0o600);
         options.custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC);
         let file = options.open(&self.path)?;
         let kept = keep_room(&file, bytes)
@@ -101,6 +101,30 @@ impl SegmentFile {
         let is_short = file.metadata()?.len() < MAX_LINE as u64;
         Ok(is_short && read_line(&mut BufReader::new(file), &mut Vec::new())? != Ending::Newline)
     }
+
+    /// Returns what stands behind the first `whole_bytes`, which end with a line.
+    pub(super) fn tail(&self, whole_bytes: u64) -> io::Result<Tail> {
+        let mut reader = BufReader::new(self.open()?);
+        reader.seek(SeekFrom::Start(whole_bytes))?;
+        let mut tail = Tail::default();
+        let (mut offset, mut zero) = (0, None);
+        loop {
+            let block = reader.fill_buf()?;
+            if block.is_empty() {
+                return Ok(tail);
+            }
+            for (byte, at) in block.iter().zip(offset..) {
+                if *byte == 0 {
+                    zero = zero.or(Some(at));
+                } else {
+                    tail = Tail { bytes: at + 1, hole: zero };
+                }
+            }
+            let length = block.len();
+            offset += length as u64;
+            reader.consume(length);
+        }
+    }
 }
 
 /// Makes the directory of the log if need be, for its owner alone.
@@ -140,19 +164,45 @@ pub(super) fn sync_directory(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// Reads the next line into `line` without its newline. Returns whether it was complete; an empty
-/// incomplete line is the end.
+/// What stands behind the last whole line of a segment.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Tail {
+    /// Up to the last byte that is not zero.
+    pub(super) bytes: u64,
+    /// Where the first zero is that something follows.
+    pub(super) hole: Option<u64>,
+}
+
+/// Reads the next line into `line` without its newline. Zeros are where nothing was written yet: a line
+/// with one in it is not complete, and one that begins with it is the end.
 pub(super) fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Ending> {
     line.clear();
     reader.by_ref().take(MAX_LINE as u64).read_until(b'\n', line)?;
-    Ok(match line.last() {
-        None => Ending::End,
-        Some(b'\n') => {
+    Ok(match (line.first(), line.last()) {
+        (None | Some(0), _) => Ending::End,
+        (_, Some(b'\n')) if !line.contains(&0) => {
             line.pop();
             Ending::Newline
         }
-        Some(_) => Ending::Torn,
+        _ => Ending::Torn,
     })
+}
+
+/// Returns where the lines of a segment end that may be in use: behind the newline before the zeros.
+pub(super) fn end_of_lines(file: &File) -> io::Result<u64> {
+    let mut end = file.metadata()?.len();
+    let mut block = vec![0; 64 * 1024];
+    while end > 0 {
+        let start = end.saturating_sub(block.len() as u64);
+        let length = usize::try_from(end - start).unwrap_or(block.len());
+        let room = block.get_mut(..length).unwrap_or_default();
+        file.read_exact_at(room, start)?;
+        if let Some(newline) = room.iter().rposition(|&byte| byte == b'\n') {
+            return Ok(start + newline as u64 + 1);
+        }
+        end = start;
+    }
+    Ok(0)
 }
 
 /// How [`read_line`] ended.

@@ -6,13 +6,15 @@
 use std::fmt;
 use std::io::{self, BufRead, BufReader};
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 use super::Action;
 use super::chain::{AuditKey, Chain, Head, RunId};
 use super::entry::{Entry, SegmentHeader};
 use super::line::{self, Line};
 use super::retention::{self, LoadError, Totals};
-use super::segments::{self, Ending, SegmentFile, read_line};
+use super::segments::{self, Ending, SegmentFile, Tail, read_line};
 use crate::model::{Generation, Seq, Timestamp};
 
 /// Going back by less than this is the work of a clock daemon and not worth a note.
@@ -20,6 +22,10 @@ const CLOCK_TOLERANCE_SECONDS: i64 = 5;
 
 /// A run of more segments than this is taken for an edit: each costs a hash to reach.
 pub(super) const MAX_INDEX: u32 = 1 << 20;
+
+/// How often, and how long apart, a hole behind the last line must be seen to be no line in the making.
+const LOOKS: u32 = 20;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
 
 /// Notes beyond this many are dropped.
 const MAX_NOTES: usize = 1000;
@@ -163,9 +169,11 @@ pub(super) fn damaged(file: &str, line: u64, seq: Seq, damage: Damage) -> Verify
     VerifyError::Damaged { file: file.to_owned(), line, seq, damage }
 }
 
-/// Whether other segments follow.
+/// Whether other segments follow, and so what may stand behind the last line.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Place {
+    /// The last one, as a power cut may have left it.
+    Crashed,
     Last,
     Middle,
 }
@@ -231,15 +239,39 @@ impl Check<'_> {
             chain.advance();
             ending = read_line(&mut reader, &mut text)?;
         }
-        if ending == Ending::Torn {
-            end.torn_bytes = text.len() as u64;
-            // Every start drops a torn line before it goes on in a new segment.
-            if self.place == Place::Middle || end.closed.is_some() {
-                return Err(self.damaged(end.lines + 1, end.head.next_seq(), Damage::Edited));
-            }
-            note(notes, Note::TornTail { after: end.head.seq, bytes: end.torn_bytes });
-        }
+        self.look_behind(&mut end, notes)?;
         Ok(end)
+    }
+
+    /// Checks what follows the last whole line.
+    fn look_behind(&self, end: &mut SegmentEnd, notes: &mut Vec<Note>) -> Result<(), VerifyError> {
+        let mut tail = self.segment.tail(end.whole_bytes)?;
+        end.torn_bytes = tail.bytes;
+        let expected = match self.place {
+            // Pages reach the disk in any order, so a power cut may leave later ones alone.
+            Place::Crashed => end.closed.is_none(),
+            Place::Last => {
+                // A line that is being written has a hole, too, for an instant.
+                for _ in 0..LOOKS {
+                    let Tail { hole: Some(_), .. } = tail else { break };
+                    thread::sleep(BETWEEN_LOOKS);
+                    let again = self.segment.tail(end.whole_bytes)?;
+                    if again.hole != tail.hole {
+                        tail.hole = None;
+                    }
+                }
+                end.closed.is_none() && tail.hole.is_none()
+            }
+            // Every start drops a torn line before it goes on in a new segment.
+            Place::Middle => false,
+        };
+        if tail.bytes > 0 && !expected {
+            return Err(self.damaged(end.lines + 1, end.head.next_seq(), Damage::Edited));
+        }
+        if tail.bytes > 0 {
+            note(notes, Note::TornTail { after: end.head.seq, bytes: tail.bytes });
+        }
+        Ok(())
     }
 
     /// Checks that the segment continues or follows the run of the one before.

@@ -193,6 +193,9 @@ impl AuditLog {
 impl Drop for AuditLog {
     fn drop(&mut self) {
         drop(self.ticker.lock().take());
+        if let Err(error) = self.shared.appender.lock().cut() {
+            tracing::warn!(%error, "the audit log has zeros at its end");
+        }
         let dirty = self.synced_head() != self.head();
         if dirty && let Err(error) = self.sync() {
             tracing::warn!(%error, "the end of the audit log may not be on disk");

@@ -235,11 +235,22 @@ impl Gate {
         attributes: Option<&Attributes>,
         asked: Asked<'_>,
     ) -> Result<Grant, BrokerError> {
+        self.admit_by(&self.sight(caller), level, attributes, asked)
+    }
+
+    /// As [`admit`](Self::admit), by the policy that other questions about the request were asked of.
+    pub(super) fn admit_by(
+        &self,
+        sight: &Sight<'_>,
+        level: Level,
+        attributes: Option<&Attributes>,
+        asked: Asked<'_>,
+    ) -> Result<Grant, BrokerError> {
         let target = Target::Secret { name: asked.name, attributes };
-        match self.policy.load().decide(caller, level, target, &self.context()) {
+        match sight.policy.decide(sight.caller, level, target, &sight.context) {
             Decision::Allowed { rule, consumes } => Ok(Grant { rule, consumes }),
             Decision::Denied { rule, reason } => {
-                Err(self.refuse(caller, asked, rule.as_deref(), reason))
+                Err(self.refuse(sight.caller, asked, rule.as_deref(), reason))
             }
         }
     }

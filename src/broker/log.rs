@@ -14,7 +14,10 @@ impl Broker {
         let unlocked = inner.unlocked()?;
         let anchor = unlocked.root.lock().audit;
         let key = AuditKey::new(unlocked.keyring.load().audit_key());
-        inner.gate.log()?.sync()?;
+        let log = inner.gate.log()?;
+        // What the file alone cannot tell from a line that is being written: that nobody else wrote there.
+        log.check()?;
+        log.sync()?;
         let verdict = crate::audit::verify(&inner.log.directory, &key, Some(&anchor));
         Ok(match verdict {
             Ok(verified) => serde_json::json!({

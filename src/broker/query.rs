@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::gate::Asked;
+use super::gate::{Asked, Sight};
 use super::index::{At, Entry, Node};
 use super::{
     Broker, BrokerError, Description, Directory, Facet, Found, Inner, Listed, Result,
@@ -160,7 +160,7 @@ impl Broker {
     /// Returns what `caller` may do with `name` and which rule says so, as JSON. It says nothing of
     /// whether the name exists to a caller without any right on it.
     pub fn explain(&self, caller: &Caller, name: &SecretName) -> Result<serde_json::Value> {
-        let attributes = self.inner.attributes_for_policy(caller, name);
+        let attributes = self.inner.attributes_for(&self.inner.gate.sight(caller), name);
         let target = Target::Secret { name, attributes: attributes.as_ref() };
         let mut explanation = self.inner.gate.explain(caller, target);
         // What the others' bindings ask for is for admins; what decided is for its caller.
@@ -190,9 +190,10 @@ impl Broker {
 
     /// Checks a level on a name; a refusal is recorded, a consent is not.
     pub fn check(&self, caller: &Caller, level: Level, name: &SecretName) -> Result<()> {
-        let attributes = self.inner.attributes_for_policy(caller, name);
+        let sight = self.inner.gate.sight(caller);
+        let attributes = self.inner.attributes_for(&sight, name);
         let asked = Asked { action: Action::Check, name, version: None };
-        self.inner.gate.admit(caller, level, attributes.as_ref(), asked).map(drop)
+        self.inner.gate.admit_by(&sight, level, attributes.as_ref(), asked).map(drop)
     }
 
     /// Returns the inode number of any path of the tree, virtual ones included. Never 0 or 1.
@@ -233,14 +234,14 @@ impl Broker {
 }
 
 impl Inner {
-    /// Returns the attributes of a secret where the policy's answer to this caller can depend on
+    /// Returns the attributes of a secret where the policy's answer to the caller can depend on
     /// them; otherwise the index is not even looked at.
-    pub(super) fn attributes_for_policy(
+    pub(super) fn attributes_for(
         &self,
-        caller: &Caller,
+        sight: &Sight<'_>,
         name: &SecretName,
     ) -> Option<Attributes> {
-        if !self.gate.sight(caller).by_attributes {
+        if !sight.by_attributes {
             return None;
         }
         let unlocked = self.unlocked.load();

@@ -9,7 +9,7 @@ use super::record::{Record, SecretRecord, USES_ID};
 use super::{Broker, BrokerError, Inner, Opened, Result, Unlocked, Which};
 use crate::audit::{Action, Event, Outcome};
 use crate::crypto::{CryptoError, Keyring};
-use crate::model::{Caller, Level, SecretId, SecretName, Status, Version};
+use crate::model::{Caller, Level, SecretId, SecretName, Status, Timestamp, Version};
 use crate::store::{StoreError, Table};
 use crate::system::SecretBytes;
 use crate::versions::Entry as VersionEntry;
@@ -30,13 +30,14 @@ impl Broker {
     pub fn read(&self, caller: &Caller, name: &SecretName, which: Which) -> Result<Opened> {
         let inner = &*self.inner;
         let level = if which == Which::Pending { Level::Admin } else { Level::Read };
-        let attributes = inner.attributes_for_policy(caller, name);
+        let sight = inner.gate.sight(caller);
+        let attributes = inner.attributes_for(&sight, name);
         let asked = Asked { action: Action::Read, name, version: None };
-        let grant = inner.gate.admit(caller, level, attributes.as_ref(), asked)?;
+        let grant = inner.gate.admit_by(&sight, level, attributes.as_ref(), asked)?;
         let unlocked = inner.unlocked()?;
         let recorded = inner.replay.version_read(caller, name);
         let which = recorded.map_or(which, Which::Number);
-        let chosen = inner.choose(&unlocked, name, which)?;
+        let chosen = inner.choose(&unlocked, name, which, sight.now())?;
         let asked = Asked { version: Some(chosen.version), ..asked };
         match chosen.status {
             Status::Revoked => {
@@ -58,11 +59,12 @@ impl Broker {
     /// such secret.
     pub fn base(&self, caller: &Caller, name: &SecretName) -> Result<Option<Opened>> {
         let inner = &*self.inner;
-        let attributes = inner.attributes_for_policy(caller, name);
+        let sight = inner.gate.sight(caller);
+        let attributes = inner.attributes_for(&sight, name);
         let asked = Asked { action: Action::Append, name, version: None };
-        let grant = inner.gate.admit(caller, Level::Write, attributes.as_ref(), asked)?;
+        let grant = inner.gate.admit_by(&sight, Level::Write, attributes.as_ref(), asked)?;
         let unlocked = inner.unlocked()?;
-        let chosen = match inner.choose(&unlocked, name, Which::Current) {
+        let chosen = match inner.choose(&unlocked, name, Which::Current, sight.now()) {
             Ok(chosen) => chosen,
             Err(BrokerError::NotFound(_)) => return Ok(None),
             Err(err) => return Err(err),
@@ -80,9 +82,10 @@ impl Broker {
         version: Version,
     ) -> Result<()> {
         let inner = &*self.inner;
-        let attributes = inner.attributes_for_policy(caller, name);
+        let sight = inner.gate.sight(caller);
+        let attributes = inner.attributes_for(&sight, name);
         let asked = Asked { action: Action::Read, name, version: Some(version) };
-        let grant = inner.gate.admit(caller, Level::Read, attributes.as_ref(), asked)?;
+        let grant = inner.gate.admit_by(&sight, Level::Read, attributes.as_ref(), asked)?;
         self.take_use(&grant)?;
         inner.record_allowed(caller, asked, &grant, Some("handle passed on"))
     }
@@ -117,12 +120,18 @@ impl Broker {
 
 impl Inner {
     /// Finds the version that is meant.
-    fn choose(&self, unlocked: &Unlocked, name: &SecretName, which: Which) -> Result<Chosen> {
+    fn choose(
+        &self,
+        unlocked: &Unlocked,
+        name: &SecretName,
+        which: Which,
+        now: Timestamp,
+    ) -> Result<Chosen> {
         let absent = || self.verdict.absent(BrokerError::NotFound(name.clone()));
         let (id, version, status) = {
             let index = unlocked.index.read();
             let entry = index.secret(name).ok_or_else(absent)?;
-            (entry.id, entry.version, entry.status_at(self.gate.now()))
+            (entry.id, entry.version, entry.status_at(now))
         };
         if which == Which::Current {
             return Ok(Chosen { id, version, status });
@@ -177,20 +186,18 @@ impl Inner {
         id: SecretId,
         version: Version,
     ) -> Result<SecretBytes> {
-        if let Some(sealed) = self.cache.find(id, version) {
-            match unlocked.keyring.load().open_value(id, version, &sealed) {
-                // Re-wrapped since it was kept: the store has what the keyring opens.
-                Err(CryptoError::UnknownEpoch(_)) => {}
-                opened => return opened.map_err(BrokerError::Damaged),
-            }
+        if let Some(value) = self.cache.find(id, version) {
+            return value.open().map_err(BrokerError::Damaged);
         }
         unlocked.with_keyring(|keyring| {
             let sealed =
                 self.store.get(Table::Values, &value_key(id, version))?.ok_or_else(|| {
                     StoreError::Damaged(format!("the value of {id} version {version} is missing"))
                 })?;
-            let value = keyring.open_value(id, version, &sealed).map_err(BrokerError::Damaged)?;
-            self.cache.keep(id, version, &sealed);
+            let unwrapped =
+                keyring.unwrap_value(id, version, &sealed).map_err(BrokerError::Damaged)?;
+            let value = unwrapped.open().map_err(BrokerError::Damaged)?;
+            self.cache.keep(id, version, sealed.len(), unwrapped);
             Ok(value)
         })
     }

@@ -29,6 +29,7 @@ use crate::system::{FUSE_MAGIC, Mount, SecretBytes, filesystem_magic_of, mounts,
 #[derive(Debug)]
 pub(crate) struct Client {
     root: OwnedFd,
+    pub mount: Mount,
 }
 
 /// How a version is to be made.
@@ -55,8 +56,8 @@ impl Client {
         let found = root.metadata().map_err(|err| unreachable_mount(&path, &err))?;
         let magic = filesystem_magic_of(root.as_fd());
         let magic = magic.map_err(|err| unreachable_mount(&path, &err))?;
-        check(&table, &path, magic, found.dev())?;
-        Ok(Self { root: root.into() })
+        let mount = check(&table, &path, magic, found.dev())?.clone();
+        Ok(Self { root: root.into(), mount })
     }
 
     /// Returns a path that leads into this mount and no other, whatever happens to the mountpoint.
@@ -275,7 +276,7 @@ pub(crate) fn choose(table: &[Mount], configured: Option<&Path>) -> Result<PathB
 }
 
 /// Compares what the kernel says of the opened root with its mount table.
-fn check(table: &[Mount], path: &Path, magic: i64, dev: u64) -> Result<(), Failure> {
+fn check<'a>(table: &'a [Mount], path: &Path, magic: i64, dev: u64) -> Result<&'a Mount, Failure> {
     let refused = |why: &str| {
         Failure::new(Kind::BackendConnection, path.display().to_string(), why)
             .hint("`secretfs doctor` looks into it")
@@ -287,7 +288,7 @@ fn check(table: &[Mount], path: &Path, magic: i64, dev: u64) -> Result<(), Failu
     if !mount.is_device(dev) {
         return Err(refused("something was mounted over it meanwhile"));
     }
-    Ok(())
+    Ok(mount)
 }
 
 fn no_mount(why: String) -> Failure {

@@ -27,6 +27,7 @@ pub use random::random_id;
 pub use record_set::{Element, RecordSet};
 pub use root::RootKey;
 pub use slot::{Slot, SlotKind};
+pub use value::UnwrappedValue;
 
 use crate::model::Epoch;
 use crate::system::MemoryError;

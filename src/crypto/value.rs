@@ -4,6 +4,8 @@
 //! layers are bound to store, secret and version; the outer one to the epoch as well. The inner one
 //! is not, so that a change of epoch wraps the data key anew and leaves the ciphertext as it is.
 
+use std::fmt;
+
 use super::CryptoError;
 use super::aead::{Cipher, KEY_BYTES, OVERHEAD_BYTES, plain_len};
 use super::context::{Context, Purpose};
@@ -73,16 +75,33 @@ impl Keyring {
         sealed: &[u8],
     ) -> Result<SecretBytes, CryptoError> {
         let place = Place { store: self.store, secret, version };
-        with_clean_stack(|| self.open_at(place, sealed))
+        with_clean_stack(|| {
+            let (cipher, content) = self.unwrap_at(place, sealed)?;
+            open_content(&cipher, place, content)
+        })
     }
 
-    fn open_at(&self, place: Place, sealed: &[u8]) -> Result<SecretBytes, CryptoError> {
+    /// Unwraps the data key of a value that is to be opened often. `Damaged` as for
+    /// [`open_value`](Self::open_value), but for the content, which is not opened yet.
+    pub fn unwrap_value(
+        &self,
+        secret: SecretId,
+        version: Version,
+        sealed: &[u8],
+    ) -> Result<UnwrappedValue, CryptoError> {
+        let place = Place { store: self.store, secret, version };
+        let (cipher, content) = with_clean_stack(|| self.unwrap_at(place, sealed))?;
+        Ok(UnwrappedValue { place, cipher, content: content.into() })
+    }
+
+    fn unwrap_at<'a>(
+        &self,
+        place: Place,
+        sealed: &'a [u8],
+    ) -> Result<(Cipher, &'a [u8]), CryptoError> {
         let (epoch, wrapped, content) = split(sealed)?;
         let data_key = unwrap(self.keys(epoch)?, place, wrapped)?;
-        SecretBytes::with_len(plain_len(content)?, |room| {
-            Cipher::new(data_key.expose())?.open(&place.content(), content, room)?;
-            unpadded_len(room)
-        })
+        Ok((Cipher::new(data_key.expose())?, content))
     }
 
     /// Wraps a value's data key under the active epoch; `None` if it is so already. The content is
@@ -111,6 +130,33 @@ impl Keyring {
     pub fn epoch_of(sealed: &[u8]) -> Result<Epoch, CryptoError> {
         split_epoch(sealed).map(|(epoch, _)| epoch)
     }
+}
+
+/// A value that is still sealed, with its data key ready for use in locked memory.
+pub struct UnwrappedValue {
+    place: Place,
+    cipher: Cipher,
+    content: Box<[u8]>,
+}
+
+impl UnwrappedValue {
+    /// Opens the value into locked memory. `Damaged` if it was changed or belongs elsewhere.
+    pub fn open(&self) -> Result<SecretBytes, CryptoError> {
+        with_clean_stack(|| open_content(&self.cipher, self.place, &self.content))
+    }
+}
+
+impl fmt::Debug for UnwrappedValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("UnwrappedValue(..)")
+    }
+}
+
+fn open_content(cipher: &Cipher, place: Place, content: &[u8]) -> Result<SecretBytes, CryptoError> {
+    SecretBytes::with_len(plain_len(content)?, |room| {
+        cipher.open(&place.content(), content, room)?;
+        unpadded_len(room)
+    })
 }
 
 /// Splits the epoch off the front of sealed bytes.

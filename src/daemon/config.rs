@@ -296,13 +296,21 @@ fn resolve(mode: Mode, layer: Layer, places: &Places, environment: &Environment)
             target: layer.log.target.unwrap_or_default(),
             level: layer.log.level.unwrap_or_default(),
         },
-        threads: threads.map_or(4, |threads| usize::try_from(threads.0).unwrap_or(usize::MAX)),
+        threads: threads.map_or_else(default_threads, |threads| {
+            usize::try_from(threads.0).unwrap_or(usize::MAX)
+        }),
         deadline: Duration::from_secs(deadline_seconds.map_or(5, |seconds| seconds.0)),
         keeper: keeper.unwrap_or_default(),
         watchdog: Duration::from_secs(watchdog_seconds.map_or(10, |seconds| seconds.0)),
         on_restart: on_restart.unwrap_or_default(),
         warnings: Vec::new(),
     }
+}
+
+/// Returns one thread for each CPU that this process may run on. More of them only take requests from
+/// each other, with cold caches: nothing on such a thread waits for anything but the kernel.
+fn default_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).min(64)
 }
 
 fn resolve_key(key: KeyLayer, places: &Places, environment: &Environment) -> KeyConfig {

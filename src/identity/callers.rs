@@ -3,6 +3,7 @@
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::model::{Caller, Clock, Exe, FindProcess, Gid, Needs, Process, Uid};
 use crate::system::{PidFd, procfs};
@@ -16,17 +17,27 @@ use super::table::{Entry, Guard, Table};
 pub struct Options {
     /// Threads in the table; each holds one file descriptor.
     pub capacity: usize,
+    /// How long a look at a thread serves for records. What a rule binds is looked at each time.
+    pub look_age: Duration,
 }
+
+/// The least number of thread ids at which none can come back within the default age of a look: a
+/// thread takes more than a microsecond to make.
+const ENOUGH_IDS: u32 = 32_768;
 
 impl Default for Options {
     fn default() -> Self {
-        Self { capacity: 512 }
+        // Where there is no such file, ids may be few.
+        let ids = procfs::pid_max().unwrap_or(0);
+        let look_age = if ids >= ENOUGH_IDS { Duration::from_millis(1) } else { Duration::ZERO };
+        Self { capacity: 512, look_age }
     }
 }
 
 /// Tells who is calling. Share it by reference: all its methods may be called at the same time.
 pub struct Callers {
     table: Table,
+    look_age: Duration,
     observer: Option<Arc<Observer>>,
     clock: Arc<dyn Clock>,
 }
@@ -41,7 +52,8 @@ impl Callers {
     /// Returns an empty table. Without an observer, `exe` is known only of processes that we may
     /// look at ourselves, and no digest is.
     pub fn new(options: Options, observer: Option<Arc<Observer>>, clock: Arc<dyn Clock>) -> Self {
-        Self { table: Table::with_capacity(options.capacity), observer, clock }
+        let Options { capacity, look_age } = options;
+        Self { table: Table::with_capacity(capacity), look_age, observer, clock }
     }
 
     /// Returns the caller of a request that is still waiting for its reply, from the numbers in
@@ -55,7 +67,8 @@ impl Callers {
             return caller;
         }
         caller.tid = Some(tid);
-        let Some(entry) = self.entry(uid, tid) else { return caller };
+        let look_age = if needs == Needs::default() { self.look_age } else { Duration::ZERO };
+        let Some(entry) = self.entry(uid, tid, look_age) else { return caller };
         let wants_exe = needs.exe || needs.exe_sha256;
         if needs.groups || wants_exe {
             let groups = needs.groups.then(|| procfs::status(tid).ok()).flatten();
@@ -71,9 +84,9 @@ impl Callers {
         caller
     }
 
-    fn entry(&self, uid: Uid, tid: u32) -> Option<Arc<Entry>> {
+    fn entry(&self, uid: Uid, tid: u32, look_age: Duration) -> Option<Arc<Entry>> {
         if let Some(entry) = self.table.find(tid) {
-            match entry.verify(tid) {
+            match entry.verify_lately(look_age, uid, tid) {
                 Some(fsuid) => return (fsuid == uid).then_some(entry),
                 None => self.table.remove(tid),
             }
@@ -104,7 +117,7 @@ impl Callers {
             unit: place.and_then(|place| place.unit()).map(Into::into),
             container,
         };
-        Ok(Entry { process: Arc::new(process), guard })
+        Ok(Entry::new(Arc::new(process), guard))
     }
 
     /// Reads what the thread runs: by ourselves if we may, or else by the observer.
@@ -126,7 +139,7 @@ impl Callers {
 
 impl FindProcess for Callers {
     fn find(&self, uid: Uid, tid: u32) -> Option<Arc<Process>> {
-        self.entry(uid, tid).map(|entry| Arc::clone(&entry.process))
+        self.entry(uid, tid, self.look_age).map(|entry| Arc::clone(&entry.process))
     }
 }
 

@@ -3,8 +3,9 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use crate::model::{Process, Uid};
 use crate::system::{PidFd, procfs};
@@ -14,6 +15,8 @@ use crate::system::{PidFd, procfs};
 pub(super) struct Entry {
     pub(super) process: Arc<Process>,
     pub(super) guard: Guard,
+    /// When it was verified last, and what that returned.
+    verified: Mutex<Option<(Instant, Uid)>>,
 }
 
 /// Tells a thread from a later one with the same number.
@@ -27,6 +30,32 @@ pub(super) enum Guard {
 }
 
 impl Entry {
+    pub(super) fn new(process: Arc<Process>, guard: Guard) -> Self {
+        Self { process, guard, verified: Mutex::default() }
+    }
+
+    /// As [`verify`](Self::verify); but that it returned `uid` less than `age` ago is enough.
+    ///
+    /// A caller waits, so its number is its own. That it was another thread's `age` ago would take
+    /// as many new threads meanwhile as there are numbers, for they are given out in turn.
+    pub(super) fn verify_lately(&self, age: Duration, uid: Uid, tid: u32) -> Option<Uid> {
+        let now = Instant::now();
+        let mut verified = self.verified.lock();
+        match *verified {
+            Some((at, known)) if known == uid && now.duration_since(at) < age => Some(uid),
+            Some(_) | None => {
+                let found = self.verify(tid);
+                *verified = found.map(|uid| (now, uid));
+                found
+            }
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn assume_verified(&self, uid: Uid) {
+        *self.verified.lock() = Some((Instant::now(), uid));
+    }
+
     /// Returns the thread's uid for files if it still is the one of this entry, of the same
     /// process and in the same cgroup.
     pub(super) fn verify(&self, tid: u32) -> Option<Uid> {

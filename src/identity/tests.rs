@@ -67,7 +67,11 @@ fn uid() -> Uid {
 }
 
 fn callers(capacity: usize) -> Callers {
-    Callers::new(Options { capacity }, None, Arc::new(ManualClock::at(1_800_000_000)))
+    Callers::new(
+        Options { capacity, look_age: Duration::ZERO },
+        None,
+        Arc::new(ManualClock::at(1_800_000_000)),
+    )
 }
 
 fn identify(callers: &Callers, tid: u32, needs: Needs) -> Caller {
@@ -142,6 +146,31 @@ fn a_dead_thread_is_not_known() {
     assert_eq!(callers.table().len(), 0);
 }
 
+/// For records alone: what a rule binds, and a caller under another uid, is looked at each time.
+#[test]
+fn a_look_serves_for_records_until_it_is_old_and_never_for_rules_or_another_uid() {
+    let (alive, gone) = (Running::idle(), Running::idle());
+    let look = |look_age, verified: Uid, needs| {
+        let clock = Arc::new(ManualClock::at(1_800_000_000));
+        let callers = Callers::new(Options { capacity: 8, look_age }, None, clock);
+        // As if its thread had ended since, and its number belonged to `alive` now.
+        let entry = Entry::new(
+            identify(&callers, gone.pid(), NOTHING).process.unwrap(),
+            Guard::StartTicks(1),
+        );
+        entry.assume_verified(verified);
+        callers.table().insert(alive.pid(), Arc::new(entry));
+        identify(&callers, alive.pid(), needs).process.unwrap().pid
+    };
+    let hour = Duration::from_secs(3600);
+    assert_eq!(look(hour, uid(), NOTHING), gone.pid());
+    for needs in [Needs { process: true, ..NOTHING }, GROUPS, EXE] {
+        assert_eq!(look(hour, uid(), needs), alive.pid());
+    }
+    assert_eq!(look(hour, Uid(uid().0 + 1), NOTHING), alive.pid());
+    assert_eq!(look(Duration::ZERO, uid(), NOTHING), alive.pid());
+}
+
 #[test]
 fn an_entry_under_a_number_that_was_used_again_is_not_served() {
     let (alive, victim, dead) = (Running::idle(), Running::idle(), Running::idle());
@@ -155,13 +184,13 @@ fn an_entry_under_a_number_that_was_used_again_is_not_served() {
         Guard::PidFd { cgroup: fd.info().unwrap().cgroup, fd }
     };
     let mut fakes = vec![
-        Entry { process: stale(alive.pid()), guard: pidfd(alive.pid()) },
-        Entry { process: stale(victim.pid()), guard: pidfd(alive.pid()) },
-        Entry { process: stale(victim.pid()), guard: Guard::StartTicks(1) },
-        Entry { process: stale(dead.pid()), guard: pidfd(dead.pid()) },
+        Entry::new(stale(alive.pid()), pidfd(alive.pid())),
+        Entry::new(stale(victim.pid()), pidfd(alive.pid())),
+        Entry::new(stale(victim.pid()), Guard::StartTicks(1)),
+        Entry::new(stale(dead.pid()), pidfd(dead.pid())),
     ];
     let ticks = procfs::stat(victim.pid()).unwrap().start_ticks;
-    fakes.push(Entry { process: stale(alive.pid()), guard: Guard::StartTicks(ticks) });
+    fakes.push(Entry::new(stale(alive.pid()), Guard::StartTicks(ticks)));
     drop(dead);
     for fake in fakes {
         let callers = callers(8);
@@ -178,7 +207,7 @@ fn without_pidfds_the_start_of_the_thread_guards_it() {
     let callers = callers(8);
     let process = identify(&callers, child.pid(), NOTHING).process.unwrap();
     let ticks = procfs::stat(child.pid()).unwrap().start_ticks;
-    let entry = Entry { process, guard: Guard::StartTicks(ticks) };
+    let entry = Entry::new(process, Guard::StartTicks(ticks));
     assert_eq!(entry.verify(child.pid()), Some(uid()));
     assert_eq!(entry.verify(std::process::id()), None);
 }

@@ -139,14 +139,13 @@ impl Policy {
     /// Tells whether the caller has a rule that selects by type, tag, service or environment, so
     /// that only a look at the secrets themselves can say what it may know of.
     pub fn has_attribute_rules(&self, caller: &Caller, context: &Context<'_>) -> bool {
-        self.bindings_of(caller.uid).any(|binding| {
-            let by_attributes =
-                |grant: &Grant| grant.effect == Effect::Allow && grant.rule.is_by_attributes();
-            binding.grants.iter().any(by_attributes)
-                && binding.speaks_to(caller)
-                && binding.has_uses_left(context.uses)
-                && binding.holds(caller, context.now)
-        })
+        self.by_attributes
+            && self.bindings_of(caller.uid).any(|binding| {
+                binding.has_attribute_rules()
+                    && binding.speaks_to(caller)
+                    && binding.has_uses_left(context.uses)
+                    && binding.holds(caller, context.now)
+            })
     }
 
     fn default_for(&self, target: Target<'_>) -> Levels {

@@ -44,6 +44,9 @@ pub struct Policy {
     by_other: Box<[usize]>,
     expectations: Box<[Expectation]>,
     default_label: Arc<str>,
+    needs: Needs,
+    /// Whether some rule that allows selects by attributes.
+    by_attributes: bool,
 }
 
 /// Gives roles to the callers for whom all its conditions hold.
@@ -165,15 +168,7 @@ impl Policy {
 
     /// Returns which facts about a caller some binding asks for.
     pub fn needs(&self) -> Needs {
-        let conditions = || self.bindings.iter().flat_map(|binding| &*binding.conditions);
-        Needs {
-            groups: conditions().any(|c| matches!(c, Condition::Gid(_))),
-            exe: conditions().any(|c| matches!(c, Condition::Exe(_) | Condition::ExeSha256(_))),
-            process: conditions().any(|c| {
-                matches!(c, Condition::AfterStart(_) | Condition::Container(_) | Condition::Unit(_))
-            }),
-            exe_sha256: conditions().any(|c| matches!(c, Condition::ExeSha256(_))),
-        }
+        self.needs
     }
 
     /// Returns how many uses a binding with that id allows; `None` when it does not count them.
@@ -207,7 +202,25 @@ impl Policy {
     }
 }
 
+/// Adds up what the conditions of all bindings ask for.
+fn needs_of(bindings: &[Binding]) -> Needs {
+    let conditions = || bindings.iter().flat_map(|binding| &*binding.conditions);
+    Needs {
+        groups: conditions().any(|c| matches!(c, Condition::Gid(_))),
+        exe: conditions().any(|c| matches!(c, Condition::Exe(_) | Condition::ExeSha256(_))),
+        process: conditions().any(|c| {
+            matches!(c, Condition::AfterStart(_) | Condition::Container(_) | Condition::Unit(_))
+        }),
+        exe_sha256: conditions().any(|c| matches!(c, Condition::ExeSha256(_))),
+    }
+}
+
 impl Binding {
+    fn has_attribute_rules(&self) -> bool {
+        let mut grants = self.grants.iter();
+        grants.any(|grant| grant.effect == Effect::Allow && grant.rule.is_by_attributes())
+    }
+
     fn holds(&self, caller: &Caller, now: Timestamp) -> bool {
         self.conditions.iter().all(|condition| condition.holds(caller, now))
     }

@@ -65,6 +65,8 @@ pub(super) fn policy(text: &str, users: &dyn Users) -> Result<Policy> {
     let (by_uid, by_other) = index(&bindings);
     Ok(Policy {
         default_level,
+        needs: super::needs_of(&bindings),
+        by_attributes: bindings.iter().any(Binding::has_attribute_rules),
         bindings: bindings.into(),
         by_uid,
         by_other,

@@ -7,6 +7,7 @@ mod clock;
 mod descriptor;
 mod harden;
 mod key_cell;
+mod mapping;
 mod memfd;
 pub mod memory;
 mod mounts;
@@ -24,6 +25,7 @@ pub use clock::SystemClock;
 pub use descriptor::{duplicate_descriptor, read_line};
 pub use harden::{die_with_parent, harden_process, name_process};
 pub use key_cell::KeyCell;
+pub use mapping::Mapping;
 pub use memfd::{KeyMemory, replace_descriptor, shared_memory};
 pub use memory::{Locked, MemoryError, SecretBuffer, SecretBytes};
 pub use mounts::{

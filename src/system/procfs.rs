@@ -108,6 +108,12 @@ pub fn exe_stamp(tid: u32) -> io::Result<FileStamp> {
 /// `linux/stat.h`, since Linux 6.8.
 const STATX_MNT_ID_UNIQUE: u32 = 0x4000;
 
+/// Returns the number below which all thread ids are.
+pub fn pid_max() -> io::Result<u32> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/pid_max")?;
+    text.trim().parse().map_err(|_| malformed())
+}
+
 /// Returns the wall clock's time of a moment in ticks since the boot, `now` being the time.
 pub fn wall_time(start_ticks: u64, now: Timestamp) -> io::Result<Timestamp> {
     let ticks_per_second = sysconf(SysconfVar::CLK_TCK)?.unwrap_or(100);

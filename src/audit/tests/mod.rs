@@ -9,7 +9,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 
 use super::*;
 use crate::model::{Caller, Clock, Exe, Gid, ManualClock, Process, SecretName, Seq, Uid};
+use crate::system::Mapping;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -126,7 +127,9 @@ fn overwrite(path: &Path, bytes: &[u8]) {
 }
 
 fn lines(path: &Path) -> Vec<Vec<u8>> {
-    let text = fs::read(path).unwrap();
+    let mut text = fs::read(path).unwrap();
+    // A log in use has zeros at its end.
+    text.truncate(text.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1));
     text.split_inclusive(|&byte| byte == b'\n').map(<[u8]>::to_vec).collect()
 }
 
@@ -151,38 +154,36 @@ impl Dice {
     }
 }
 
-/// A disk that counts, and fails one append after it took a part of it, or every sync.
+/// A disk that fails one write after it took a part of it, or every sync.
 #[derive(Debug)]
 struct FaultyDisk {
-    appends: AtomicUsize,
-    syncs: AtomicUsize,
-    /// How many appends still work; the one after them fails, and then all work again.
-    appends_left: AtomicI64,
+    /// How many writes still work; the one after them fails, and then all work again.
+    writes_left: AtomicI64,
     sync_fails: std::sync::atomic::AtomicBool,
 }
 
 impl FaultyDisk {
-    fn new(appends_left: i64) -> Arc<Self> {
-        Arc::new(Self {
-            appends: AtomicUsize::new(0),
-            syncs: AtomicUsize::new(0),
-            appends_left: AtomicI64::new(appends_left),
-            sync_fails: false.into(),
-        })
+    fn new(writes_left: i64) -> Arc<Self> {
+        Arc::new(Self { writes_left: AtomicI64::new(writes_left), sync_fails: false.into() })
     }
 }
 
 impl Disk for FaultyDisk {
-    fn append(&self, file: &File, bytes: &[u8]) -> io::Result<usize> {
-        self.appends.fetch_add(1, Ordering::SeqCst);
-        match self.appends_left.fetch_sub(1, Ordering::SeqCst) {
-            0 => SystemDisk.append(file, &bytes[..bytes.len() / 2]),
-            _ => SystemDisk.append(file, bytes),
+    fn write(
+        &self,
+        file: &File,
+        mapping: Option<&mut Mapping>,
+        offset: u64,
+        bytes: &[u8],
+    ) -> io::Result<()> {
+        if self.writes_left.fetch_sub(1, Ordering::SeqCst) == 0 {
+            SystemDisk.write(file, mapping, offset, &bytes[..bytes.len() / 2])?;
+            return Err(io::ErrorKind::StorageFull.into());
         }
+        SystemDisk.write(file, mapping, offset, bytes)
     }
 
     fn sync(&self, file: &File) -> io::Result<()> {
-        self.syncs.fetch_add(1, Ordering::SeqCst);
         if self.sync_fails.load(Ordering::SeqCst) {
             return Err(io::Error::from_raw_os_error(libc::EIO));
         }

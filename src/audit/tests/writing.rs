@@ -1,6 +1,7 @@
 //! The log under failures of the disk and of the process, and what is kept through them.
 
 use std::fs::{self, OpenOptions};
+use std::os::unix::fs::FileExt;
 use std::sync::{Condvar, Mutex, mpsc};
 use std::thread;
 
@@ -27,17 +28,18 @@ fn threads_that_append_at_once_leave_no_gap_and_a_whole_chain() {
 /// Whichever append fails, in the middle of a segment or of a roll: no half line stays, and the next works.
 #[test]
 fn a_failed_append_leaves_nothing_torn_and_the_next_one_works() {
-    for works in 1..40 {
+    // Two writes are the start's.
+    for works in 2..42 {
         let mut world = World::with_segments_of(4 * 1024);
         let disk = FaultyDisk::new(works);
         world.options.disk = disk.clone();
         let log = world.open();
         let failures = (0..40).filter(|&n| read(&log, n).is_err()).count();
-        assert_eq!(failures, 1, "append {works}");
+        assert_eq!(failures, 1, "write {works}");
         log.close("end").unwrap();
-        assert_eq!(world.damage(None), None, "append {works}");
+        assert_eq!(world.damage(None), None, "write {works}");
         let reads = Filter { action: Some(Action::Read), ..Filter::default() };
-        assert_eq!(world.entries(&reads).len(), 39, "append {works}");
+        assert_eq!(world.entries(&reads).len(), 39, "write {works}");
     }
 }
 
@@ -88,7 +90,7 @@ impl Drop for SmallDisk {
 #[test]
 fn a_log_that_was_changed_under_the_writer_takes_no_more_lines() {
     type Attack = fn(&Path);
-    let attacks: [(&str, Attack); 5] = [
+    let attacks: [(&str, Attack); 6] = [
         ("unlinked", |path| fs::remove_file(path).unwrap()),
         ("emptied", |path| overwrite(path, b"")),
         ("cut", |path| {
@@ -97,6 +99,10 @@ fn a_log_that_was_changed_under_the_writer_takes_no_more_lines() {
         }),
         ("added to", |path| {
             OpenOptions::new().append(true).open(path).unwrap().write_all(b"{}\n").unwrap();
+        }),
+        ("written to behind its last line", |path| {
+            let end = lines(path).concat().len() as u64;
+            OpenOptions::new().write(true).open(path).unwrap().write_all_at(b"{}\n", end).unwrap();
         }),
         ("replaced", |path| {
             let copy = path.with_extension("copy");
@@ -114,6 +120,84 @@ fn a_log_that_was_changed_under_the_writer_takes_no_more_lines() {
         }
         assert!(log.sync().is_err(), "{what}: no head may be anchored");
     }
+}
+
+/// The kernel's answer to a write behind the end of a mapped file is a signal; it must not end the daemon.
+#[test]
+fn a_cut_that_no_look_has_noticed_is_noticed_by_the_next_line() {
+    let mut world = World::new();
+    world.options.check_interval = DAY;
+    let log = world.open_with_lines(30);
+    let file = OpenOptions::new().write(true).open(world.last_segment()).unwrap();
+    file.set_len(10).unwrap();
+    for _ in 0..2 {
+        assert!(matches!(read(&log, 3), Err(AuditError::Tampered(_))));
+    }
+    assert_eq!(file.metadata().unwrap().len(), 10, "nothing was mended");
+}
+
+#[test]
+fn bytes_far_behind_the_last_line_are_noticed_by_the_background_check() {
+    let world = World::new();
+    let log = world.open_with_lines(3);
+    log.check().unwrap();
+    let file = OpenOptions::new().write(true).open(world.last_segment()).unwrap();
+    file.write_all_at(b"x", file.metadata().unwrap().len() - 1).unwrap();
+    assert_eq!(world.damage(None), Some(Damage::Edited));
+    assert!(matches!(log.check(), Err(AuditError::Tampered(_))));
+    assert!(matches!(read(&log, 3), Err(AuditError::Tampered(_))));
+}
+
+/// Returns a world with the files as a death of the process leaves them.
+fn killed(world: &World) -> World {
+    let other = World::new();
+    fs::create_dir(other.path()).unwrap();
+    for path in world.segments() {
+        fs::copy(&path, other.path().join(path.file_name().unwrap())).unwrap();
+    }
+    other
+}
+
+#[test]
+fn zeros_that_a_killed_process_leaves_are_the_end_and_go_at_the_next_start() {
+    let world = World::new();
+    let log = world.open_with_lines(3);
+    let killed = killed(&world);
+    drop(log);
+    let path = killed.last_segment();
+    let whole = lines(&path).concat().len() as u64;
+    assert!(fs::metadata(&path).unwrap().len() > whole);
+    assert_eq!(killed.verify(None).unwrap().notes, []);
+    assert_eq!(killed.entries(&Filter::default()).len(), 4);
+    let view = LogFile::open(&killed.path()).unwrap();
+    assert_eq!(view.size().unwrap(), whole);
+    let mut room = vec![0; 1 << 20];
+    assert_eq!(view.read_at(0, &mut room).unwrap() as u64, whole);
+
+    drop(killed.open());
+    assert_eq!(fs::metadata(&path).unwrap().len(), whole);
+    let start = killed.entries(&Filter { action: Some(Action::Start), ..Filter::default() });
+    assert_eq!(start[1].detail.as_ref().unwrap()["start"]["dropped_bytes"], 0);
+}
+
+/// A power cut may leave a later page on disk without the ones before it.
+#[test]
+fn lines_behind_a_hole_are_dropped_by_the_start_which_says_so_and_are_an_edit_to_the_verifier() {
+    let world = World::new();
+    let log = world.open_with_lines(6);
+    let killed = killed(&world);
+    drop(log);
+    let path = killed.last_segment();
+    let (kept, lost) = (lines(&path)[..3].concat().len(), lines(&path)[3..5].concat().len());
+    let rest = lines(&path)[3..].concat().len();
+    let file = OpenOptions::new().write(true).open(&path).unwrap();
+    file.write_all_at(&vec![0; lost], kept as u64).unwrap();
+    assert_eq!(killed.damage(None), Some(Damage::Edited));
+
+    read(&killed.open(), 0).unwrap();
+    let start = killed.entries(&Filter { action: Some(Action::Start), ..Filter::default() });
+    assert_eq!(start[1].detail.as_ref().unwrap()["start"]["dropped_bytes"], rest);
+    assert_eq!(killed.damage(None), None);
 }
 
 #[test]
@@ -134,10 +218,16 @@ struct GatedDisk {
 }
 
 impl Disk for GatedDisk {
-    fn append(&self, file: &File, bytes: &[u8]) -> io::Result<usize> {
+    fn write(
+        &self,
+        file: &File,
+        mapping: Option<&mut Mapping>,
+        offset: u64,
+        bytes: &[u8],
+    ) -> io::Result<()> {
         self.counts.lock().unwrap().0 += 1;
         self.seen.notify_all();
-        SystemDisk.append(file, bytes)
+        SystemDisk.write(file, mapping, offset, bytes)
     }
 
     fn sync(&self, _: &File) -> io::Result<()> {
@@ -155,7 +245,8 @@ impl Disk for GatedDisk {
 fn those_who_wait_for_the_disk_share_an_fdatasync() {
     const APPENDERS: usize = 16;
     let mut world = World::new();
-    let gate = APPENDERS + 1;
+    // The zeros and the first line come before theirs.
+    let gate = APPENDERS + 2;
     let disk = Arc::new(GatedDisk { counts: Mutex::default(), seen: Condvar::new(), gate });
     world.options.disk = disk.clone();
     world.options.durability = Durability::Synced;
@@ -201,8 +292,14 @@ fn the_background_thread_syncs_what_was_written() {
 struct TellingDisk(mpsc::Sender<()>);
 
 impl Disk for TellingDisk {
-    fn append(&self, file: &File, bytes: &[u8]) -> io::Result<usize> {
-        SystemDisk.append(file, bytes)
+    fn write(
+        &self,
+        file: &File,
+        mapping: Option<&mut Mapping>,
+        offset: u64,
+        bytes: &[u8],
+    ) -> io::Result<()> {
+        SystemDisk.write(file, mapping, offset, bytes)
     }
 
     fn sync(&self, file: &File) -> io::Result<()> {
