@@ -412,7 +412,7 @@ fn the_key_source_is_changed_while_mounted_and_the_old_one_opens_nothing_any_mor
     let Some(mut site) = Site::new() else { return };
     site.serve();
     put_many(&site, 3);
-    let other = site.path("other.key");
+    let other = site.key().with_file_name("other.key");
     let mount = site.secret("");
     let args = [
         "--mount",

@@ -3,7 +3,7 @@
 //! Hexadecimal, because such a file survives printing, copying and editors. It is taken only if no
 //! other user could have read or replaced it by its own permissions.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
@@ -22,9 +22,12 @@ pub(super) fn read(path: &Path) -> Result<SecretBytes, KeySourceError> {
     let file = open_regular(path).map_err(|error| match error {
         OpenError::NotFound => KeySourceError::KeyFileMissing { path: path.into() },
         OpenError::NotRegular(reason) => malformed(path, reason),
-        OpenError::Other(source) => KeySourceError::Unreadable { path: path.into(), source },
+        OpenError::Other(source) => unreadable(path, source),
     })?;
-    check_access(path, &file)?;
+    let metadata = file
+        .metadata()
+        .map_err(|source| KeySourceError::Unreadable { path: path.into(), source })?;
+    check_access(path, &metadata)?;
     // One byte more than a key and a newline, to see whether there is more.
     let text = read_up_to(&file, DIGITS + 2)
         .map_err(|source| KeySourceError::Unreadable { path: path.into(), source })?;
@@ -90,10 +93,17 @@ pub(super) fn read_up_to(mut file: &File, max_bytes: usize) -> io::Result<Secret
     })
 }
 
-fn check_access(path: &Path, file: &File) -> Result<(), KeySourceError> {
-    let metadata = file
-        .metadata()
-        .map_err(|source| KeySourceError::Unreadable { path: path.into(), source })?;
+/// Says why a file cannot be opened: without capabilities, the kernel refuses first what would be
+/// refused here.
+fn unreadable(path: &Path, source: io::Error) -> KeySourceError {
+    let checked = std::fs::symlink_metadata(path).map(|metadata| check_access(path, &metadata));
+    match checked {
+        Ok(Err(refused)) => refused,
+        Ok(Ok(())) | Err(_) => KeySourceError::Unreadable { path: path.into(), source },
+    }
+}
+
+fn check_access(path: &Path, metadata: &Metadata) -> Result<(), KeySourceError> {
     let (owner, expected) = (metadata.uid(), nix::unistd::geteuid().as_raw());
     if owner != expected && owner != 0 {
         return Err(KeySourceError::KeyFileOwner { path: path.into(), owner, expected });

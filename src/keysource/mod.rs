@@ -5,7 +5,7 @@
 #![forbid(unsafe_code)]
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 mod credential;
 mod error;
@@ -28,6 +28,12 @@ pub enum KeySource {
     Passphrase(PassphraseFrom),
     /// The name of the credential, and the directory that `$CREDENTIALS_DIRECTORY` names.
     SystemdCredential(String, PathBuf),
+}
+
+/// Makes a key file, unless there is one. Returns whether it was made.
+pub fn make_key_file(path: &Path) -> Result<bool, KeySourceError> {
+    let is_there = path.symlink_metadata().is_ok();
+    key_file::read_or_create(path).map(|_| !is_there)
 }
 
 impl KeySource {

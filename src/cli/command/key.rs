@@ -1,5 +1,7 @@
 //! `key`: where the store's keys come from, how old they are, and new ones.
 
+use std::fs;
+
 use serde_json::{Value, json};
 
 use super::mount::MAX_PASSPHRASE;
@@ -9,6 +11,7 @@ use crate::cli::args::{ChangeSource, Key, KeySourceKind, PassphraseFrom};
 use crate::cli::client::Client;
 use crate::cli::error::{Failure, Kind};
 use crate::cli::plaintext;
+use crate::daemon::compose::make_key_file;
 use crate::system::{SecretBuffer, SecretBytes, read_line};
 
 pub(super) fn run(context: &Context, args: &Key) -> Done {
@@ -49,7 +52,18 @@ fn change_source(client: &Client, args: &ChangeSource) -> Result<Value, Failure>
         }
         KeySourceKind::File => {
             let file = args.file.as_deref().map(absolute).transpose()?;
-            client.admin(&json!({ "do": command, "source": "file", "file": file }))
+            // The daemon may only read where it is.
+            let made = file.as_deref().map(make_key_file).transpose()?;
+            let changed = client.admin(&json!({ "do": command, "source": "file", "file": file }));
+            changed.map_err(|failure| {
+                if let (Some(true), Some(file)) = (made, &file) {
+                    drop(fs::remove_file(file));
+                }
+                failure.hint(
+                    "the daemon reads key files in the directories of its configuration, its \
+                     policy and its key",
+                )
+            })
         }
         KeySourceKind::Passphrase => {
             let command = json!({ "do": command, "source": "passphrase" });
