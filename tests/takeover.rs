@@ -70,8 +70,9 @@ fn beside(acts: &[&(dyn Fn(&AtomicBool) -> u64 + Sync)], during: impl FnOnce()) 
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         let running: Vec<_> = acts.iter().map(|act| scope.spawn(|| act(&stop))).collect();
-        during();
+        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(during));
         stop.store(true, Ordering::SeqCst);
+        done.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         running.into_iter().map(|thread| thread.join().unwrap()).collect()
     })
 }

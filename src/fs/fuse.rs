@@ -175,8 +175,11 @@ impl Filesystem for Fuse {
         });
     }
 
-    fn forget(&self, request: &Request, inode: INodeNo, count: u64) {
-        self.guarded(request, || self.tree.forget(inode.0, count));
+    fn forget(&self, _: &Request, inode: INodeNo, count: u64) {
+        // Not noted: it has no answer, and does not come again.
+        if !self.tree.is_shut() {
+            self.tree.forget(inode.0, count);
+        }
     }
 
     fn getattr(

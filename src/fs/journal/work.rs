@@ -35,9 +35,16 @@ const LEFT_BYTES: usize = 32;
 const AT_LEFT: usize = WORK + SLOTS * SLOT_BYTES;
 /// How much speaks against the request.
 const POINTS: usize = 16;
+/// How many servers have got new requests and not this one again: each is sent again before new ones
+/// come, so it was answered and only not struck out any more.
+const MISSED: usize = 24;
+/// More than chance can make: between being read and being noted a request is not in a slot.
+const ENOUGH: u64 = 4;
+/// Whether this server has got new requests.
+const AT_BEGUN: usize = AT_LEFT + LEFT * LEFT_BYTES;
 
 /// Size of this part in bytes.
-pub(super) const BYTES: usize = SLOTS * SLOT_BYTES + LEFT * LEFT_BYTES;
+pub(super) const BYTES: usize = SLOTS * SLOT_BYTES + LEFT * LEFT_BYTES + 64;
 
 /// The slots.
 #[derive(Debug)]
@@ -107,6 +114,9 @@ impl Work {
         if let Some(slot) = slot {
             self.shared.note(slot, request.number, ANSWERING);
         }
+        if !request.resent {
+            self.shared.map.store(AT_BEGUN, 1);
+        }
         CURRENT.set(Some(request));
         AtWork { work: self, slot, request }
     }
@@ -146,6 +156,10 @@ impl Work {
     /// Takes what dead servers had in hand, and empties the slots. Each request that was being worked
     /// on gets `weight` added to what speaks against it.
     pub(in crate::fs) fn take_over(&self, weight: u64) -> Vec<Interrupted> {
+        if self.shared.map.load(AT_BEGUN) != 0 {
+            self.shared.map.store(AT_BEGUN, 0);
+            left_places().for_each(|place| self.shared.missed(place));
+        }
         for slot in 0..SLOTS {
             let request = self.shared.load(slot, NUMBER);
             if request != 0 {
@@ -197,10 +211,23 @@ impl Slots {
     fn leave_behind(&self, request: u64, after: u64, points: u64) {
         if let Some(place) = self.left(request) {
             self.map.store(place + POINTS, self.map.load(place + POINTS) + points);
+            self.map.store(place + MISSED, 0);
         } else if let Some(place) = self.left(0) {
             self.map.store(place + SEQ, after);
             self.map.store(place + POINTS, points);
+            self.map.store(place + MISSED, 0);
             self.map.store(place + NUMBER, request);
+        }
+    }
+
+    /// Counts that a request has not come again, and forgets it in the end.
+    fn missed(&self, place: usize) {
+        if self.map.load(place + NUMBER) != 0 {
+            let missed = self.map.load(place + MISSED) + 1;
+            self.map.store(place + MISSED, missed);
+            if missed >= ENOUGH {
+                self.map.store(place + NUMBER, 0);
+            }
         }
     }
 
@@ -325,6 +352,25 @@ mod tests {
         assert_eq!(work.take_over(1), known);
         drop(work.begin(again(1)));
         assert!(journal.work().take_over(1).is_empty());
+    }
+
+    #[test]
+    fn a_request_that_does_not_come_again_while_others_come_is_forgotten() {
+        let journal = Journal::new().unwrap();
+        die_with(&journal.work(), new(1));
+        for _ in 0..10 {
+            assert_eq!(journal.work().take_over(1).len(), 1, "nobody asked anything meanwhile");
+        }
+        let mut servers = 0;
+        loop {
+            let work = journal.work();
+            if work.take_over(1).is_empty() {
+                break;
+            }
+            drop(work.begin(new(100)));
+            servers += 1;
+        }
+        assert_eq!(servers, ENOUGH);
     }
 
     #[test]
