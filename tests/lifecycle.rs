@@ -100,7 +100,11 @@ fn an_ordinary_user_mounts_uses_and_unmounts_a_store_of_their_own() {
     assert_eq!(found, (Ok(b"example-value".to_vec()), person.uid, 0o600));
     // Without `user_allow_other` the kernel keeps others out; with it, the policy does.
     assert_eq!(Person::new(1234).run(|| read(&path)), Err(libc::EACCES));
-    let pid = Pid::from_raw(site.pid().cast_signed());
+    let server = site.pid();
+    kill(Pid::from_raw(server.cast_signed()), Signal::SIGKILL).unwrap();
+    assert_eq!(person.run(|| read(&path)), Ok(b"example-value".to_vec()), "another took over");
+    assert_ne!(site.pid(), server);
+    let pid = Pid::from_raw(site.keeper().cast_signed());
     kill(pid, Signal::SIGKILL).unwrap();
     is_gone(&site);
     site.ok(&["up", mount]);

@@ -13,6 +13,7 @@ use super::chain::{AuditKey, Head, NO_MAC};
 use super::line::{self, Line};
 use super::retention::{self, LoadError, Totals};
 use super::segments::{self, SegmentFile};
+use super::tail::line_at;
 use super::verify::{Check, Place, SegmentEnd, VerifyError};
 use super::{Action, AuditError};
 use crate::model::{Generation, StoreId};
@@ -208,11 +209,7 @@ fn whole_bytes(segment: &SegmentFile) -> io::Result<u64> {
 }
 
 fn mac_at(segment: &SegmentFile, anchor: &Head) -> io::Result<Option<[u8; 32]>> {
-    let mut found = None;
-    segments::for_each_line(segment.open()?, |line| {
-        let line = Line::parse(line).filter(|line| line.seq == anchor.seq);
-        found = line.and_then(|line| line::unhex(line.mac)).or(found);
-        Ok::<_, io::Error>(())
-    })?;
-    Ok(found)
+    let text = line_at(&segment.open()?, anchor.seq)?;
+    let line = text.as_deref().and_then(Line::parse).filter(|line| line.seq == anchor.seq);
+    Ok(line.and_then(|line| line::unhex(line.mac)))
 }

@@ -1,6 +1,8 @@
 //! The last lines of the log, for a start that has to know what was recorded just before.
 
-use std::io::{self, Read, Seek, SeekFrom};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::segments;
@@ -9,9 +11,9 @@ use crate::model::Seq;
 /// How much is read at one time, from the end backwards.
 const BLOCK: u64 = 64 << 10;
 
-/// Returns the last lines, the oldest first, back to the first one from the end whose number is not
-/// `wanted`. What they say is not verified here: a start has verified the last segment before.
-pub fn tail(dir: &Path, mut wanted: impl FnMut(Seq) -> bool) -> io::Result<Vec<Vec<u8>>> {
+/// Returns those of the lines after `after` that are to be kept, the oldest first. What they say is not
+/// verified here: a start has verified the last segment before.
+pub fn tail(dir: &Path, after: Seq, keep: impl Fn(&[u8]) -> bool) -> io::Result<Vec<Vec<u8>>> {
     let mut lines = Vec::new();
     for segment in segments::list(dir)?.iter().rev() {
         let mut file = segment.open()?;
@@ -30,11 +32,13 @@ pub fn tail(dir: &Path, mut wanted: impl FnMut(Seq) -> bool) -> io::Result<Vec<V
             for line in block.rsplit(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
                 // A half line at the end is no line, and room that is kept there holds zeros.
                 let Some(seq) = seq_of(line) else { continue };
-                if !wanted(seq) {
+                if seq <= after {
                     lines.reverse();
                     return Ok(lines);
                 }
-                lines.push(line.to_vec());
+                if keep(line) {
+                    lines.push(line.to_vec());
+                }
             }
             if start == 0 {
                 break;
@@ -45,6 +49,52 @@ pub fn tail(dir: &Path, mut wanted: impl FnMut(Seq) -> bool) -> io::Result<Vec<V
     Ok(lines)
 }
 
+/// Returns the line of that number in a segment, found by halving: a start must not read all of a large
+/// one.
+pub(super) fn line_at(file: &File, seq: Seq) -> io::Result<Option<Vec<u8>>> {
+    let (mut low, mut high) = (0, file.metadata()?.len());
+    let mut block = vec![0; usize::try_from(BLOCK).unwrap_or(0)];
+    while high - low > BLOCK {
+        let middle = low + (high - low) / 2;
+        let read = file.read_at(&mut block, middle)?;
+        let block = block.get(..read).unwrap_or_default();
+        let start = after_newline(block);
+        let rest = block.get(start..).unwrap_or_default();
+        let line = rest.get(..after_newline(rest)).unwrap_or_default();
+        match seq_of(line.strip_suffix(b"\n").unwrap_or(line)) {
+            Some(found) if found <= seq => low = middle + start as u64,
+            Some(_) => high = middle,
+            // A line that is longer than a block: whoever asks reads on from here.
+            None => break,
+        }
+    }
+    let mut found = None;
+    let mut reader = BufReader::new(file);
+    reader.seek(SeekFrom::Start(low))?;
+    let mut line = Vec::new();
+    while found.is_none() && reader.read_until(b'\n', &mut line)? > 0 {
+        let text = line.strip_suffix(b"\n").unwrap_or(&line);
+        match seq_of(text) {
+            Some(this) if this == seq => found = Some(text.to_vec()),
+            Some(this) if this > seq => break,
+            Some(_) | None => {}
+        }
+        line.clear();
+    }
+    Ok(found)
+}
+
+/// Returns the number of the request that a line was written for, without reading it whole.
+pub fn request_of(line: &[u8]) -> Option<u64> {
+    // Near the end; in a text of the caller's the quotes would be escaped.
+    let at = line.windows(FIELD.len()).rposition(|window| window == FIELD)?;
+    let digits = line.get(at + FIELD.len()..)?;
+    let end = digits.iter().position(|byte| !byte.is_ascii_digit())?;
+    std::str::from_utf8(digits.get(..end)?).ok()?.parse().ok()
+}
+
+const FIELD: &[u8] = b",\"request\":";
+
 fn after_newline(block: &[u8]) -> usize {
     block.iter().position(|&byte| byte == b'\n').map_or(block.len(), |at| at + 1)
 }
@@ -54,4 +104,68 @@ fn seq_of(line: &[u8]) -> Option<Seq> {
     let end = digits.iter().position(|&byte| byte == b',')?;
     line.ends_with(b"\"}").then_some(())?;
     std::str::from_utf8(digits.get(..end)?).ok()?.parse().ok().map(Seq)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(seq: u64) -> String {
+        let request =
+            if seq.is_multiple_of(3) { format!(",\"request\":{seq}0") } else { String::new() };
+        let comm = "x".repeat(usize::try_from(seq % 700).unwrap());
+        format!("{{\"seq\":{seq},\"comm\":\"{comm}\"{request},\"mac\":\"00\"}}")
+    }
+
+    fn segments(dir: &Path) {
+        for first in [1_u64, 1000, 2000] {
+            let text: String =
+                (first..first + 1000 - u64::from(first == 1)).map(|n| line(n) + "\n").collect();
+            std::fs::write(dir.join(format!("{first:020}.jsonl")), text).unwrap();
+        }
+        // A crash leaves half a line, and room that was kept.
+        let last = dir.join(format!("{:020}.jsonl", 2000));
+        let mut text = std::fs::read(&last).unwrap();
+        text.extend_from_slice(b"{\"seq\":3000,\"comm");
+        text.extend_from_slice(&[0; 4096]);
+        std::fs::write(last, text).unwrap();
+    }
+
+    #[test]
+    fn the_last_lines_are_found_over_the_borders_of_blocks_and_segments() {
+        let dir = tempfile::tempdir().unwrap();
+        segments(dir.path());
+        for after in [2998, 2500, 1998, 999, 1, 0] {
+            let found = tail(dir.path(), Seq(after), |_| true).unwrap();
+            let expected: Vec<_> = (after + 1..3000).map(|n| line(n).into_bytes()).collect();
+            assert!(found == expected, "after {after}: {} lines", found.len());
+        }
+        let found = tail(dir.path(), Seq(2990), |line| request_of(line) == Some(29_940)).unwrap();
+        assert_eq!(found, [line(2994).into_bytes()]);
+    }
+
+    #[test]
+    fn any_line_of_a_segment_is_found_and_none_that_is_not_there() {
+        let dir = tempfile::tempdir().unwrap();
+        segments(dir.path());
+        for segment in segments::list(dir.path()).unwrap() {
+            let file = segment.open().unwrap();
+            let first = segment.first.0;
+            for seq in (first..first + 999).step_by(37).chain([first]) {
+                assert_eq!(
+                    line_at(&file, Seq(seq)).unwrap(),
+                    Some(line(seq).into_bytes()),
+                    "{seq}"
+                );
+            }
+            assert_eq!(line_at(&file, Seq(first + 5000)).unwrap(), None);
+        }
+    }
+
+    #[test]
+    fn a_request_is_read_off_the_end_of_its_line() {
+        assert_eq!(request_of(line(3).as_bytes()), Some(30));
+        assert_eq!(request_of(line(4).as_bytes()), None);
+        assert_eq!(request_of(b"{\"seq\":1,\"comm\":\"\\\",\\\"request\\\":7\"}"), None);
+    }
 }

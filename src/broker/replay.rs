@@ -6,7 +6,7 @@
 //! A change whose line is there and which was not made gets a second line that says so, and is made
 //! anew.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 
 use super::log::unreadable;
 use super::{Broker, Result};
-use crate::audit::{Action, AuditLog, Entry, Event, Outcome, tail};
+use crate::audit::{Action, AuditLog, Entry, Event, Outcome, request_of, tail};
 use crate::model::{Caller, Request, SecretId, SecretName, Seq, Version};
 use crate::system::SecretBytes;
 
@@ -37,12 +37,15 @@ struct Past {
 }
 
 impl Broker {
-    /// Learns what was done for requests whose lines come after `after`. To be called once, before
-    /// the first request. Errors: `Sealed`, `Audit`.
-    pub fn adopt(&self, after: u64) -> Result<()> {
+    /// Learns what was done for `interrupted` requests, whose lines come after `after`. To be called
+    /// once, before the first request. Errors: `Sealed`, `Audit`.
+    pub fn adopt(&self, after: u64, interrupted: &HashSet<u64>) -> Result<()> {
         let inner = &*self.inner;
         let log = inner.gate.log()?;
-        let lines = tail(&inner.log.directory, |seq| seq > Seq(after)).map_err(unreadable)?;
+        // Most lines are others', and reading them whole would take the time that callers wait.
+        let wanted =
+            |line: &[u8]| request_of(line).is_some_and(|request| interrupted.contains(&request));
+        let lines = tail(&inner.log.directory, Seq(after), wanted).map_err(unreadable)?;
         let lines = lines.iter().filter_map(|text| serde_json::from_slice::<Entry>(text).ok());
         let anchored = inner.replay.anchored.load(Ordering::Relaxed);
         let mut requests = Requests::new();

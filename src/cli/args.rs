@@ -228,7 +228,7 @@ pub(crate) struct ServerArgs {
 #[derive(Args, Debug)]
 pub(crate) struct Upgrade {
     /// The program that takes over; without one, the one that is running is started anew.
-    #[arg(value_name = "PROGRAM", value_hint = ValueHint::FilePath)]
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub program: Option<PathBuf>,
 }
 

@@ -64,11 +64,15 @@ pub fn serve_kept(mut start: Start) -> Result<(), DaemonError> {
     let mut supervision =
         Supervision::by_keeper().map_err(DaemonError::io("meeting the keeper"))?;
     let by = supervision.by.clone();
+    let starting = Starting::begin(by.clone(), start.config.watchdog)
+        .map_err(DaemonError::io("starting the watchdog"))?;
     let passphrase = supervision.passphrase.take();
     if let Some(passphrase) = &passphrase {
         start.passphrase = PassphraseInput::Descriptor(passphrase.as_raw_fd());
     }
-    match Serving::start(start, supervision) {
+    let begun = Serving::start(start, supervision);
+    drop(starting);
+    match begun {
         Ok(serving) => {
             by.tell(&FromServer::Ready);
             serving.until_the_end()
@@ -79,6 +83,27 @@ pub fn serve_kept(mut start: Start) -> Result<(), DaemonError> {
             by.tell(&FromServer::Failed(why));
             Err(error)
         }
+    }
+}
+
+/// Says that all is well while a start takes its time; the keeper hears when the process is stopped.
+struct Starting(#[expect(dead_code, reason = "its end is what the thread waits for")] Sender<()>);
+
+/// A start that takes longer does not come to an end.
+const LONGEST_START: Duration = Duration::from_secs(120);
+
+impl Starting {
+    fn begin(by: By, watchdog: Duration) -> std::io::Result<Self> {
+        let (sender, ended) = mpsc::channel::<()>();
+        let deadline = Instant::now() + LONGEST_START;
+        thread::Builder::new().name("starting".into()).spawn(move || {
+            while ended.recv_timeout(watchdog / 4) == Err(RecvTimeoutError::Timeout)
+                && Instant::now() < deadline
+            {
+                by.tell(&FromServer::Alive);
+            }
+        })?;
+        Ok(Self(sender))
     }
 }
 

@@ -66,13 +66,16 @@ impl Fuse {
         let asked = asked(request);
         if asked.resent && self.tree.is_poison(asked.number) {
             // Its reply goes unused, and that answers it with EIO.
+            let _at_work = self.tree.work().begin(asked);
+            drop(answer);
             tracing::error!(request = asked.number, "a request that ends servers is refused");
             return;
         }
-        let _at_work = self.tree.work().begin(asked.number);
+        let _at_work = self.tree.work().begin(asked);
         // After it is noted, so that who shuts the gate sees it.
         if self.tree.is_shut() {
             // Without an answer the kernel sends it again, to the next server.
+            self.tree.work().leave();
             let _unanswered = ManuallyDrop::new(answer);
             return;
         }
@@ -182,8 +185,11 @@ impl Filesystem for Fuse {
         });
     }
 
-    fn forget(&self, request: &Request, inode: INodeNo, count: u64) {
-        self.guarded(request, || self.tree.forget(inode.0, count));
+    fn forget(&self, _: &Request, inode: INodeNo, count: u64) {
+        // Not noted: it has no answer, and does not come again.
+        if !self.tree.is_shut() {
+            self.tree.forget(inode.0, count);
+        }
     }
 
     fn getattr(
@@ -332,6 +338,7 @@ impl Filesystem for Fuse {
             let Some((handle, reply)) = self.handle(handle, reply) else { return };
             if self.tree.is_draining() && !handle.flush_blocks() {
                 // The bytes are to be the next server's.
+                self.tree.work().leave();
                 let _unanswered = ManuallyDrop::new(reply);
                 return;
             }

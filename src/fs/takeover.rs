@@ -31,6 +31,8 @@ pub(super) fn attach(
     let init = match journal.init() {
         Some(init) => init,
         None => {
+            // A server that died may have read it. A kernel that cannot resend says so here.
+            let _ = write(device, &header(16, RESEND, 0));
             let mut request = vec![0; REQUEST_BYTES];
             let len = read(device, &mut request)?;
             request.truncate(len);

@@ -200,8 +200,21 @@ impl World {
         self.wait_until_it_serves();
     }
 
-    /// Returns the daemon's pid.
+    /// Returns the server's pid, as its lock says.
     pub fn pid(&self) -> u32 {
+        let lock = self.dir.join("data/secretfs/lock");
+        let mut pid = None;
+        // It is empty for a moment while a server takes it.
+        eventually("the lock names a process", || {
+            let text = fs::read_to_string(&lock).unwrap();
+            pid = text.split(' ').nth(1).and_then(|pid| pid.parse().ok());
+            pid.is_some()
+        });
+        pid.unwrap()
+    }
+
+    /// Returns the keeper's pid.
+    pub fn keeper(&self) -> u32 {
         self.child.id()
     }
 

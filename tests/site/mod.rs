@@ -216,10 +216,21 @@ impl Site {
         lock.split(' ').nth(1).unwrap().parse().unwrap()
     }
 
-    /// Kills the daemon alone, without warning: the mount stays behind, dead.
+    /// Returns the pid of the keeper of the daemon, in the foreground or not.
+    pub fn keeper(&self) -> u32 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+        parent.unwrap().trim().parse().unwrap()
+    }
+
+    /// Kills the daemon, its keeper and with it its server, without warning: the mount stays behind,
+    /// dead.
     pub fn kill(&mut self) {
         let child = self.daemon.take().expect("a daemon in the foreground");
+        let server = self.pid();
         self.kill_child(child);
+        // The kernel kills the server with its keeper; until it is gone it has the store.
+        eventually("the server is gone", || !Path::new(&format!("/proc/{server}/exe")).exists());
     }
 
     /// Kills a process of this site and waits for its end, which nothing may hold up.

@@ -49,11 +49,14 @@ fn program(args: &Upgrade) -> Result<PathBuf, Failure> {
 fn successor(client: &Client, before: u64) -> Result<Value, Failure> {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let text = client.read_text(".control/status")?;
-        let pairs: Vec<_> = text.lines().filter_map(|line| line.split_once(": ")).collect();
-        let status = status::document(&pairs);
-        if status.get("server_generation").and_then(Value::as_u64).is_some_and(|now| now > before) {
-            return Ok(status);
+        // Opened before and read after the change, it is stale.
+        if let Ok(text) = client.read_text(".control/status") {
+            let pairs: Vec<_> = text.lines().filter_map(|line| line.split_once(": ")).collect();
+            let status = status::document(&pairs);
+            let generation = status.get("server_generation").and_then(Value::as_u64);
+            if generation.is_some_and(|now| now > before) {
+                return Ok(status);
+            }
         }
         if Instant::now() >= deadline {
             let why = "the daemon has not made room; its log says why";

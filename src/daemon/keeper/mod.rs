@@ -160,11 +160,15 @@ impl Keeper {
     fn run(&mut self) -> Result<Ended, DaemonError> {
         let mut predecessor = None;
         loop {
-            let server = self.start(predecessor)?;
-            match self.watch(server, predecessor)? {
-                End::Final(ended) => return Ok(ended),
-                End::Died(death) => {
-                    predecessor = Some(death);
+            match self.start(predecessor) {
+                Ok(server) => match self.watch(server, predecessor)? {
+                    End::Final(ended) => return Ok(ended),
+                    End::Died(death) => predecessor = Some(death),
+                },
+                Err(error) if predecessor.is_none() => return Err(error),
+                Err(error) => {
+                    tracing::error!(why = error.chain(), "no server");
+                    self.has_failed();
                 }
             }
             if !self.is_connected() || self.pause() == Some(Asked::Stop) {
@@ -296,7 +300,13 @@ impl Keeper {
             }
             return End::Final(Ended::Unmounted);
         }
-        if watched.ready.is_none() && predecessor.is_none() {
+        let death = match (status.signal(), watched.hung, &watched.successor) {
+            (_, false, Some(_)) if status.success() => Death::Retired,
+            (Some(libc::SIGKILL), false, _) => Death::Killed,
+            _ => Death::Crashed,
+        };
+        let served = watched.ready.is_some() || (death == Death::Killed && self.mount.is_some());
+        if !served && predecessor.is_none() {
             let code = status.code().and_then(|code| u8::try_from(code).ok());
             let code = code.filter(|code| *code != 0).unwrap_or(1);
             if let (Some(why), Some(report)) = (&watched.failed, self.report.take()) {
@@ -309,23 +319,23 @@ impl Keeper {
             }
             return End::Final(Ended::NotStarted(code));
         }
-        let death = match (status.signal(), watched.hung, &watched.successor) {
-            (_, false, Some(_)) if status.success() => Death::Retired,
-            (Some(libc::SIGKILL), false, _) => Death::Killed,
-            _ => Death::Crashed,
-        };
         let brief = watched.ready.is_none_or(|ready| ready.elapsed() < BRIEF);
         if death == Death::Crashed && brief {
-            self.failures += 1;
-            if self.candidate.take().is_some() {
-                tracing::error!("the new program does not serve: back to the one before");
-            }
+            self.has_failed();
         } else if watched.ready.is_some() {
             self.served = Instant::now();
         }
         self.candidate = watched.successor.take().or_else(|| self.candidate.take());
         tracing::warn!(?death, %status, "the server has ended");
         End::Died(death)
+    }
+
+    /// Counts a server that was none, and goes back to the program before if it was a new one.
+    fn has_failed(&mut self) {
+        self.failures += 1;
+        if self.candidate.take().is_some() {
+            tracing::error!("the new program does not serve: back to the one before");
+        }
     }
 
     /// Unmounts and waits for the server's end.
@@ -433,15 +443,13 @@ impl Watched {
 
     /// Returns how long it may stay silent.
     fn left(&self) -> Duration {
-        let patience = if self.ready.is_some() { self.patience } else { PATIENCE };
         // Once it has been killed there is nothing to wait for but its end.
-        let patience = if self.hung { PATIENCE } else { patience };
+        let patience = if self.hung { PATIENCE } else { self.patience };
         patience.saturating_sub(self.heard.elapsed()).max(Duration::from_millis(1))
     }
 
     fn is_late(&self) -> bool {
-        let patience = if self.ready.is_some() { self.patience } else { PATIENCE };
-        !self.hung && self.heard.elapsed() >= patience
+        !self.hung && self.heard.elapsed() >= self.patience
     }
 }
 

@@ -57,10 +57,16 @@ impl Server {
         command.args(arguments);
         let (child, channel) = Channel::spawn_command(command)?;
         let server = Self { child, channel: Arc::new(channel) };
-        server.channel.send(&ToServer::Launch(launch))?;
         let mut descriptors = vec![kept.journal.memory().as_fd(), kept.key.memory().as_fd()];
         descriptors.extend(passphrase);
-        server.channel.send_descriptors(&descriptors)?;
+        let told = server
+            .channel
+            .send(&ToServer::Launch(launch))
+            .and_then(|()| server.channel.send_descriptors(&descriptors));
+        if let Err(error) = told {
+            // It has died already, and is found gone.
+            tracing::warn!(%error, "the server was not told how to start");
+        }
         let channel = Arc::clone(&server.channel);
         thread::Builder::new().name("server".into()).spawn(move || {
             while let Ok(Some(said)) = channel.receive::<FromServer>() {

@@ -2,7 +2,8 @@
 //!
 //! A slot costs a request two stores. A request is noted before anything is done for it, and struck
 //! out after its answer went to the kernel: what is noted when a server dies may have been done,
-//! and what is not noted has not.
+//! and what is not noted has not. What was in hand then stays known until it has come again and is
+//! answered, however many servers that takes.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use super::{AT_SEQ, WORK};
+use crate::model::Request;
 use crate::system::SharedMap;
 
 /// Requests in hand at one time: the threads', and the workers' with their queue.
@@ -27,13 +29,22 @@ const ANSWERING: u64 = 2;
 /// By a worker.
 const WORKING: u64 = 3;
 
-/// Requests that were in hand when a server died, with how much speaks against each.
-const SUSPECTS: usize = 256;
-const SUSPECT_BYTES: usize = 16;
-const AT_SUSPECTS: usize = WORK + SLOTS * SLOT_BYTES;
+/// Requests that were in hand when a server died, and have not been answered since.
+const LEFT: usize = 2 * SLOTS;
+const LEFT_BYTES: usize = 32;
+const AT_LEFT: usize = WORK + SLOTS * SLOT_BYTES;
+/// How much speaks against the request.
+const POINTS: usize = 16;
+/// How many servers have got new requests and not this one again: each is sent again before new ones
+/// come, so it was answered and only not struck out any more.
+const MISSED: usize = 24;
+/// More than chance can make: between being read and being noted a request is not in a slot.
+const ENOUGH: u64 = 4;
+/// Whether this server has got new requests.
+const AT_BEGUN: usize = AT_LEFT + LEFT * LEFT_BYTES;
 
 /// Size of this part in bytes.
-pub(super) const BYTES: usize = SLOTS * SLOT_BYTES + SUSPECTS * SUSPECT_BYTES;
+pub(super) const BYTES: usize = SLOTS * SLOT_BYTES + LEFT * LEFT_BYTES + 64;
 
 /// The slots.
 #[derive(Debug)]
@@ -70,7 +81,7 @@ pub(in crate::fs) struct InHand {
 pub(in crate::fs) struct AtWork<'a> {
     work: &'a Work,
     slot: Option<usize>,
-    outer: u64,
+    request: Request,
 }
 
 /// A request that waits for a worker; struck out when dropped.
@@ -78,13 +89,14 @@ pub(in crate::fs) struct AtWork<'a> {
 pub(in crate::fs) struct Queued {
     slots: Arc<Slots>,
     slot: Option<usize>,
+    request: Option<Request>,
 }
 
 thread_local! {
     /// The slot of this thread, and whose it is.
     static MINE: Cell<Option<(u64, usize)>> = const { Cell::new(None) };
-    /// The request that this thread has in hand; 0: none.
-    static CURRENT: Cell<u64> = const { Cell::new(0) };
+    /// The request that this thread has in hand, unless somebody else is to answer it.
+    static CURRENT: Cell<Option<Request>> = const { Cell::new(None) };
 }
 
 impl Work {
@@ -97,22 +109,32 @@ impl Work {
 
     /// Notes that this thread begins with a request. A FUSE thread has its slot for as long as it
     /// lives.
-    pub(in crate::fs) fn begin(&self, request: u64) -> AtWork<'_> {
+    pub(in crate::fs) fn begin(&self, request: Request) -> AtWork<'_> {
         let slot = self.slot_of_this_thread();
         if let Some(slot) = slot {
-            self.shared.note(slot, request, ANSWERING);
+            self.shared.note(slot, request.number, ANSWERING);
         }
-        AtWork { work: self, slot, outer: CURRENT.replace(request) }
+        if !request.resent {
+            self.shared.map.store(AT_BEGUN, 1);
+        }
+        CURRENT.set(Some(request));
+        AtWork { work: self, slot, request }
+    }
+
+    /// Leaves the request of this thread to the next server.
+    pub(in crate::fs) fn leave(&self) {
+        CURRENT.set(None);
     }
 
     /// Notes the request of this thread again, for a worker that is going to take it.
     pub(in crate::fs) fn queue(&self) -> Queued {
-        let request = CURRENT.get();
-        let slot = (request != 0).then(|| self.shared.free.lock().pop()).flatten();
-        if let Some(slot) = slot {
-            self.shared.note(slot, request, QUEUED);
-        }
-        Queued { slots: Arc::clone(&self.shared), slot }
+        let request = CURRENT.take();
+        let slot = request.and_then(|request: Request| {
+            let slot = self.shared.free.lock().pop()?;
+            self.shared.note(slot, request.number, QUEUED);
+            Some(slot)
+        });
+        Queued { slots: Arc::clone(&self.shared), slot, request }
     }
 
     /// Returns all requests that are in hand.
@@ -131,36 +153,33 @@ impl Work {
         in_hand.collect()
     }
 
-    /// Takes what a dead server had in hand, and empties the slots. Each request that was being
-    /// worked on gets `weight` added to what speaks against it.
+    /// Takes what dead servers had in hand, and empties the slots. Each request that was being worked
+    /// on gets `weight` added to what speaks against it.
     pub(in crate::fs) fn take_over(&self, weight: u64) -> Vec<Interrupted> {
-        let mut interrupted = Vec::new();
-        let mut suspects = Vec::new();
+        if self.shared.map.load(AT_BEGUN) != 0 {
+            self.shared.map.store(AT_BEGUN, 0);
+            left_places().for_each(|place| self.shared.missed(place));
+        }
         for slot in 0..SLOTS {
             let request = self.shared.load(slot, NUMBER);
-            if request == 0 {
-                continue;
-            }
-            interrupted.push(Interrupted { request, after: self.shared.load(slot, SEQ) });
-            if self.shared.load(slot, STATE) != QUEUED && suspects.len() < SUSPECTS {
-                suspects.push((request, self.suspicion(request) + weight));
+            if request != 0 {
+                let worked_on = self.shared.load(slot, STATE) != QUEUED;
+                let points = if worked_on { weight } else { 0 };
+                self.shared.leave_behind(request, self.shared.load(slot, SEQ), points);
+                // After it is there: a server that dies in between must not forget it.
+                self.shared.strike_out(slot);
             }
         }
-        for index in 0..SUSPECTS {
-            let (request, points) = suspects.get(index).copied().unwrap_or_default();
-            let place = AT_SUSPECTS + index * SUSPECT_BYTES;
-            self.shared.map.store(place + 8, points);
-            self.shared.map.store(place, request);
-        }
-        (0..SLOTS).for_each(|slot| self.shared.strike_out(slot));
-        interrupted
+        let left = left_places().map(|place| Interrupted {
+            request: self.shared.map.load(place + NUMBER),
+            after: self.shared.map.load(place + SEQ),
+        });
+        left.filter(|one| one.request != 0).collect()
     }
 
     /// Returns how much speaks against a request.
     pub(in crate::fs) fn suspicion(&self, request: u64) -> u64 {
-        let places = (0..SUSPECTS).map(|index| AT_SUSPECTS + index * SUSPECT_BYTES);
-        let mut found = places.filter(|&place| self.shared.map.load(place) == request);
-        found.next().map_or(0, |place| self.shared.map.load(place + 8))
+        self.shared.left(request).map_or(0, |place| self.shared.map.load(place + POINTS))
     }
 
     fn slot_of_this_thread(&self) -> Option<usize> {
@@ -187,6 +206,44 @@ impl Slots {
         self.map.store(WORK + slot * SLOT_BYTES + NUMBER, 0);
     }
 
+    /// Keeps a request of a dead server known; the first place in the log counts, which is the
+    /// earliest.
+    fn leave_behind(&self, request: u64, after: u64, points: u64) {
+        if let Some(place) = self.left(request) {
+            self.map.store(place + POINTS, self.map.load(place + POINTS) + points);
+            self.map.store(place + MISSED, 0);
+        } else if let Some(place) = self.left(0) {
+            self.map.store(place + SEQ, after);
+            self.map.store(place + POINTS, points);
+            self.map.store(place + MISSED, 0);
+            self.map.store(place + NUMBER, request);
+        }
+    }
+
+    /// Counts that a request has not come again, and forgets it in the end.
+    fn missed(&self, place: usize) {
+        if self.map.load(place + NUMBER) != 0 {
+            let missed = self.map.load(place + MISSED) + 1;
+            self.map.store(place + MISSED, missed);
+            if missed >= ENOUGH {
+                self.map.store(place + NUMBER, 0);
+            }
+        }
+    }
+
+    /// Forgets that a dead server had a request in hand.
+    fn answered(&self, request: Request) {
+        if request.resent
+            && let Some(place) = self.left(request.number)
+        {
+            self.map.store(place + NUMBER, 0);
+        }
+    }
+
+    fn left(&self, request: u64) -> Option<usize> {
+        left_places().find(|&place| self.map.load(place + NUMBER) == request)
+    }
+
     fn load(&self, slot: usize, word: usize) -> u64 {
         self.map.load(WORK + slot * SLOT_BYTES + word)
     }
@@ -194,7 +251,10 @@ impl Slots {
 
 impl Drop for AtWork<'_> {
     fn drop(&mut self) {
-        CURRENT.set(self.outer);
+        // Otherwise a worker answers it, or the next server.
+        if CURRENT.take().is_some() {
+            self.work.shared.answered(self.request);
+        }
         if let Some(slot) = self.slot {
             self.work.shared.strike_out(slot);
         }
@@ -212,6 +272,7 @@ impl Queued {
 
 impl Drop for Queued {
     fn drop(&mut self) {
+        self.request.into_iter().for_each(|request| self.slots.answered(request));
         if let Some(slot) = self.slot {
             self.slots.strike_out(slot);
             self.slots.free.lock().push(slot);
@@ -219,10 +280,29 @@ impl Drop for Queued {
     }
 }
 
+fn left_places() -> impl Iterator<Item = usize> {
+    (0..LEFT).map(|index| AT_LEFT + index * LEFT_BYTES)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::mem::ManuallyDrop;
+
     use super::*;
     use crate::fs::journal::Journal;
+
+    fn new(number: u64) -> Request {
+        Request { number, resent: false }
+    }
+
+    fn again(number: u64) -> Request {
+        Request { number, resent: true }
+    }
+
+    /// Leaves a request as a process does that is killed: nothing of it is dropped.
+    fn die_with(work: &Work, request: Request) {
+        let _at_work = ManuallyDrop::new(work.begin(request));
+    }
 
     #[test]
     fn what_is_in_hand_at_a_death_is_known_with_the_place_in_the_log_and_what_was_answered_is_not()
@@ -230,36 +310,80 @@ mod tests {
         let journal = Journal::new().unwrap();
         let (note, work) = (journal.seq_note(), journal.work());
         note(7);
-        drop(work.begin(1));
-        let second = work.begin(2);
-        let third = work.queue();
+        drop(work.begin(new(1)));
+        drop(work.begin(new(2)));
+        let queued = {
+            let _at_work = work.begin(new(3));
+            work.queue()
+        };
         note(9);
-        std::mem::drop(third);
-        let third = work.queue();
-        // The process is gone: nothing of it is dropped.
-        let (_second, _third) =
-            (std::mem::ManuallyDrop::new(second), std::mem::ManuallyDrop::new(third));
+        drop(queued);
+        let _queued = ManuallyDrop::new({
+            let _at_work = work.begin(new(4));
+            work.queue()
+        });
+        die_with(&work, new(5));
         let next = journal.work();
-        let taken = next.take_over(1);
-        let expected = [(2, 7), (2, 9)].map(|(request, after)| Interrupted { request, after });
-        assert_eq!(taken.len(), 2);
-        assert!(expected.iter().all(|one| taken.contains(one)), "{taken:?}");
-        assert!(next.take_over(1).is_empty());
+        let mut taken = next.take_over(1);
+        taken.sort_by_key(|one| one.request);
+        assert_eq!(taken, [4, 5].map(|request| Interrupted { request, after: 9 }));
+    }
+
+    #[test]
+    fn a_request_stays_known_over_several_deaths_until_it_is_answered() {
+        let journal = Journal::new().unwrap();
+        let note = journal.seq_note();
+        note(7);
+        die_with(&journal.work(), new(1));
+        note(20);
+        let known = [Interrupted { request: 1, after: 7 }];
+        assert_eq!(journal.work().take_over(1), known);
+        // Killed before it came again, then while it was in hand, then while nobody answered.
+        let work = journal.work();
+        assert_eq!(work.take_over(1), known);
+        die_with(&work, again(1));
+        let work = journal.work();
+        assert_eq!(work.take_over(1), known);
+        {
+            let _at_work = work.begin(again(1));
+            work.leave();
+        }
+        let work = journal.work();
+        assert_eq!(work.take_over(1), known);
+        drop(work.begin(again(1)));
+        assert!(journal.work().take_over(1).is_empty());
+    }
+
+    #[test]
+    fn a_request_that_does_not_come_again_while_others_come_is_forgotten() {
+        let journal = Journal::new().unwrap();
+        die_with(&journal.work(), new(1));
+        for _ in 0..10 {
+            assert_eq!(journal.work().take_over(1).len(), 1, "nobody asked anything meanwhile");
+        }
+        let mut servers = 0;
+        loop {
+            let work = journal.work();
+            if work.take_over(1).is_empty() {
+                break;
+            }
+            drop(work.begin(new(100)));
+            servers += 1;
+        }
+        assert_eq!(servers, ENOUGH);
     }
 
     #[test]
     fn only_a_request_that_was_worked_on_each_time_is_suspected_more_and_more() {
         let journal = Journal::new().unwrap();
         for deaths in 1..4 {
-            let work = journal.work();
-            let _poison = std::mem::ManuallyDrop::new(work.begin(5));
+            die_with(&journal.work(), again(5));
             let next = journal.work();
             next.take_over(4);
             assert_eq!((next.suspicion(5), next.suspicion(6)), (deaths * 4, 0));
         }
         let work = journal.work();
-        let _other = std::mem::ManuallyDrop::new(work.begin(6));
-        journal.work().take_over(4);
-        assert_eq!(journal.work().suspicion(5), 0, "it was answered meanwhile");
+        drop(work.begin(again(5)));
+        assert_eq!(work.suspicion(5), 0, "it was answered");
     }
 }

@@ -56,7 +56,8 @@ impl Tree {
         let interrupted = self.work.take_over(death.weight());
         let after = interrupted.iter().map(|one| one.after).min();
         if let Some(after) = after {
-            match self.broker.adopt(after) {
+            let requests = interrupted.iter().map(|one| one.request).collect();
+            match self.broker.adopt(after, &requests) {
                 Ok(()) => {}
                 // Nothing is answered but that, so nothing is done twice.
                 Err(BrokerError::Sealed) => {}

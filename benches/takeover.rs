@@ -1,0 +1,308 @@
+//! What a takeover costs those who use the mount: the server is killed and replaced again and again
+//! under eight readers, two processes that hold a handle, a writer and a follower of the events.
+//!
+//! `cargo bench --bench takeover [-- --smoke]`, as root. A stall is the longest open + read + close
+//! that one reader had between one kill and the next. Everything that was read, written and recorded is
+//! checked, and anything wrong ends the run.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "a benchmark is a program for people"
+)]
+
+mod support;
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::time::{ClockId, clock_gettime};
+use nix::unistd::Pid;
+use support::Placement;
+
+const READERS: usize = 8;
+const HOLDERS: usize = 2;
+/// Operations that take less are no stalls, and are not kept.
+const NO_STALL: Duration = Duration::from_millis(1);
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    if let Some(at) = arguments.iter().position(|argument| argument == "--client") {
+        return client(&arguments[at + 1], Path::new(&arguments[at + 2]));
+    }
+    if !Path::new("/dev/fuse").exists() {
+        println!("SKIP: needs /dev/fuse");
+        return;
+    }
+    let smoke = arguments.iter().any(|argument| argument == "--smoke");
+    let (kills, upgrades) = if smoke { (10, 2) } else { (1000, 20) };
+    let directory = tempfile::tempdir().unwrap();
+    let mounted = support::secretfs(Placement::Free, directory.path(), &[]);
+    let world = World { home: directory.path(), mount: &mounted.mountpoint };
+    for reader in 0..READERS {
+        fs::write(world.mount.join(format!("r{reader}")), vec![b'x'; 64 << reader]).unwrap();
+    }
+    fs::write(world.mount.join("w"), "0").unwrap();
+    let mut clients: Vec<Client> =
+        (0..READERS).map(|n| world.client("read", &format!("r{n}"))).collect();
+    clients.extend((0..HOLDERS).map(|n| world.client("hold", &format!("r{n}"))));
+    clients.push(world.client("write", "w"));
+    let follower = Command::new("tail")
+        .args(["-n", "+1", "-f"])
+        .arg(world.mount.join(".control/events"))
+        .stdout(File::create(directory.path().join("events")).unwrap())
+        .spawn()
+        .unwrap();
+    let mut begun = Vec::new();
+    let mut random = 0x7f3a_u64;
+    for n in 0..kills {
+        let server = world.server();
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        thread::sleep(Duration::from_micros((random >> 33) % 150_000));
+        begun.push(now());
+        // Nothing else ends it; and if it has ended, another is there soon.
+        kill(Pid::from_raw(server.cast_signed()), Signal::SIGKILL).unwrap();
+        world.wait_for_another(server);
+        if n % (kills / upgrades) == 0 {
+            begun.push(now());
+            world.upgrade();
+        }
+    }
+    let ended = now();
+    let ends: Vec<Ended> = clients.into_iter().map(Client::end).collect();
+    world.check(&ends, follower);
+    report(&begun, ended, &ends[..READERS]);
+    println!(
+        "{kills} kills and {upgrades} upgrades: no error, no wrong byte, no lost write, each open on record once"
+    );
+}
+
+struct World<'a> {
+    home: &'a Path,
+    mount: &'a Path,
+}
+
+impl World<'_> {
+    fn server(&self) -> u32 {
+        loop {
+            let lock = fs::read_to_string(self.home.join("data/secretfs/lock")).unwrap();
+            match lock.split(' ').nth(1).and_then(|pid| pid.parse().ok()) {
+                Some(pid) => return pid,
+                None => thread::sleep(Duration::from_micros(200)),
+            }
+        }
+    }
+
+    fn wait_for_another(&self, server: u32) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while self.server() == server {
+            assert!(Instant::now() < deadline, "nobody took over");
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn upgrade(&self) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_secretfs"));
+        command.arg("--mount").arg(self.mount).arg("upgrade").arg(env!("CARGO_BIN_EXE_secretfs"));
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+
+    fn client(&self, work: &str, name: &str) -> Client {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--client", work])
+            .arg(self.mount.join(name))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        Client { child, output, name: name.to_owned(), work: work.to_owned() }
+    }
+
+    /// Compares what the clients did with what is stored and recorded.
+    fn check(&self, ends: &[Ended], mut follower: Child) {
+        let mut counts = HashMap::new();
+        let mut last = 0;
+        for line in lines(&self.mount.join(".control/audit/log")) {
+            last = line.seq;
+            if let Some(secret) = line.secret {
+                *counts.entry((secret, line.action, line.outcome)).or_insert(0_u64) += 1;
+            }
+        }
+        let recorded = |name: &str, action: &str, outcome: &str| {
+            counts.get(&(name.into(), action.into(), outcome.into())).copied().unwrap_or(0)
+        };
+        for reader in 0..READERS {
+            let name = format!("r{reader}");
+            let opens: u64 =
+                ends.iter().filter(|end| end.name == name).map(|end| end.operations).sum();
+            assert_eq!(recorded(&name, "read", "allowed"), opens, "opens of {name}");
+        }
+        let writer = ends.iter().find(|end| end.work == "write").unwrap();
+        let versions = recorded("w", "write", "allowed") - recorded("w", "write", "failed");
+        assert_eq!(versions, writer.operations + 1, "versions of w");
+        let followed = || lines(&self.home.join("events")).map(|line| line.seq).collect::<Vec<_>>();
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while followed().last().is_none_or(|seq| *seq < last) {
+            assert!(Instant::now() < deadline, "the follower has not seen the end");
+            thread::sleep(Duration::from_millis(100));
+        }
+        drop(follower.kill());
+        drop(follower.wait());
+        let seqs = followed();
+        let gaps = seqs.windows(2).filter(|pair| pair[1] != pair[0] + 1).count();
+        println!(
+            "events followed: {}, with {gaps} gaps (a slow follower loses lines, and is told)",
+            seqs.len()
+        );
+        assert!(seqs.is_sorted_by(|a, b| a < b), "an event came twice");
+    }
+}
+
+/// What is looked at of an audit line.
+#[derive(serde::Deserialize)]
+struct Line {
+    seq: u64,
+    action: String,
+    outcome: String,
+    secret: Option<String>,
+}
+
+/// Returns the lines of a file that are audit lines.
+fn lines(path: &Path) -> impl Iterator<Item = Line> {
+    let lines = BufReader::new(File::open(path).unwrap()).lines();
+    lines.filter_map(|line| serde_json::from_str(&line.unwrap()).ok())
+}
+
+/// A process that uses the mount.
+struct Client {
+    child: Child,
+    output: BufReader<std::process::ChildStdout>,
+    name: String,
+    work: String,
+}
+
+struct Ended {
+    name: String,
+    work: String,
+    operations: u64,
+    /// When each long operation began, and how long it took, in nanoseconds.
+    long: Vec<(u64, u64)>,
+}
+
+impl Client {
+    fn end(mut self) -> Ended {
+        drop(self.child.stdin.take());
+        let mut operations = None;
+        let mut long = Vec::new();
+        for line in self.output.by_ref().lines() {
+            let line = line.unwrap();
+            let (word, rest) = line.split_once(' ').unwrap();
+            if word == "done" {
+                operations = rest.parse().ok();
+            } else {
+                long.push((word.parse().unwrap(), rest.parse().unwrap()));
+            }
+        }
+        assert!(self.child.wait().unwrap().success(), "{} {} failed", self.work, self.name);
+        let Self { name, work, .. } = self;
+        Ended { name, work, operations: operations.unwrap(), long }
+    }
+}
+
+/// Works until standard input is closed; then says what it did.
+fn client(work: &str, path: &Path) {
+    let (stop, stopped) = std::sync::mpsc::channel::<()>();
+    thread::spawn(move || {
+        drop(std::io::stdin().read(&mut [0]));
+        drop(stop);
+    });
+    let running = || stopped.try_recv() != Err(std::sync::mpsc::TryRecvError::Disconnected);
+    let mut long = Vec::new();
+    let mut operations = 0_u64;
+    match work {
+        "read" => {
+            let expected = fs::read(path).unwrap();
+            operations += 1;
+            while running() {
+                let begun = now();
+                assert_eq!(fs::read(path).unwrap(), expected);
+                operations += 1;
+                let took = now() - begun;
+                if took > NO_STALL.as_nanos() as u64 {
+                    long.push((begun, took));
+                }
+            }
+        }
+        "hold" => {
+            let held = File::open(path).unwrap();
+            operations += 1;
+            let mut bytes = vec![0; 64];
+            while running() {
+                held.read_exact_at(&mut bytes, 0).unwrap();
+                assert!(bytes.iter().all(|&byte| byte == b'x'));
+                thread::sleep(Duration::from_millis(1));
+            }
+        }
+        _ => {
+            let mut last = 0_u64;
+            while running() {
+                last += 1;
+                // Bytes that only a dead server had end in EIO, by design: they are written again.
+                while let Err(err) = write(path, last) {
+                    assert_eq!(err.raw_os_error(), Some(libc::EIO), "{err}");
+                }
+                operations += 1;
+            }
+            assert_eq!(fs::read_to_string(path).unwrap(), last.to_string());
+        }
+    }
+    let mut out = std::io::stdout().lock();
+    for (begun, took) in long {
+        writeln!(out, "{begun} {took}").unwrap();
+    }
+    writeln!(out, "done {operations}").unwrap();
+}
+
+fn write(path: &Path, value: u64) -> std::io::Result<()> {
+    let mut file = File::options().write(true).truncate(true).open(path)?;
+    file.write_all(value.to_string().as_bytes())?;
+    Ok(nix::unistd::close(std::os::fd::OwnedFd::from(file))?)
+}
+
+/// Returns a clock that all processes share, in nanoseconds.
+fn now() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap();
+    Duration::from(now).as_nanos() as u64
+}
+
+fn report(begun: &[u64], ended: u64, readers: &[Ended]) {
+    let mut stalls = Vec::new();
+    let windows = begun.iter().zip(begun.iter().skip(1).chain([&ended]));
+    for (from, to) in windows {
+        for reader in readers {
+            let overlaps = |(at, took): &&(u64, u64)| *at < *to && at + took > *from;
+            let longest = reader.long.iter().filter(overlaps).map(|(_, took)| *took).max();
+            stalls.push(longest.unwrap_or(0) as f64 / 1e6);
+        }
+    }
+    stalls.sort_by(f64::total_cmp);
+    let at = |part: f64| stalls[((stalls.len() - 1) as f64 * part) as usize];
+    let opens: u64 = readers.iter().map(|reader| reader.operations).sum();
+    println!(
+        "{opens} opens; stalls in ms: median {:.1}, p90 {:.1}, p99 {:.1}, longest {:.1}",
+        at(0.5),
+        at(0.9),
+        at(0.99),
+        at(1.0)
+    );
+}
