@@ -19,7 +19,7 @@ use secretfs::broker::{Broker, Limits, LogSettings, Parts, Put, Which};
 use secretfs::crypto::{Keyring, Slot, SlotKind};
 use secretfs::model::{Caller, Clock, Gid, SecretId, SecretName, StoreId, Timestamp, Uid, Version};
 use secretfs::policy::{NumericIds, Policy, initial};
-use secretfs::store::RedbStore;
+use secretfs::store::{JournaledStore, RedbStore};
 use secretfs::system::SecretBytes;
 
 struct WallClock;
@@ -150,7 +150,10 @@ fn welch(one: &[f64], other: &[f64]) -> f64 {
 }
 
 fn open(directory: &std::path::Path) -> Broker {
-    let store = Arc::new(RedbStore::create(&directory.join("store.redb")).unwrap());
+    let path = directory.join("store.redb");
+    drop(RedbStore::create(&path).unwrap());
+    let store = JournaledStore::open(&path, secretfs::store::Options::default()).unwrap();
+    let store = Arc::new(store);
     let key = SecretBytes::copy_from(&[7; 32]).unwrap();
     let root = Broker::create(&*store, &WallClock, &mut |store, root| {
         Slot::seal(store, SlotKind::KeyFile, &key, root).map_err(|err| err.to_string())

@@ -1,12 +1,13 @@
 //! What many secrets cost: start, memory, lookup, a listing of 1,000, and the start after a crash.
 //!
 //! `cargo bench --bench scale [-- --smoke]`, as root. Stores of 10,000, 100,000 and 1,000,000 secrets
-//! in directories of 1,000, filled through the library.
+//! in directories of 1,000, filled through the library. Before the crash, half a second of writes.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
     clippy::indexing_slicing,
-    reason = "a benchmark is a program for people"
+    clippy::disallowed_methods,
+    reason = "a benchmark is a program for people, and writes files that no crash threatens"
 )]
 
 mod support;
@@ -15,18 +16,19 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use secretfs::audit::Options;
 use secretfs::broker::{Broker, Limits, LogSettings, Parts, Put, read_header};
 use secretfs::keysource::KeySource;
 use secretfs::model::{Caller, Gid, Uid};
 use secretfs::policy::{NumericIds, Policy, initial};
-use secretfs::store::{RedbStore, Store};
+use secretfs::store::{JournaledStore, Store};
 use secretfs::system::{SecretBytes, SystemClock};
 use support::{Placement, median};
 
 const BY_DIRECTORY: usize = 1000;
+const HALF_A_SECOND: Duration = Duration::from_millis(500);
 
 fn main() {
     let smoke = std::env::args().any(|argument| argument == "--smoke");
@@ -94,12 +96,28 @@ fn measure(secrets: usize) -> Found {
         listings.push(0.0);
     }
     let memory = anonymous_memory(mounted.pid());
+    write_for(&mounted.mountpoint, HALF_A_SECOND);
     mounted.crash();
     let begun = Instant::now();
     let mounted = support::secretfs(Placement::Free, home, &[]);
     fs::symlink_metadata(&mounted.mountpoint).unwrap();
     let crashed = begun.elapsed().as_secs_f64() * 1e3;
     Found { start, crashed, memory, stat: median(stats), listing: median(listings) }
+}
+
+/// Leaves commits in the journal: they are taken over each second.
+fn write_for(mountpoint: &Path, time: Duration) {
+    let begun = Instant::now();
+    std::thread::scope(|scope| {
+        for writer in 0..16 {
+            let path = mountpoint.join(format!("new-{writer}"));
+            scope.spawn(move || {
+                while begun.elapsed() < time {
+                    fs::write(&path, [b'x'; 100]).unwrap();
+                }
+            });
+        }
+    });
 }
 
 fn name(number: usize) -> String {
@@ -115,7 +133,9 @@ fn anonymous_memory(pid: u32) -> usize {
 /// Puts secrets into a store that no daemon has open.
 fn fill(home: &Path, secrets: usize) {
     let state = home.join("data/secretfs");
-    let store: Arc<dyn Store> = Arc::new(RedbStore::open(&state.join("store.redb")).unwrap());
+    let store =
+        JournaledStore::open(&state.join("store.redb"), secretfs::store::Options::default());
+    let store: Arc<dyn Store> = Arc::new(store.unwrap());
     let root = KeySource::File(home.join("config/secretfs/root.key"))
         .unlock(&read_header(&*store).unwrap())
         .unwrap();

@@ -1,6 +1,6 @@
-//! A damaged store file, in process and therefore many times: whatever bit is flipped and wherever the
-//! file is cut, it is detected or harmless. No value is wrong, no secret is missing in silence, nothing
-//! panics.
+//! A damaged store, in process and therefore many times: whatever bit of its file or its journal is
+//! flipped and wherever they are cut, it is detected or harmless. No value is wrong, no secret is
+//! missing in silence, nothing panics.
 //!
 //! redb does not verify what it reads, so this is what the broker's authentication must hold.
 //! `SECRETFS_CAMPAIGN=full` raises the counts.
@@ -28,7 +28,7 @@ use secretfs::broker::{
 use secretfs::crypto::{RootKey, Slot, SlotKind};
 use secretfs::model::{Caller, Gid, ManualClock, SecretName, StoreId, Uid, Version};
 use secretfs::policy::{NumericIds, Policy};
-use secretfs::store::{RedbStore, Store};
+use secretfs::store::{JournaledStore, Options, RedbStore, Store};
 use secretfs::system::SecretBytes;
 
 const SEED: u64 = 0x7f3a_0001;
@@ -64,8 +64,17 @@ fn clock() -> Arc<ManualClock> {
     Arc::new(ManualClock::at(1_800_000_000))
 }
 
+const STORE: &str = "store.redb";
+const JOURNAL: &str = "store.journal";
+
+/// Small, so that it goes round; taken over when it is full, and not before.
+const OPTIONS: Options = Options { half_bytes: 16 << 10, period: Duration::MAX };
+
 fn open(directory: &Path) -> Result<Broker, BrokerError> {
-    let store: Arc<dyn Store> = Arc::new(RedbStore::open(&directory.join("store.redb"))?);
+    open_over(Arc::new(JournaledStore::open(&directory.join(STORE), OPTIONS)?), directory)
+}
+
+fn open_over(store: Arc<dyn Store>, directory: &Path) -> Result<Broker, BrokerError> {
     let header = read_header(&*store)?;
     let slot = header.slots.first().ok_or_else(|| BrokerError::Invalid("no slot".into()))?;
     let root = slot.open(header.store, &key()).map_err(BrokerError::Key)?;
@@ -86,23 +95,33 @@ fn open(directory: &Path) -> Result<Broker, BrokerError> {
     Ok(broker)
 }
 
-/// A store that was used and closed in order, with its log, and what is in it: by name and version.
+/// A store that was used, with its log, and what is in it: by name and version.
 struct Original {
     directory: tempfile::TempDir,
     values: BTreeMap<(String, u64), Vec<u8>>,
 }
 
+/// How the daemon came to its end.
+#[derive(Clone, Copy, PartialEq)]
+enum End {
+    InOrder,
+    /// The last commits are in the journal alone.
+    Killed,
+}
+
 impl Original {
-    fn make() -> Self {
+    fn make(end: End) -> Self {
         let mut original = Self { directory: memory(), values: BTreeMap::new() };
-        let directory = original.directory.path().to_path_buf();
-        let store = RedbStore::create(&directory.join("store.redb")).unwrap();
+        let used = memory();
+        let directory = used.path();
+        let store = RedbStore::create(&directory.join(STORE)).unwrap();
         let mut slot = |store: StoreId, root: &RootKey| {
             Slot::seal(store, SlotKind::KeyFile, &key(), root).map_err(|err| err.to_string())
         };
         drop(Broker::create(&store, &*clock(), &mut slot).unwrap());
         drop(store);
-        let broker = open(&directory).unwrap();
+        let store = Arc::new(JournaledStore::open(&directory.join(STORE), OPTIONS).unwrap());
+        let broker = open_over(store.clone(), directory).unwrap();
         let mut random = Random(11);
         for n in 0..12 {
             for _ in 0..3 {
@@ -114,7 +133,18 @@ impl Original {
         broker.rename(&admin(), &name("moved"), &name("prod/db/moved"), Replace::Refused).unwrap();
         let moved = original.values.remove(&("moved".into(), 1)).unwrap();
         original.values.insert(("prod/db/moved".into(), 1), moved);
+        store.settle().unwrap();
+        for n in 0..3 {
+            original.put(&broker, &format!("app/s{n}"), random.bytes(100));
+        }
+        if end == End::Killed {
+            copy(directory, original.directory.path());
+        }
         broker.close();
+        drop((broker, store));
+        if end == End::InOrder {
+            copy(directory, original.directory.path());
+        }
         original
     }
 
@@ -124,24 +154,20 @@ impl Original {
         self.values.insert((secret.to_owned(), version.0), value);
     }
 
-    fn image(&self) -> Vec<u8> {
-        fs::read(self.directory.path().join("store.redb")).unwrap()
+    fn image(&self, file: &str) -> Vec<u8> {
+        fs::read(self.directory.path().join(file)).unwrap()
     }
 
     fn names(&self) -> BTreeSet<&str> {
         self.values.keys().map(|(secret, _)| secret.as_str()).collect()
     }
 
-    /// Opens a damaged image beside a copy of the log and uses it in every way.
-    fn judge(&self, image: &[u8]) -> Finding {
+    /// Opens a copy in which one file has these bytes, beside a copy of the log, and uses it in every
+    /// way.
+    fn judge(&self, file: &str, image: &[u8]) -> Finding {
         let directory = memory();
-        fs::write(directory.path().join("store.redb"), image).unwrap();
-        fs::create_dir(directory.path().join("audit")).unwrap();
-        for segment in fs::read_dir(self.directory.path().join("audit")).unwrap() {
-            let segment = segment.unwrap();
-            fs::copy(segment.path(), directory.path().join("audit").join(segment.file_name()))
-                .unwrap();
-        }
+        copy(self.directory.path(), directory.path());
+        fs::write(directory.path().join(file), image).unwrap();
         let used = catch_unwind(AssertUnwindSafe(|| self.use_all_of(directory.path())));
         used.unwrap_or_else(|_| Finding::Wrong("a panic".into()))
     }
@@ -212,6 +238,18 @@ fn listed(broker: &Broker, directory: Option<&SecretName>) -> Result<Vec<String>
     Ok(names)
 }
 
+/// Copies a store with its journal and its log.
+fn copy(from: &Path, to: &Path) {
+    for file in [STORE, JOURNAL] {
+        fs::copy(from.join(file), to.join(file)).unwrap();
+    }
+    fs::create_dir(to.join("audit")).unwrap();
+    for segment in fs::read_dir(from.join("audit")).unwrap() {
+        let segment = segment.unwrap();
+        fs::copy(segment.path(), to.join("audit").join(segment.file_name())).unwrap();
+    }
+}
+
 fn memory() -> tempfile::TempDir {
     let shm = PathBuf::from("/dev/shm");
     let parent = if shm.is_dir() { shm } else { std::env::temp_dir() };
@@ -254,8 +292,8 @@ impl Damage {
 }
 
 /// Judges damages on every core and counts what they came to.
-fn judge_all(what: &str, original: &Original, damages: &[Damage]) -> [u64; 3] {
-    let image = original.image();
+fn judge_all(what: &str, original: &Original, file: &str, damages: &[Damage]) -> [u64; 3] {
+    let image = original.image(file);
     let (next, counts) = (AtomicU64::new(0), [const { AtomicU64::new(0) }; 3]);
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
     std::thread::scope(|scope| {
@@ -264,11 +302,11 @@ fn judge_all(what: &str, original: &Original, damages: &[Damage]) -> [u64; 3] {
                 while let Some(damage) =
                     damages.get(usize::try_from(next.fetch_add(1, Ordering::Relaxed)).unwrap())
                 {
-                    let at = match original.judge(&damage.apply(&image)) {
+                    let at = match original.judge(file, &damage.apply(&image)) {
                         Finding::Refused => 0,
                         Finding::Detected => 1,
                         Finding::Harmless => 2,
-                        Finding::Wrong(why) => panic!("seed {SEED:#x}, {damage:?}: {why}"),
+                        Finding::Wrong(why) => panic!("seed {SEED:#x}, {file}, {damage:?}: {why}"),
                     };
                     counts[at].fetch_add(1, Ordering::Relaxed);
                 }
@@ -290,26 +328,39 @@ fn bit(random: &mut Random, used: &[usize], length: usize) -> (usize, u8) {
     (at, 1 << random.below(8))
 }
 
-#[test]
-fn a_flipped_bit_is_detected_or_harmless() {
-    let original = Original::make();
-    let image = original.image();
+fn flip(original: &Original, file: &str, seed: u64, flips: usize) -> [u64; 3] {
+    let image = original.image(file);
     let used: Vec<usize> = (0..image.len()).filter(|&at| image[at] != 0).collect();
-    let mut random = Random(SEED);
-    let damages: Vec<_> = (0..campaign(5_000, 50_000))
+    let mut random = Random(seed);
+    let damages: Vec<_> = (0..flips)
         .map(|_| {
             let flips = vec![bit(&mut random, &used, image.len())];
             Damage { flips, length: image.len() }
         })
         .collect();
-    let [refused, detected, harmless] = judge_all("flips", &original, &damages);
+    judge_all("flips", original, file, &damages)
+}
+
+#[test]
+fn a_flipped_bit_is_detected_or_harmless() {
+    let original = Original::make(End::InOrder);
+    let [refused, detected, harmless] = flip(&original, STORE, SEED, campaign(5_000, 50_000));
     assert!(refused + detected > 0 && harmless > 0, "some of each, or nothing was tried");
 }
 
 #[test]
+fn a_flipped_bit_of_what_a_killed_daemon_left_is_detected_or_harmless() {
+    let original = Original::make(End::Killed);
+    for (file, seed) in [(STORE, SEED + 3), (JOURNAL, SEED + 4)] {
+        let [refused, detected, harmless] = flip(&original, file, seed, campaign(1_000, 25_000));
+        assert!(refused + detected > 0 && harmless > 0, "{file}: some of each");
+    }
+}
+
+#[test]
 fn several_flipped_bits_are_detected_or_harmless() {
-    let original = Original::make();
-    let image = original.image();
+    let original = Original::make(End::InOrder);
+    let image = original.image(STORE);
     let used: Vec<usize> = (0..image.len()).filter(|&at| image[at] != 0).collect();
     let mut random = Random(SEED + 1);
     let damages: Vec<_> = (0..campaign(500, 5_000))
@@ -319,26 +370,41 @@ fn several_flipped_bits_are_detected_or_harmless() {
             Damage { flips, length: image.len() }
         })
         .collect();
-    let [refused, detected, _] = judge_all("several flips", &original, &damages);
+    let [refused, detected, _] = judge_all("several flips", &original, STORE, &damages);
     assert!(refused + detected > 0);
 }
 
 #[test]
 fn a_cut_file_is_refused_at_every_length() {
-    let original = Original::make();
-    let length = original.image().len();
+    let original = Original::make(End::InOrder);
+    let length = original.image(STORE).len();
     let mut random = Random(SEED + 2);
     let mut lengths = vec![0, 1, 511, 512, 4095, 4096, 4097, length / 2, length - 4096, length - 1];
     lengths.extend((lengths.len()..campaign(300, 3_000)).map(|_| random.below(length)));
     let damages: Vec<_> =
         lengths.into_iter().map(|length| Damage { flips: Vec::new(), length }).collect();
-    let [_, detected, harmless] = judge_all("cuts", &original, &damages);
+    let [_, detected, harmless] = judge_all("cuts", &original, STORE, &damages);
     assert_eq!((detected, harmless), (0, 0), "a cut file opened");
 }
 
 #[test]
-fn the_undamaged_file_is_found_whole() {
-    let original = Original::make();
-    let finding = original.judge(&original.image());
-    assert!(matches!(finding, Finding::Harmless), "{finding:?}");
+fn a_cut_journal_that_holds_commits_is_refused_at_every_length() {
+    let original = Original::make(End::Killed);
+    let length = original.image(JOURNAL).len();
+    let mut random = Random(SEED + 5);
+    let mut lengths = vec![0, 1, 63, 64, 512, 4095, 4096, 4097, length / 2, length - 1];
+    lengths.extend((lengths.len()..campaign(50, 3_000)).map(|_| random.below(length)));
+    let damages: Vec<_> =
+        lengths.into_iter().map(|length| Damage { flips: Vec::new(), length }).collect();
+    let [_, detected, harmless] = judge_all("cuts", &original, JOURNAL, &damages);
+    assert_eq!((detected, harmless), (0, 0), "a store without its last commits opened");
+}
+
+#[test]
+fn undamaged_files_are_found_whole() {
+    for end in [End::InOrder, End::Killed] {
+        let original = Original::make(end);
+        let finding = original.judge(STORE, &original.image(STORE));
+        assert!(matches!(finding, Finding::Harmless), "{finding:?}");
+    }
 }

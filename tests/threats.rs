@@ -23,6 +23,8 @@ mod attack;
 #[path = "threats/audit.rs"]
 mod audit;
 mod common;
+#[path = "threats/journal.rs"]
+mod journal;
 #[path = "threats/kernel.rs"]
 mod kernel;
 #[path = "threats/process.rs"]

@@ -215,6 +215,9 @@ impl Broker {
         if let Some(writer) = self.inner.writer.get() {
             writer.close();
         }
+        if let Err(err) = self.inner.store.settle() {
+            tracing::warn!(%err, "the next start takes over what the journal holds");
+        }
         self.inner.gate.summarise_refusals();
         if let Ok(log) = self.inner.gate.log()
             && let Err(err) = log.close("the daemon ends")

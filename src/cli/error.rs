@@ -135,6 +135,9 @@ fn daemon_kind(error: &DaemonError) -> (Kind, &'static str) {
         }
         DaemonError::Exists(_) => (Kind::Config, "mount it with `secretfs up`"),
         DaemonError::Io { .. } => (Kind::BackendConnection, ""),
+        DaemonError::JournalAlone(_) => {
+            (Kind::Config, "put the store back beside it; or move it away, and what it holds")
+        }
         DaemonError::Key(_) => (Kind::Decryption, "`secretfs doctor` looks at the key source"),
         DaemonError::Lock(_) => (Kind::BackendConnection, "one daemon serves a store at a time"),
         DaemonError::Mount { .. } => {

@@ -29,7 +29,7 @@ use crate::identity::{self, Callers, Observer};
 use crate::keysource::make_key_file as make;
 use crate::model::{Caller, Clock, Gid, Needs, StoreId, Uid};
 use crate::policy::{self, ExpectationResult, Policy, PolicyError};
-use crate::store::{RedbStore, Store, StoreError};
+use crate::store::{JournaledStore, Options, RedbStore, Store, StoreError};
 use crate::system::{Channel, KeyCell, SecretBytes, SystemClock, name_process};
 
 pub(super) use super::keys::new_slot;
@@ -111,8 +111,7 @@ pub(super) fn open(
     exceptions: Exceptions,
     supervision: &Supervision,
 ) -> Result<Parts, DaemonError> {
-    let store: Arc<dyn Store> =
-        Arc::new(RedbStore::open(&config.store()).map_err(|error| locked(config, error))?);
+    let store: Arc<dyn Store> = Arc::new(open_store(config)?);
     let mut parts = broker_parts(config, Arc::clone(&store), policy, exceptions);
     parts.log.options.start = Some(supervision.start_line());
     let key = &supervision.key;
@@ -177,8 +176,8 @@ fn broker_parts(
     }
 }
 
-fn locked(config: &Config, error: StoreError) -> DaemonError {
-    match error {
+fn open_store(config: &Config) -> Result<JournaledStore, DaemonError> {
+    JournaledStore::open(&config.store(), Options::default()).map_err(|error| match error {
         StoreError::Locked => super::lock::LockError::Held {
             state_dir: config.state_dir.clone(),
             holder: "a process that holds the store's file".into(),
@@ -187,7 +186,7 @@ fn locked(config: &Config, error: StoreError) -> DaemonError {
         StoreError::Broken | StoreError::Damaged(_) | StoreError::Io(_) => {
             BrokerError::from(error).into()
         }
-    }
+    })
 }
 
 fn log_settings(config: &Config) -> LogSettings {
@@ -242,7 +241,7 @@ fn check_same_store(config: &Config, restored: &dyn Store) -> Result<(), DaemonE
     if !config.store().exists() {
         return Ok(());
     }
-    let present = RedbStore::open(&config.store()).map_err(|error| locked(config, error))?;
+    let present = open_store(config)?;
     if read_header(&present)?.store == read_header(restored)?.store {
         return Ok(());
     }

@@ -58,6 +58,11 @@ impl Config {
         self.state_dir.join("store.redb")
     }
 
+    /// The journal of the store.
+    pub fn journal(&self) -> PathBuf {
+        crate::store::journal_of(&self.store())
+    }
+
     /// The directory of the audit log.
     pub fn audit_dir(&self) -> PathBuf {
         self.state_dir.join("audit")

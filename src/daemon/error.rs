@@ -24,6 +24,9 @@ pub enum DaemonError {
     Exists(PathBuf),
     #[error("{doing} failed")]
     Io { doing: String, source: io::Error },
+    /// It may hold what the store lacks, wherever that is.
+    #[error("{0} is there, but not the store that it belongs to")]
+    JournalAlone(PathBuf),
     /// The key source gave no key, or the wrong one.
     #[error("the root key could not be had: {0}")]
     Key(String),

@@ -63,6 +63,9 @@ pub fn init(
     if store.exists() {
         return Err(DaemonError::Exists(store));
     }
+    if config.journal().exists() {
+        return Err(DaemonError::JournalAlone(config.journal()));
+    }
     make_directory(&config.state_dir, 0o700)?;
     let _lock = StoreLock::take(&config.state_dir, "making the store")?;
     let readable = if config.mode == Mode::System { 0o755 } else { 0o700 };
@@ -108,7 +111,7 @@ fn make_directory(path: &Path, mode: u32) -> Result<(), DaemonError> {
         .map_err(DaemonError::io(format!("making the directory {}", path.display())))
 }
 
-fn remove_if_there(path: &Path) -> Result<(), DaemonError> {
+pub(super) fn remove_if_there(path: &Path) -> Result<(), DaemonError> {
     match fs::remove_file(path) {
         Err(err) if err.kind() != io::ErrorKind::NotFound => {
             Err(DaemonError::io(format!("removing {}", path.display()))(err))

@@ -8,7 +8,7 @@ use std::fs;
 use std::io::Read;
 
 use super::config::Config;
-use super::init::{PassphraseInput, check_policy};
+use super::init::{PassphraseInput, check_policy, remove_if_there};
 use super::lock::StoreLock;
 use super::{DaemonError, compose};
 use crate::system::harden_process;
@@ -30,6 +30,8 @@ pub fn offline(
         drop(fs::remove_file(&unpacked));
         return outcome;
     }
+    // The old store has taken its journal over, if it was there; the new one makes its own.
+    remove_if_there(&config.journal())?;
     let put_in_place = fs::rename(&unpacked, config.store())
         .and_then(|()| fs::File::open(&config.state_dir)?.sync_all());
     put_in_place.map_err(DaemonError::io("putting the restored store in its place"))

@@ -53,6 +53,18 @@ pub(super) fn open_file(path: &Path) -> Result<File, StoreError> {
     Ok(file)
 }
 
+/// Opens a regular file, not through a symbolic link; makes it, durably, where there is none.
+pub(super) fn open_or_create(path: &Path) -> Result<File, StoreError> {
+    match open_file(path) {
+        Err(StoreError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
+            let file = create_file(path)?;
+            sync_directory_of(path)?;
+            Ok(file)
+        }
+        opened => opened,
+    }
+}
+
 /// Makes the entry of a new file in its directory durable.
 pub(super) fn sync_directory_of(path: &Path) -> Result<(), StoreError> {
     let parent = match path.parent() {

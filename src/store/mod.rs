@@ -8,14 +8,19 @@
 use std::ops::ControlFlow;
 
 mod backend;
+mod checkpoint;
 mod contain;
+mod journal;
+mod journaled;
 mod memory;
+mod overlay;
 mod redb;
 
 #[cfg(test)]
 #[expect(clippy::print_stdout, reason = "a campaign says what it has seen")]
 mod tests;
 
+pub use self::journaled::{JournaledStore, Options, journal_of};
 pub use self::memory::{FailedCommit, MemoryStore};
 pub use self::redb::RedbStore;
 
@@ -80,6 +85,11 @@ pub trait Store: Send + Sync {
     /// After a failed commit: closes and opens the file anew, so that what is on disk decides
     /// whether the commit happened. Until then `begin` returns `Broken`; reads go on.
     fn recover(&self) -> Result<(), StoreError>;
+    /// At the end: takes to the store's own file what only its journal holds. A store without a
+    /// journal has nothing to do.
+    fn settle(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
 }
 
 /// Why the store failed.

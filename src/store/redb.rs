@@ -1,4 +1,4 @@
-//! The store in one redb file.
+//! The store in one redb file, which commits by itself or takes over what a journal holds.
 //!
 //! redb keeps commits whole through crashes. It does not verify checksums when it reads, and it may
 //! panic on a damaged page: every call of it runs in [`contain`], which turns a panic into
@@ -14,11 +14,12 @@ use std::sync::Arc;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use redb::{
     Builder, Database, Durability, ReadOnlyTable, ReadableDatabase, ReadableTable,
-    ReadableTableMetadata, StorageBackend, TableDefinition, WriteTransaction,
+    ReadableTableMetadata, StorageBackend, TableDefinition, TableError, WriteTransaction,
 };
 
 use super::backend::{self, Reopen, SharedBackend};
 use super::contain::{contain, release};
+use super::journal::Progress;
 use super::{Snapshot, Store, StoreError, Table, Txn, Visit};
 
 /// Memory for cached pages, in bytes: about the live pages of 100,000 records of 300 bytes, and all
@@ -81,6 +82,36 @@ impl RedbStore {
     ) -> Result<Self, StoreError> {
         let reopen = Box::new(move || make().map(SharedBackend::new));
         Self::assemble(reopen()?, reopen)
+    }
+
+    /// Starts the write transaction; waits for another one to end.
+    pub(super) fn begin_write(&self) -> Result<RedbTxn<'_>, StoreError> {
+        let mut writer = self.writer.lock();
+        let begun = match &writer.database {
+            Some(database) if !writer.broken => contain(|| begin_write(database)),
+            _ => Err(StoreError::Broken),
+        };
+        match begun {
+            Ok(txn) => Ok(RedbTxn { store: self, writer, txn: Some(txn) }),
+            Err(error) => {
+                writer.broken = true;
+                Err(error)
+            }
+        }
+    }
+
+    /// Returns how far a journal was taken over; `None` before one was ever used.
+    pub(super) fn progress(&self) -> Result<Option<Progress>, StoreError> {
+        let writer = self.writer.lock();
+        let database = writer.database.as_ref().ok_or(StoreError::Broken)?;
+        let found = contain(|| {
+            let table = match database.begin_read()?.open_table(PROGRESS) {
+                Err(TableError::TableDoesNotExist(_)) => return Ok(None),
+                table => table?,
+            };
+            Ok(table.get(PROGRESS_KEY)?.map(|value| value.value().to_vec()))
+        })?;
+        found.map(|bytes| Progress::decode(&bytes)).transpose()
     }
 
     /// Returns the length of the file in bytes.
@@ -148,18 +179,7 @@ impl Store for RedbStore {
     }
 
     fn begin(&self) -> Result<Box<dyn Txn + '_>, StoreError> {
-        let mut writer = self.writer.lock();
-        let begun = match &writer.database {
-            Some(database) if !writer.broken => contain(|| begin_write(database)),
-            _ => Err(StoreError::Broken),
-        };
-        match begun {
-            Ok(txn) => Ok(Box::new(RedbTxn { store: self, writer, txn: Some(txn) })),
-            Err(error) => {
-                writer.broken = true;
-                Err(error)
-            }
-        }
+        Ok(Box::new(self.begin_write()?))
     }
 
     /// Snapshots that are open end with `Broken`, unless what they read is in memory.
@@ -273,7 +293,7 @@ impl Snapshot for Arc<View> {
 
 /// The open write transaction. Any failure in it breaks the store: redb may have changed half of
 /// its pages in memory.
-struct RedbTxn<'a> {
+pub(super) struct RedbTxn<'a> {
     store: &'a RedbStore,
     writer: MutexGuard<'a, Writer>,
     txn: Option<WriteTransaction>,
@@ -290,6 +310,14 @@ impl RedbTxn<'_> {
         };
         self.writer.broken |= result.is_err();
         result
+    }
+
+    /// Records, with the rest of the transaction, how far the journal is taken over by it.
+    pub(super) fn set_progress(&mut self, progress: Progress) -> Result<(), StoreError> {
+        self.write(|txn| {
+            txn.open_table(PROGRESS)?.insert(PROGRESS_KEY, progress.encode().as_slice())?;
+            Ok(())
+        })
     }
 
     /// Shows the readers the commit that was just made.
@@ -367,6 +395,11 @@ impl Drop for RedbTxn<'_> {
         self.writer.broken |= aborted.is_err();
     }
 }
+
+/// Beside the tables of [`Table`], and neither in snapshots nor in backups.
+const PROGRESS: TableDefinition<'static, &'static [u8], &'static [u8]> =
+    TableDefinition::new("journal");
+const PROGRESS_KEY: &[u8] = b"progress";
 
 fn definition(table: Table) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
     TableDefinition::new(match table {

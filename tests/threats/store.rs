@@ -29,9 +29,9 @@ const WRITER: u32 = 1_953_719_668;
 type Entry = (Table, Vec<u8>, Vec<u8>);
 
 /// A store and the directory that its log lies in; a broker is opened over them when it is needed.
-struct Stored {
-    store: Arc<dyn Store>,
-    directory: tempfile::TempDir,
+pub(super) struct Stored {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) directory: tempfile::TempDir,
 }
 
 impl Stored {
@@ -40,8 +40,12 @@ impl Stored {
     }
 
     fn over(store: Arc<dyn Store>) -> Self {
+        Self::at(store, tempfile::tempdir().unwrap())
+    }
+
+    pub(super) fn at(store: Arc<dyn Store>, directory: tempfile::TempDir) -> Self {
         Broker::create(&*store, &ManualClock::at(1_800_000_000), &mut slot).unwrap();
-        Self { store, directory: tempfile::tempdir().unwrap() }
+        Self { store, directory }
     }
 
     fn parts(&self) -> Parts {
@@ -66,7 +70,7 @@ impl Stored {
         header.slots[0].open(header.store, &key()).unwrap()
     }
 
-    fn open(&self) -> Result<Broker, BrokerError> {
+    pub(super) fn open(&self) -> Result<Broker, BrokerError> {
         let broker = Broker::open(self.parts(), self.root_key())?;
         broker.wait_verified(Duration::from_secs(60)).unwrap();
         Ok(broker)
@@ -133,7 +137,7 @@ fn secret(number: usize) -> String {
     format!("app/key-{number:04}")
 }
 
-fn put(broker: &Broker, secret: &str, value: &[u8]) -> Version {
+pub(super) fn put(broker: &Broker, secret: &str, value: &[u8]) -> Version {
     let value = SecretBytes::copy_from(value).unwrap();
     broker.write(&admin(), &name(secret), value, &Put::default()).unwrap()
 }

@@ -2,8 +2,12 @@
 
 use std::ops::ControlFlow;
 use std::sync::Barrier;
+use std::time::Duration;
 
-use crate::store::{MemoryStore, RedbStore, Snapshot, Store, Table};
+use crate::store::{JournaledStore, MemoryStore, Options, RedbStore, Snapshot, Store, Table};
+
+/// So small a journal, taken over so often, that each claim meets every place an entry can be in.
+const BUSY: Options = Options { half_bytes: 4 << 10, period: Duration::from_millis(1) };
 
 macro_rules! claims {
     ($($claim:ident)*) => {
@@ -11,6 +15,16 @@ macro_rules! claims {
             $(#[test]
             fn $claim() {
                 super::$claim(&super::MemoryStore::new());
+            })*
+        }
+
+        mod journaled {
+            $(#[test]
+            fn $claim() {
+                let directory = tempfile::tempdir().unwrap();
+                let path = directory.path().join("store");
+                drop(super::RedbStore::create(&path).unwrap());
+                super::$claim(&super::JournaledStore::open(&path, super::BUSY).unwrap());
             })*
         }
 

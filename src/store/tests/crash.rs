@@ -1,17 +1,24 @@
 //! The store after power cuts and failing disks: what was acknowledged is there, whole.
 //!
-//! A script of random commits runs on a simulated disk. Each state that a power cut may leave, and
-//! each state after a power cut during the repair of the first, must open with the content of the
-//! last acknowledged commit or of the one that was under way.
+//! A script of random commits runs on a simulated disk. Each state of both files that a power cut
+//! may leave, and each state after a power cut during the repair of the first, must open with the
+//! content of the last acknowledged commit or of the one that was under way. The journal is tiny, so
+//! that it is taken over again and again meanwhile. All of it is also tried without a journal, as a
+//! store is while it is made.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::ops::ControlFlow;
 
-use super::disk::{Disk, Fault, Op, Random, after_power_cut, apply, campaign};
-use crate::store::{RedbStore, Store, StoreError, Table, Txn};
+use std::time::Duration;
+
+use super::disk::{Cut, Disk, Fault, Image, Op, Random, campaign};
+use crate::store::{JournaledStore, Options, RedbStore, Store, StoreError, Table, Txn};
 
 pub(super) type Content = BTreeMap<(Table, Vec<u8>), Vec<u8>>;
+
+/// A few commits fill it; some do not fit into it.
+const TINY: Options = Options { half_bytes: 8 << 10, period: Duration::from_millis(1) };
 
 /// Scripts, so that one kind of history does not decide; each gets its share of the states.
 const SCRIPTS: usize = 20;
@@ -25,6 +32,39 @@ pub(super) fn create(disk: &Disk) -> Result<RedbStore, StoreError> {
 pub(super) fn open(disk: &Disk) -> Result<RedbStore, StoreError> {
     let disk = disk.clone();
     RedbStore::open_with_backend(move || Ok(disk.clone()))
+}
+
+/// What a test runs on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Kind {
+    Alone,
+    Journaled,
+}
+
+impl Kind {
+    fn create(self, disk: &Disk) -> Result<Box<dyn Store>, StoreError> {
+        self.over(create(disk)?, disk)
+    }
+
+    fn open(self, disk: &Disk) -> Result<Box<dyn Store>, StoreError> {
+        self.over(open(disk)?, disk)
+    }
+
+    fn over(self, base: RedbStore, disk: &Disk) -> Result<Box<dyn Store>, StoreError> {
+        Ok(match self {
+            Self::Alone => Box::new(base),
+            Self::Journaled => Box::new(journaled(base, disk, TINY)?),
+        })
+    }
+}
+
+pub(super) fn journaled(
+    base: RedbStore,
+    disk: &Disk,
+    options: Options,
+) -> Result<JournaledStore, StoreError> {
+    let journal = disk.journal();
+    JournaledStore::open_with_backend(base, move || Ok(journal.clone()), options)
 }
 
 pub(super) fn content(store: &dyn Store) -> Result<Content, StoreError> {
@@ -75,16 +115,16 @@ fn change(txn: &mut dyn Txn, random: &mut Random, content: &mut Content) -> Resu
 }
 
 /// Runs a script to its end, and returns the disk's log with the content after each commit.
-fn history(seed: u64) -> (Vec<Op>, Vec<Content>) {
+fn history(kind: Kind, seed: u64) -> (Vec<Op>, Vec<Content>) {
     let disk = Disk::default();
     disk.record();
     let mut random = Random(seed);
     let mut contents = vec![Content::new()];
-    let store = create(&disk).unwrap();
+    let store = kind.create(&disk).unwrap();
     disk.acknowledge(0);
     for acknowledged in 1..=COMMITS {
         let mut next = contents.last().unwrap().clone();
-        commit(&store, &mut random, &mut next).unwrap();
+        commit(&*store, &mut random, &mut next).unwrap();
         contents.push(next);
         disk.acknowledge(acknowledged);
     }
@@ -93,42 +133,38 @@ fn history(seed: u64) -> (Vec<Op>, Vec<Content>) {
 }
 
 /// Called with an image, the number of commits acknowledged by then, and the source of chance.
-type Check<'a> = dyn FnMut(Vec<u8>, Option<usize>, &mut Random) + 'a;
+type Check<'a> = dyn FnMut(Image, Option<usize>, &mut Random) + 'a;
 
 /// Calls `check` with `states` images that power cuts during `log` may leave. Nothing is
 /// acknowledged before the store's creation is.
 fn power_cuts(
     log: &[Op],
-    before: &[u8],
+    before: Image,
     states: usize,
     random: &mut Random,
     check: &mut Check<'_>,
 ) {
     let mut points: Vec<usize> = (0..states).map(|_| random.below(log.len() + 1)).collect();
     points.sort_unstable();
-    let (mut durable, mut synced, mut done, mut acknowledged) = (before.to_vec(), 0, 0, None);
+    let (mut cut, mut done, mut acknowledged) = (Cut::before(before), 0, None);
     for point in points {
-        for (at, op) in log.iter().enumerate().take(point).skip(done) {
-            match op {
-                Op::Acknowledged(commits) => acknowledged = Some(*commits),
-                Op::Sync => {
-                    log[synced..at].iter().for_each(|op| apply(&mut durable, op));
-                    synced = at;
-                }
-                Op::SetLen(_) | Op::Write(..) => {}
+        for op in &log[done..point] {
+            cut.pass(op);
+            if let Op::Acknowledged(commits) = op {
+                acknowledged = Some(*commits);
             }
         }
         done = point;
-        let image = after_power_cut(&durable, &log[synced..point], random);
+        let image = cut.image(random);
         check(image, acknowledged, random);
     }
 }
 
 /// Opens an image; says which of the contents it has.
-fn which(disk: &Disk, contents: &[Content], at: &str) -> Option<usize> {
-    match open(disk) {
+fn which(kind: Kind, disk: &Disk, contents: &[Content], at: &str) -> Option<usize> {
+    match kind.open(disk) {
         Ok(store) => {
-            let found = content(&store).unwrap();
+            let found = content(&*store).unwrap();
             let which = contents.iter().rposition(|content| *content == found);
             assert!(which.is_some(), "{at}: content that no commit made");
             which
@@ -140,21 +176,31 @@ fn which(disk: &Disk, contents: &[Content], at: &str) -> Option<usize> {
 
 #[test]
 fn every_state_after_a_power_cut_is_the_acknowledged_commit_or_the_next() {
-    let states = campaign(10_000, 200_000);
+    try_power_cuts(Kind::Journaled, campaign(10_000, 200_000));
+}
+
+#[test]
+fn every_state_after_a_power_cut_without_a_journal_is_the_acknowledged_commit_or_the_next() {
+    try_power_cuts(Kind::Alone, campaign(2_000, 40_000));
+}
+
+fn try_power_cuts(kind: Kind, states: usize) {
     let (mut cuts, mut cuts_in_repair, mut applied) = (0, 0, 0);
     for seed in 0..SCRIPTS as u64 {
-        let (log, contents) = history(seed);
+        let (log, contents) = history(kind, seed);
+        let (share, mut random) = (states / SCRIPTS, Random(!seed));
         power_cuts(
             &log,
-            &[],
-            states / SCRIPTS,
-            &mut Random(!seed),
+            Image::default(),
+            share,
+            &mut random,
             &mut |image, acknowledged, random| {
                 cuts += 1;
-                let at = format!("seed {seed}, cut {cuts}, acknowledged {acknowledged:?}");
-                let disk = Disk::holding(image.clone());
+                let at =
+                    format!("{kind:?}, seed {seed}, cut {cuts}, acknowledged {acknowledged:?}");
+                let disk = Disk::holding_both(image.clone());
                 disk.record();
-                let found = which(&disk, &contents, &at);
+                let found = which(kind, &disk, &contents, &at);
                 let Some(acknowledged) = acknowledged else {
                     // Cut while it was being created: no store yet, or an empty one.
                     assert!(found.is_none_or(|found| found == 0), "{at}: found {found:?}");
@@ -164,31 +210,35 @@ fn every_state_after_a_power_cut_is_the_acknowledged_commit_or_the_next() {
                 assert!(allowed.contains(&found), "{at}: found {found:?}");
                 applied += usize::from(found == allowed[1]);
                 if cuts % 3 == 0 {
-                    power_cuts(&disk.log(), &image, 1, random, &mut |image, _, _| {
+                    power_cuts(&disk.log(), image, 1, random, &mut |image, _, _| {
                         cuts_in_repair += 1;
-                        let again = which(&Disk::holding(image), &contents, &at);
+                        let again = which(kind, &Disk::holding_both(image), &contents, &at);
                         assert!(allowed.contains(&again), "{at}, then in repair: found {again:?}");
                     });
                 }
             },
         );
     }
-    println!("{cuts} cuts, {cuts_in_repair} in repair, {applied} unacknowledged but there");
+    println!(
+        "{kind:?}: {cuts} cuts, {cuts_in_repair} in repair, {applied} unacknowledged but there"
+    );
     assert_eq!(cuts, states);
     assert!(applied > 0, "no cut ever fell between a commit's last write and its answer");
 }
 
 #[test]
 fn a_store_that_a_power_cut_left_takes_commits() {
-    let (log, contents) = history(77);
-    power_cuts(&log, &[], campaign(200, 5_000), &mut Random(78), &mut |image, _, random| {
-        let disk = Disk::holding(image);
-        let Some(found) = which(&disk, &contents, "seed 77") else { return };
+    let kind = Kind::Journaled;
+    let (log, contents) = history(kind, 77);
+    let (states, mut random) = (campaign(200, 5_000), Random(78));
+    power_cuts(&log, Image::default(), states, &mut random, &mut |image, _, random| {
+        let disk = Disk::holding_both(image);
+        let Some(found) = which(kind, &disk, &contents, "seed 77") else { return };
         let mut expected = contents[found].clone();
-        let store = open(&disk).unwrap();
-        commit(&store, random, &mut expected).unwrap();
+        let store = kind.open(&disk).unwrap();
+        commit(&*store, random, &mut expected).unwrap();
         drop(store);
-        assert_eq!(content(&open(&disk).unwrap()).unwrap(), expected);
+        assert_eq!(content(&*kind.open(&disk).unwrap()).unwrap(), expected);
     });
 }
 
@@ -206,61 +256,68 @@ fn reopening_after_a_power_cut_needs_no_full_repair() {
 }
 
 /// Runs a script on a disk with a fault, recovers after each error, and returns the errors.
-fn run_on(disk: &Disk, errno: i32, commits: usize) -> Vec<StoreError> {
+fn run_on(kind: Kind, disk: &Disk, errno: i32, commits: usize) -> Vec<StoreError> {
     let mut errors = Vec::new();
-    let store = match create(disk) {
+    let store = match kind.create(disk) {
         Ok(store) => store,
         Err(error) => return vec![error],
     };
     let mut expected = Content::new();
     for seed in 0..commits as u64 {
         let mut next = expected.clone();
-        let Err(error) = commit(&store, &mut Random(seed), &mut next) else {
+        let Err(error) = commit(&*store, &mut Random(seed), &mut next) else {
             expected = next;
             continue;
         };
         errors.push(error);
         assert!(matches!(store.begin().err(), Some(StoreError::Broken)));
         // Reads go on where redb has the page in memory, and then they are right.
-        assert!(content(&store).map_or(true, |content| content == expected));
+        assert!(content(&*store).map_or(true, |content| content == expected));
         disk.heal();
         store.recover().unwrap();
-        let found = content(&store).unwrap();
-        assert!(found == expected || found == next, "errno {errno}, commit {seed}");
+        let found = content(&*store).unwrap();
+        assert!(found == expected || found == next, "{kind:?}, errno {errno}, commit {seed}");
         expected = found;
     }
     drop(store);
     disk.heal();
-    assert_eq!(content(&open(disk).unwrap()).unwrap(), expected);
+    assert_eq!(content(&*kind.open(disk).unwrap()).unwrap(), expected);
     errors
 }
 
 #[test]
 fn no_failing_operation_loses_what_was_acknowledged() {
     const COMMITS_A_RUN: usize = 6;
-    let whole = Disk::default();
-    assert!(run_on(&whole, 0, COMMITS_A_RUN).is_empty());
-    let mut full = 0;
-    for errno in [libc::EIO, libc::ENOSPC] {
-        for at in 0..whole.operations() {
-            for lasting in [false, true] {
-                let disk = Disk::failing(Fault { at, errno, lasting });
-                for error in run_on(&disk, errno, COMMITS_A_RUN) {
-                    match &error {
-                        StoreError::Broken => {}
-                        StoreError::Io(error) => {
-                            assert_eq!(error.raw_os_error(), Some(errno), "operation {at}");
-                            full += usize::from(error.kind() == ErrorKind::StorageFull);
-                        }
-                        StoreError::Damaged(_) | StoreError::Locked => {
-                            panic!("operation {at}, errno {errno}: {error}")
-                        }
+    for kind in [Kind::Alone, Kind::Journaled] {
+        let whole = Disk::default();
+        assert!(run_on(kind, &whole, 0, COMMITS_A_RUN).is_empty());
+        let mut full = 0;
+        for errno in [libc::EIO, libc::ENOSPC] {
+            for at in 0..whole.operations() {
+                for lasting in [false, true] {
+                    let disk = Disk::failing(Fault { at, errno, lasting });
+                    for error in run_on(kind, &disk, errno, COMMITS_A_RUN) {
+                        full += usize::from(is_full(&error, errno, at));
                     }
                 }
             }
         }
+        assert!(full > 0, "{kind:?}: a full disk was never reported as one");
     }
-    assert!(full > 0, "a full disk was never reported as one");
+}
+
+/// Tells whether an error says that the disk is full; it must be one that the disk's error explains.
+fn is_full(error: &StoreError, errno: i32, at: usize) -> bool {
+    match error {
+        StoreError::Broken => false,
+        StoreError::Io(error) => {
+            assert_eq!(error.raw_os_error(), Some(errno), "operation {at}");
+            error.kind() == ErrorKind::StorageFull
+        }
+        StoreError::Damaged(_) | StoreError::Locked => {
+            panic!("operation {at}, errno {errno}: {error}")
+        }
+    }
 }
 
 #[test]
@@ -289,16 +346,18 @@ fn a_panic_below_a_commit_is_damage_until_the_recovery() {
 
 #[test]
 fn a_recovery_that_fails_can_be_tried_again() {
-    let disk = Disk::default();
-    let store = create(&disk).unwrap();
-    let mut expected = Content::new();
-    commit(&store, &mut Random(5), &mut expected).unwrap();
-    disk.fail(Fault { at: disk.operations(), errno: libc::EIO, lasting: true });
-    assert!(store.recover().is_err());
-    assert!(matches!(store.get(Table::Root, b"k"), Err(StoreError::Broken)));
-    assert!(matches!(store.begin().err(), Some(StoreError::Broken)));
-    disk.heal();
-    store.recover().unwrap();
-    assert_eq!(content(&store).unwrap(), expected);
-    store.begin().unwrap().commit().unwrap();
+    for kind in [Kind::Alone, Kind::Journaled] {
+        let disk = Disk::default();
+        let store = kind.create(&disk).unwrap();
+        let mut expected = Content::new();
+        commit(&*store, &mut Random(5), &mut expected).unwrap();
+        disk.fail(Fault { at: disk.operations(), errno: libc::EIO, lasting: true });
+        assert!(store.recover().is_err());
+        assert!(matches!(store.get(Table::Root, b"k"), Err(StoreError::Broken)));
+        assert!(matches!(store.begin().err(), Some(StoreError::Broken)));
+        disk.heal();
+        store.recover().unwrap();
+        assert_eq!(content(&*store).unwrap(), expected);
+        store.begin().unwrap().commit().unwrap();
+    }
 }

@@ -1,8 +1,9 @@
 //! A simulated disk for the tests of the store: it records, and it fails on demand.
 //!
-//! What a power cut leaves is made from the record by [`after_power_cut`]: all that was synced, and
-//! of the rest any subset, each write torn at sectors. Any order of writes that a disk may choose
-//! leaves such a subset, because a sector's last write wins.
+//! It holds two files, the store and its journal. What a power cut leaves is made from the record by
+//! [`Cut`]: all that was synced, file by file, and of the rest any subset, each write torn at
+//! sectors. Any order of writes that a disk may choose leaves such a subset, because a sector's last
+//! write wins.
 
 use std::io;
 use std::sync::Arc;
@@ -18,13 +19,24 @@ pub(super) fn campaign(small: usize, full: usize) -> usize {
     if std::env::var("SECRETFS_CAMPAIGN").is_ok_and(|value| value == "full") { full } else { small }
 }
 
+/// Which of the files of a disk.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) enum Which {
+    Journal = 1,
+    #[default]
+    Store = 0,
+}
+
+/// The bytes of both files, in the order of [`Which`].
+pub(super) type Image = [Vec<u8>; 2];
+
 #[derive(Clone, Debug)]
 pub(super) enum Op {
     /// Made by the test: that many commits have been acknowledged.
     Acknowledged(usize),
-    SetLen(u64),
-    Sync,
-    Write(u64, Vec<u8>),
+    SetLen(Which, u64),
+    Sync(Which),
+    Write(Which, u64, Vec<u8>),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -37,21 +49,34 @@ pub(super) struct Fault {
     pub lasting: bool,
 }
 
+/// One of the files; clones are of the same disk.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Disk(Arc<Mutex<State>>);
+pub(super) struct Disk(Arc<Mutex<State>>, Which);
 
 #[derive(Debug, Default)]
 struct State {
-    bytes: Vec<u8>,
+    files: Image,
     fault: Option<Fault>,
+    /// A file whose writes and syncs fail with that errno.
+    failing: Option<(Which, i32)>,
     log: Vec<Op>,
     operations: usize,
     recording: bool,
 }
 
 impl Disk {
-    pub(super) fn holding(bytes: Vec<u8>) -> Self {
-        Self(Arc::new(Mutex::new(State { bytes, ..State::default() })))
+    /// Returns a disk with a store and no journal.
+    pub(super) fn holding(store: Vec<u8>) -> Self {
+        Self::holding_both([store, Vec::new()])
+    }
+
+    pub(super) fn holding_both(files: Image) -> Self {
+        Self(Arc::new(Mutex::new(State { files, ..State::default() })), Which::Store)
+    }
+
+    /// Returns the journal's file of the same disk.
+    pub(super) fn journal(&self) -> Self {
+        Self(Arc::clone(&self.0), Which::Journal)
     }
 
     pub(super) fn failing(fault: Fault) -> Self {
@@ -62,6 +87,11 @@ impl Disk {
 
     pub(super) fn fail(&self, fault: Fault) {
         self.0.lock().fault = Some(fault);
+    }
+
+    /// Lets every write and sync of this file fail, until the disk is healed.
+    pub(super) fn refuse(&self, errno: i32) {
+        self.0.lock().failing = Some((self.1, errno));
     }
 
     /// Records from now on, for [`log`](Self::log).
@@ -77,12 +107,14 @@ impl Disk {
         std::mem::take(&mut self.0.lock().log)
     }
 
+    /// Returns the bytes of this file.
     pub(super) fn image(&self) -> Vec<u8> {
-        self.0.lock().bytes.clone()
+        self.0.lock().files[self.1 as usize].clone()
     }
 
     pub(super) fn heal(&self) {
-        self.0.lock().fault = None;
+        let mut state = self.0.lock();
+        (state.fault, state.failing) = (None, None);
     }
 
     pub(super) fn operations(&self) -> usize {
@@ -94,6 +126,14 @@ impl State {
     fn note(&mut self, op: Op) {
         if self.recording {
             self.log.push(op);
+        }
+    }
+
+    fn change(&mut self, file: Which) -> io::Result<()> {
+        self.step()?;
+        match self.failing {
+            Some((failing, errno)) if failing == file => Err(io::Error::from_raw_os_error(errno)),
+            _ => Ok(()),
         }
     }
 
@@ -114,81 +154,124 @@ impl StorageBackend for Disk {
     fn len(&self) -> io::Result<u64> {
         let mut state = self.0.lock();
         state.step()?;
-        Ok(state.bytes.len() as u64)
+        Ok(state.files[self.1 as usize].len() as u64)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let mut state = self.0.lock();
         state.step()?;
         let start = usize::try_from(offset).unwrap_or(usize::MAX);
-        let found = state.bytes.get(start..start.saturating_add(out.len()));
+        let file = &state.files[self.1 as usize];
+        let found = file.get(start..start.saturating_add(out.len()));
         out.copy_from_slice(found.ok_or(io::ErrorKind::UnexpectedEof)?);
         Ok(())
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         let mut state = self.0.lock();
-        state.step()?;
-        let op = Op::SetLen(len);
-        apply(&mut state.bytes, &op);
+        state.change(self.1)?;
+        let op = Op::SetLen(self.1, len);
+        apply(&mut state.files, &op);
         state.note(op);
         Ok(())
     }
 
     fn sync_data(&self) -> io::Result<()> {
         let mut state = self.0.lock();
-        state.step()?;
-        state.note(Op::Sync);
+        state.change(self.1)?;
+        state.note(Op::Sync(self.1));
         Ok(())
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let mut state = self.0.lock();
-        let result = state.step();
+        let result = state.change(self.1);
         // A write that fails is a short one: half of it is there.
         let written = if result.is_ok() { data } else { &data[..data.len() / 2] };
-        let op = Op::Write(offset, written.to_vec());
-        apply(&mut state.bytes, &op);
+        let op = Op::Write(self.1, offset, written.to_vec());
+        apply(&mut state.files, &op);
         state.note(op);
         result
     }
 }
 
-pub(super) fn apply(image: &mut Vec<u8>, op: &Op) {
-    match op {
-        Op::Acknowledged(_) | Op::Sync => {}
-        Op::SetLen(len) => image.resize(usize::try_from(*len).unwrap(), 0),
-        Op::Write(offset, data) => write(image, usize::try_from(*offset).unwrap(), data),
-    }
+/// A disk at some moment of a record: what is durable, and what may be.
+#[derive(Debug)]
+pub(super) struct Cut {
+    durable: Image,
+    unsynced: Vec<Op>,
 }
 
-fn write(image: &mut Vec<u8>, start: usize, data: &[u8]) {
-    let end = start + data.len();
-    if image.len() < end {
-        image.resize(end, 0);
+impl Cut {
+    pub(super) fn before(image: Image) -> Self {
+        Self { durable: image, unsynced: Vec::new() }
     }
-    image[start..end].copy_from_slice(data);
-}
 
-/// Returns what may be left of `durable` and the `unsynced` operations after it.
-pub(super) fn after_power_cut(durable: &[u8], unsynced: &[Op], random: &mut Random) -> Vec<u8> {
-    let mut image = durable.to_vec();
-    // From hardly anything to nearly everything.
-    let kept_of_four = random.below(5);
-    for op in unsynced.iter().filter(|_| random.below(4) < kept_of_four).collect::<Vec<_>>() {
+    /// Goes on by one operation.
+    pub(super) fn pass(&mut self, op: &Op) {
         match op {
-            Op::Write(offset, data) if random.below(3) == 0 => {
-                let start = usize::try_from(*offset).unwrap();
-                for (sector, part) in data.chunks(SECTOR).enumerate() {
-                    if random.below(2) == 0 {
-                        write(&mut image, start + sector * SECTOR, part);
-                    }
-                }
+            Op::Acknowledged(_) => {}
+            Op::SetLen(..) | Op::Write(..) => self.unsynced.push(op.clone()),
+            Op::Sync(file) => {
+                let (synced, rest): (Vec<Op>, _) =
+                    self.unsynced.drain(..).partition(|op| op.file() == Some(*file));
+                self.unsynced = rest;
+                synced.iter().for_each(|op| apply(&mut self.durable, op));
             }
-            Op::Acknowledged(_) | Op::SetLen(_) | Op::Sync | Op::Write(..) => apply(&mut image, op),
         }
     }
-    image
+
+    /// Returns what a power cut at this moment may leave.
+    pub(super) fn image(&self, random: &mut Random) -> Image {
+        let mut image = self.durable.clone();
+        // From hardly anything to nearly everything.
+        let kept_of_four = random.below(5);
+        for op in
+            self.unsynced.iter().filter(|_| random.below(4) < kept_of_four).collect::<Vec<_>>()
+        {
+            match op {
+                Op::Write(file, offset, data) if random.below(3) == 0 => {
+                    let start = usize::try_from(*offset).unwrap();
+                    for (sector, part) in data.chunks(SECTOR).enumerate() {
+                        if random.below(2) == 0 {
+                            write(&mut image[*file as usize], start + sector * SECTOR, part);
+                        }
+                    }
+                }
+                Op::Acknowledged(_) | Op::SetLen(..) | Op::Sync(_) | Op::Write(..) => {
+                    apply(&mut image, op);
+                }
+            }
+        }
+        image
+    }
+}
+
+impl Op {
+    fn file(&self) -> Option<Which> {
+        match self {
+            Self::Acknowledged(_) => None,
+            Self::SetLen(file, _) | Self::Sync(file) | Self::Write(file, ..) => Some(*file),
+        }
+    }
+}
+
+fn apply(files: &mut Image, op: &Op) {
+    match op {
+        Op::Acknowledged(_) | Op::Sync(_) => {}
+        Op::SetLen(file, len) => files[*file as usize].resize(usize::try_from(*len).unwrap(), 0),
+        Op::Write(file, offset, data) => {
+            write(&mut files[*file as usize], usize::try_from(*offset).unwrap(), data);
+        }
+    }
+}
+
+fn write(file: &mut Vec<u8>, start: usize, data: &[u8]) {
+    let end = start + data.len();
+    if file.len() < end {
+        file.resize(end, 0);
+    }
+    file[start..end].copy_from_slice(data);
 }
 
 /// SplitMix64 (Steele, Lea, Flood 2014): the same numbers for the same seed everywhere.

@@ -1,7 +1,8 @@
-//! The tests of the store: what both implementations promise, and what redb's file survives.
+//! The tests of the store: what every implementation promises, and what the files survive.
 
 mod conformance;
 mod crash;
 mod damage;
 mod disk;
 mod file;
+mod journal;
