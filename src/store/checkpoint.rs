@@ -1,7 +1,7 @@
 //! The hand-over of what the journal holds to the thread that puts it into redb.
 //!
-//! One piece is on its way at a time. If one fails it stays in the journal and in memory, the next
-//! writer gets the error, and after a recovery it is tried again.
+//! One piece is on its way at a time. If one fails it stays in the journal and in memory and is tried
+//! again later; until it succeeds, the next writer gets the error.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +33,7 @@ struct State {
 #[derive(Default)]
 enum Work {
     /// With the error, until somebody has been told of it.
-    Failed(Option<StoreError>),
+    Failed(Piece, Option<StoreError>),
     #[default]
     Idle,
     Running,
@@ -50,6 +50,10 @@ impl Checkpoint {
     /// Fails if the last piece did.
     pub(super) fn check(&self) -> Result<(), StoreError> {
         outcome(&mut self.state.lock())
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        matches!(self.state.lock().work, Work::Idle)
     }
 
     /// Waits until the last piece is in redb.
@@ -69,6 +73,7 @@ impl Checkpoint {
     }
 
     /// Is the thread: calls `apply` with each piece, and `tick` when there was none for `period`.
+    /// A piece that failed is tried again then.
     pub(super) fn run(
         &self,
         period: Duration,
@@ -84,17 +89,18 @@ impl Checkpoint {
                         Ok(()) => Work::Idle,
                         Err(error) => {
                             tracing::error!(%error, "commits stay in the journal: the store does not take them");
-                            Work::Failed(Some(error))
+                            Work::Failed(piece, Some(error))
                         }
                     };
                     self.changed.notify_all();
                 }
-                other @ (Work::Failed(_) | Work::Idle | Work::Running) => {
+                other @ (Work::Failed(..) | Work::Idle | Work::Running) => {
                     state.work = other;
                     if state.closed {
                         return;
                     }
                     if self.changed.wait_for(&mut state, period).timed_out() {
+                        state.try_again();
                         MutexGuard::unlocked(&mut state, &tick);
                     }
                 }
@@ -111,9 +117,18 @@ impl Checkpoint {
     }
 }
 
+impl State {
+    fn try_again(&mut self) {
+        self.work = match std::mem::take(&mut self.work) {
+            Work::Failed(piece, _) => Work::Waiting(piece),
+            other @ (Work::Idle | Work::Running | Work::Waiting(_)) => other,
+        };
+    }
+}
+
 fn outcome(state: &mut State) -> Result<(), StoreError> {
     match &mut state.work {
-        Work::Failed(error) => Err(error.take().unwrap_or(StoreError::Broken)),
+        Work::Failed(_, error) => Err(error.take().unwrap_or(StoreError::Broken)),
         Work::Idle | Work::Running | Work::Waiting(_) => Ok(()),
     }
 }

@@ -177,10 +177,10 @@ impl Journal {
         Ok(())
     }
 
-    /// Tells whether there is no frame at all.
+    /// Tells whether there is no whole frame at all.
     pub(super) fn is_empty(&self) -> Result<bool, StoreError> {
         for half in [Half::First, Half::Second] {
-            if frame_at(&self.read(half)?, 0, &self.header.salt).is_some() {
+            if later_frame(&self.read(half)?, &self.header.salt, 0).is_some() {
                 return Ok(false);
             }
         }

@@ -141,14 +141,15 @@ impl Store for JournaledStore {
     }
 
     fn settle(&self) -> Result<(), StoreError> {
-        match &mut *self.shared.writer.lock() {
-            Some(writer) => {
-                self.shared.drain(writer)?;
-                writer.journal.reset()
-            }
-            // What is on disk decides, at the next opening.
-            None => Err(StoreError::Broken),
+        let mut held = self.shared.writer.lock();
+        let writer = held.as_mut().ok_or(StoreError::Broken)?;
+        self.shared.drain(writer)?;
+        let emptied = writer.journal.reset();
+        if emptied.is_err() {
+            // Frames after this might follow a header that is not there.
+            *held = None;
         }
+        emptied
     }
 }
 
@@ -255,7 +256,7 @@ impl Shared {
         if let Some(mut writer) = self.writer.try_lock()
             && let Some(writer) = &mut *writer
             && !self.newer_is_empty()
-            && self.checkpoint.check().is_ok()
+            && self.checkpoint.is_idle()
             && let Err(error) = self.turn(writer)
         {
             tracing::error!(%error, "the journal cannot be taken over");
@@ -263,6 +264,17 @@ impl Shared {
     }
 
     fn apply(&self, piece: &Piece) -> Result<(), StoreError> {
+        let applied = self.put_into_base(piece);
+        // A store that has failed a write fails reads as well.
+        if applied.is_err()
+            && let Err(error) = self.base.recover()
+        {
+            tracing::error!(%error, "the store cannot be opened again");
+        }
+        applied
+    }
+
+    fn put_into_base(&self, piece: &Piece) -> Result<(), StoreError> {
         let mut txn = self.base.begin_write()?;
         put_all(&mut txn, &piece.layer)?;
         txn.set_progress(piece.progress)?;
@@ -306,7 +318,12 @@ impl Found {
             (Some(journal), _) if !journal.is_empty()? => {
                 return Err(StoreError::Damaged("the journal beside it is another store's".into()));
             }
-            (_, progress) => return Self::with_new_journal(base, backend, half_bytes, progress),
+            (_, progress) => {
+                if progress.is_some() {
+                    tracing::warn!("the journal of the store is gone, and what it may have held");
+                }
+                return Self::with_new_journal(base, backend, half_bytes, progress);
+            }
         };
         let pending = journal.replay(progress.commit)?;
         if pending.commit == progress.commit {
