@@ -1,9 +1,9 @@
 //! Metadata that users set, one attribute at a time.
 
 use super::change::find;
-use super::commit::Company;
 use super::gate::Asked;
 use super::write::note;
+use super::writer::Company;
 use super::{Broker, BrokerError, Result};
 use crate::audit::Action;
 use crate::model::{Caller, Gid, Level, Metadata, SecretName, Status, Timestamp, Uid, Version};

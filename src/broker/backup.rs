@@ -9,9 +9,10 @@ use std::collections::HashMap;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::ops::ControlFlow;
 
-use super::commit::{Company, Line};
+use super::batch::Line;
 use super::keys::{HEADER_KEY, KEYRING_KEY};
 use super::root::Root;
+use super::writer::Company;
 use super::{Broker, BrokerError, Inner, Result};
 use crate::audit::{Action, Event, Outcome};
 use crate::crypto::{Header, Keyring, RecordSet, RootKey};

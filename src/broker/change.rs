@@ -5,11 +5,12 @@
 
 use std::sync::Arc;
 
-use super::commit::{Batch, Company, Effect, Line};
+use super::batch::{Batch, Effect, Line};
 use super::gate::{Asked, Grant};
 use super::read::value_key;
 use super::record::{Record, SecretRecord};
 use super::write::{add_version, note, random_id};
+use super::writer::Company;
 use super::{Broker, BrokerError, Kind, Replace, Result};
 use crate::audit::Action;
 use crate::model::{Attributes, Caller, Level, SecretId, SecretName, Status, Version};

@@ -2,7 +2,7 @@
 //!
 //! [`Grant`] has one maker, so an operation that takes one cannot run before the decision was made,
 //! and takes the name from it, never from the request. What was granted is on record before its
-//! result leaves: [`Gate::record`] for reads, [`Batch`](super::commit::Batch) for changes.
+//! result leaves: [`Gate::record`] for reads, [`Batch`](super::batch::Batch) for changes.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -6,7 +6,8 @@
 use std::ops::ControlFlow;
 use std::sync::{Arc, Weak};
 
-use super::commit::{Batch, Company, Effect, Line};
+use super::batch::{Batch, Effect, Line};
+use super::writer::Company;
 use super::{Broker, BrokerError, Inner, Result};
 use crate::audit::Action;
 use crate::crypto::{Header, Keyring, RootKey, Slot};

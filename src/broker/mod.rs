@@ -25,6 +25,7 @@ use crate::store::{Store, Table};
 mod answer;
 mod attributes;
 mod backup;
+mod batch;
 mod cache;
 mod change;
 mod commit;
@@ -45,6 +46,7 @@ mod tests;
 mod trash;
 mod verify;
 mod write;
+mod writer;
 
 pub use answer::{
     Description, Directory, Facet, Found, Kind, Listed, Notice, Opened, Origin, Pinned, Put,
@@ -54,14 +56,15 @@ pub use backup::{unpack_backup, write_backup};
 pub use error::{BrokerError, KeyError, StoreError};
 pub use keys::{MakeSlot, read_header};
 
+use batch::Batch;
 use cache::Cache;
-use commit::{Batch, Company, Writer};
 use gate::Gate;
 use index::Index;
 use keys::{HEADER_KEY, KEYRING_KEY};
 use load::{Integrity, Verdict};
 use replay::Replay;
 use root::Root;
+use writer::{Company, Writer};
 
 type Result<T> = std::result::Result<T, BrokerError>;
 
@@ -395,6 +398,22 @@ impl Inner {
         }
         let writer = self.writer.get().ok_or(StoreError::Broken)?;
         writer.submit(company, apply)
+    }
+
+    /// Queues a change; see [`Writer::submit_then`].
+    fn submit_then<T, F, D>(&self, company: Company, apply: F, done: D)
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Batch<'_>) -> Result<T> + Send + 'static,
+        D: FnOnce(Result<T>) + Send + 'static,
+    {
+        if self.unlocked.load().is_none() {
+            return done(Err(BrokerError::Sealed));
+        }
+        match self.writer.get() {
+            Some(writer) => writer.submit_then(company, apply, done),
+            None => done(Err(StoreError::Broken.into())),
+        }
     }
 
     fn unlock(&self, root_key: RootKey) -> Result<Accepted> {

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::commit::{Company, Effect};
+use super::batch::Effect;
 use super::gate::{Asked, Grant};
 use super::record::{Record, SecretRecord, USES_ID};
+use super::writer::Company;
 use super::{Broker, BrokerError, Inner, Opened, Result, Unlocked, Which};
 use crate::audit::{Action, Event, Outcome};
 use crate::crypto::{CryptoError, Keyring};

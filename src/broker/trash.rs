@@ -1,11 +1,12 @@
 //! What was removed and can still come back.
 
+use super::batch::{Batch, Effect};
 use super::change::{check_reads, find_trashed};
-use super::commit::{Batch, Company, Effect};
 use super::gate::Asked;
 use super::read::value_key;
 use super::record::SecretRecord;
 use super::write::note;
+use super::writer::Company;
 use super::{Broker, BrokerError, Result, Trashed};
 use crate::audit::Action;
 use crate::model::{Caller, Level, SecretId, SecretName, Status, Timestamp, Version};
@@ -103,7 +104,7 @@ impl Broker {
                     return Ok(());
                 }
                 let record = batch.secret_record(id)?;
-                batch.line(super::commit::Line {
+                batch.line(super::batch::Line {
                     action: Action::Destroy,
                     caller: None,
                     name: Some(record.name.clone()),

@@ -1,17 +1,19 @@
 //! Making versions: each is sealed, recorded and durable before it is acknowledged.
 
 use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
 
-use super::commit::{Batch, Company, Line};
+use super::batch::{Batch, Line};
 use super::gate::{Asked, Grant};
 use super::read::value_key;
 use super::record::SecretRecord;
+use super::writer::Company;
 use super::{Broker, BrokerError, Origin, Put, Result};
 use crate::audit::Action;
 use crate::model::{
     Attributes, Caller, Level, Metadata, SecretId, SecretName, SecretType, Status, Version,
 };
-use crate::store::Table;
+use crate::store::{StoreError, Table};
 use crate::system::SecretBytes;
 use crate::versions::NewVersion;
 
@@ -28,21 +30,39 @@ impl Broker {
         value: SecretBytes,
         put: &Put,
     ) -> Result<Version> {
+        let (done, outcome) = sync_channel(1);
+        self.write_then(caller, name, value, put, move |result| drop(done.send(result)));
+        outcome.recv().unwrap_or(Err(StoreError::Broken.into()))
+    }
+
+    /// Does as [`write`](Self::write) without waiting: calls `done`, which must not block, once the
+    /// version is durable or refused.
+    pub fn write_then(
+        &self,
+        caller: &Caller,
+        name: &SecretName,
+        value: SecretBytes,
+        put: &Put,
+        done: impl FnOnce(Result<Version>) + Send + 'static,
+    ) {
         let action = if put.stage { Action::Stage } else { Action::Write };
         if let Some(version) = self.done(caller, action) {
-            return Ok(version);
+            return done(Ok(version));
         }
         if let Err(err) = self.check_size(value.len() as u64, put) {
             let asked = Asked { action: Action::Write, name, version: None };
-            return Err(self.inner.gate.failed(caller, asked, err));
+            return done(Err(self.inner.gate.failed(caller, asked, err)));
         }
-        let announced = (put.origin == Origin::Daemon && !put.stage).then(|| name.clone());
+        let announced = put.origin == Origin::Daemon && !put.stage;
+        let announced = announced.then(|| (self.clone(), name.clone()));
         let (caller, name, put) = (caller.clone(), name.clone(), put.clone());
-        let written = self
-            .inner
-            .submit(Company::Shared, move |batch| write(batch, &caller, &name, &value, &put))?;
-        announced.iter().for_each(|name| self.inner.announce(name));
-        Ok(written)
+        let apply = move |batch: &mut Batch<'_>| write(batch, &caller, &name, &value, &put);
+        self.inner.submit_then(Company::Shared, apply, move |outcome| {
+            if let (Ok(_), Some((broker, name))) = (&outcome, &announced) {
+                broker.inner.announce(name);
+            }
+            done(outcome);
+        });
     }
 
     fn check_size(&self, bytes: u64, put: &Put) -> Result<()> {

@@ -147,11 +147,21 @@ impl Fuse {
 
     fn flush_or_sync(&self, request: &Request, number: FileHandle, reply: ReplyEmpty) {
         let Some((handle, reply)) = self.handle(number, reply) else { return };
-        if handle.flush_blocks() {
-            let asked = asked(request);
-            self.work(request, reply, move |tree| tree.flush(asked, &handle));
-        } else {
-            reply.ok();
+        if !handle.flush_blocks() {
+            return reply.ok();
+        }
+        let asked = asked(request);
+        match self.tree.begin_flush(&handle) {
+            Ok(None) => self.work(request, reply, move |tree| tree.flush(asked, &handle)),
+            Ok(Some(publication)) => {
+                // The broker's writer answers by itself: no thread waits for it meanwhile.
+                let queued = Arc::new(self.tree.work().queue());
+                queued.begin();
+                let Some(promise) = self.workers.promise(InHand { reply, queued }) else { return };
+                let done = move |answer| promise.keep(answer);
+                self.tree.publish_then(asked, &handle, publication, done);
+            }
+            Err(error) => reply.send(Err(error)),
         }
     }
 }

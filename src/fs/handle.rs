@@ -57,7 +57,7 @@ pub(super) enum Content {
     Secret(Pinned),
     /// A view made of several values.
     Values(Wipeable),
-    Writer(Writer),
+    Writer(Arc<Writer>),
 }
 
 /// A handle of an earlier server that cannot go on.

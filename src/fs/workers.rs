@@ -1,4 +1,4 @@
-//! Threads for whatever may block, each job with a deadline.
+//! Threads for whatever may block, and promises of what others do, each with a deadline.
 //!
 //! A caller waits for its answer and cannot be killed meanwhile, so it gets one in time whatever
 //! happens: ETIMEDOUT when the job is late, and then the job's own answer is dropped. A job that has
@@ -17,7 +17,9 @@ use super::turns::Turns;
 
 /// Threads, started as they are needed.
 pub(super) const MAX_THREADS: usize = 64;
-/// How many of them may do the jobs of one user: the others' must not wait for a disk or a lock that
+/// Replies that may wait for others.
+const MAX_PROMISES: usize = 1024;
+/// How many threads may do the jobs of one user: the others' must not wait for a disk or a lock that
 /// one user's jobs wait for.
 fn share(threads: usize) -> usize {
     (threads * 3 / 4).max(1)
@@ -55,6 +57,7 @@ struct State {
     turns: Turns<Box<dyn FnOnce() + Send>>,
     /// In the order of their deadlines, since all jobs have the same time.
     deadlines: VecDeque<(Instant, Arc<dyn Expire>)>,
+    promises: usize,
     threads: usize,
     idle: usize,
     timer: bool,
@@ -63,6 +66,12 @@ struct State {
 
 /// Holds the reply until the job or its deadline takes it.
 struct Slot<R>(Mutex<Option<R>>);
+
+/// A reply that is to be given its answer, or gets ETIMEDOUT at its deadline.
+pub(super) struct Promise<R: Reply> {
+    slot: Arc<Slot<R>>,
+    shared: Arc<Shared>,
+}
 
 trait Expire: Send + Sync {
     /// Answers ETIMEDOUT unless there was an answer.
@@ -89,6 +98,7 @@ impl Workers {
             state: Mutex::new(State {
                 turns: Turns::new(share(max_threads)),
                 deadlines: VecDeque::new(),
+                promises: 0,
                 threads: 0,
                 idle: 0,
                 timer: false,
@@ -124,8 +134,23 @@ impl Workers {
             slot.answer(Err(FsError::Busy));
             return;
         }
-        state.deadlines.push_back((Instant::now() + self.0.deadline, slot));
+        state.expect(&slot, self.0.deadline);
         self.0.work.notify_one();
+    }
+
+    /// Takes a reply that somebody outside of the pool will give the answer to. `None`, and EAGAIN
+    /// at once, when too many wait already.
+    pub(super) fn promise<R: Reply>(&self, reply: R) -> Option<Promise<R>> {
+        let slot = Arc::new(Slot(Mutex::new(Some(reply))));
+        let mut state = self.0.state.lock();
+        if state.promises >= MAX_PROMISES || !self.0.watch(&mut state) {
+            drop(state);
+            slot.answer(Err(FsError::Busy));
+            return None;
+        }
+        state.promises += 1;
+        state.expect(&slot, self.0.deadline);
+        Some(Promise { slot, shared: Arc::clone(&self.0) })
     }
 
     /// Ends the wait of all jobs whose deadline is not after `now`.
@@ -143,18 +168,49 @@ impl Drop for Workers {
     }
 }
 
+impl State {
+    /// Takes note of until when a reply must have its answer.
+    fn expect<R: Reply>(&mut self, slot: &Arc<Slot<R>>, deadline: Duration) {
+        while self.deadlines.front().is_some_and(|(_, slot)| slot.is_answered()) {
+            self.deadlines.pop_front();
+        }
+        self.deadlines.push_back((Instant::now() + deadline, Arc::clone(slot) as _));
+    }
+}
+
+impl<R: Reply> Promise<R> {
+    /// Gives the answer, unless the deadline has.
+    pub(super) fn keep(self, answer: Result<R::Answer>) {
+        self.slot.answer(answer);
+    }
+}
+
+impl<R: Reply> Drop for Promise<R> {
+    /// Nobody is left without an answer.
+    fn drop(&mut self) {
+        self.slot.answer(Err(FsError::Fault));
+        self.shared.state.lock().promises -= 1;
+    }
+}
+
 impl Shared {
-    /// Makes sure that somebody will take a job. Returns whether anybody does.
-    fn staff(self: &Arc<Self>, state: &mut State) -> bool {
+    /// Makes sure that deadlines are kept. Returns whether they are.
+    fn watch(self: &Arc<Self>, state: &mut State) -> bool {
         if !state.timer {
             let shared = self.clone();
             state.timer = spawn("deadlines", move || shared.keep_time());
         }
+        state.timer
+    }
+
+    /// Makes sure that somebody will take a job. Returns whether anybody does.
+    fn staff(self: &Arc<Self>, state: &mut State) -> bool {
+        let watched = self.watch(state);
         if state.idle <= state.turns.waiting() && state.threads < self.max_threads {
             let shared = self.clone();
             state.threads += usize::from(spawn("worker", move || shared.work()));
         }
-        state.timer && state.threads > 0
+        watched && state.threads > 0
     }
 
     fn work(&self) {
@@ -306,6 +362,36 @@ mod tests {
         let (third, answer) = answers();
         workers.submit(1, third, || Ok(3));
         assert!(matches!(answer.recv().unwrap(), Ok(3)));
+    }
+
+    #[test]
+    fn a_promise_is_answered_once_by_who_keeps_it_or_by_its_deadline() {
+        let workers = Workers::new(DEADLINE);
+        let (reply, answer) = answers();
+        workers.promise(reply).unwrap().keep(Ok(3));
+        assert!(matches!(answer.recv().unwrap(), Ok(3)));
+        let (reply, answer) = answers();
+        let promise = workers.promise(reply).unwrap();
+        workers.expire(later());
+        assert!(matches!(answer.recv().unwrap(), Err(FsError::TimedOut)));
+        promise.keep(Ok(3));
+        assert!(answer.recv().is_err(), "a second answer was sent");
+    }
+
+    #[test]
+    fn a_promise_that_nobody_keeps_ends_in_a_fault_and_too_many_are_refused() {
+        let workers = Workers::new(DEADLINE);
+        let (reply, answer) = answers();
+        drop(workers.promise(reply));
+        assert!(matches!(answer.recv().unwrap(), Err(FsError::Fault)));
+        let promise = || {
+            let (reply, answer) = answers();
+            (workers.promise(reply), answer)
+        };
+        let kept: Vec<_> = (0..MAX_PROMISES).map(|_| promise()).collect();
+        assert!(kept.iter().all(|(promise, _)| promise.is_some()));
+        let (refused, answer) = promise();
+        assert!(refused.is_none() && matches!(answer.recv().unwrap(), Err(FsError::Busy)));
     }
 
     #[test]

@@ -3,9 +3,10 @@
 //! Nothing is published by opening or truncating: only a flush that follows new data makes a
 //! version, and what was written before goes into it whole.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 use super::draft::Hold;
 use super::error::{FsError, Result};
@@ -26,8 +27,9 @@ pub(super) struct Writer {
     /// The thread that opened it: O_TRUNC comes as a request of its own that names no handle.
     opened_by: Option<u32>,
     state: Mutex<State>,
-    /// Held for the whole of a publication; taken before `state`.
-    publishing: Mutex<()>,
+    /// Set for the whole of a publication; never locked together with `state`.
+    publishing: Mutex<bool>,
+    published: Condvar,
 }
 
 #[derive(Debug)]
@@ -59,6 +61,65 @@ pub(super) struct Edition {
     pub(super) put: Put,
 }
 
+/// A publication that has begun.
+#[derive(Debug)]
+pub(super) struct Publication {
+    pub(super) edition: Edition,
+    pub(super) rest: Rest,
+}
+
+/// What is left to do of a publication once its outcome is known.
+#[derive(Debug)]
+pub(super) struct Rest {
+    turn: Turn<Arc<Writer>>,
+    writes: u64,
+}
+
+/// Which version of its handle was published: the handle's one close tells watchers of one version.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Published {
+    First,
+    Further,
+}
+
+impl Rest {
+    /// Takes note of the outcome and lets the next publication begin.
+    pub(super) fn end(
+        self,
+        outcome: std::result::Result<Version, BrokerError>,
+    ) -> Result<Published> {
+        Ok(self.turn.0.note_published(self.writes, outcome?))
+    }
+}
+
+/// The right to publish; ends when it is dropped.
+#[derive(Debug)]
+struct Turn<W: Deref<Target = Writer>>(W);
+
+impl<W: Deref<Target = Writer>> Turn<W> {
+    fn wait(writer: W) -> Self {
+        let mut publishing = writer.publishing.lock();
+        while *publishing {
+            writer.published.wait(&mut publishing);
+        }
+        *publishing = true;
+        drop(publishing);
+        Self(writer)
+    }
+
+    fn take(writer: W) -> Option<Self> {
+        let was_taken = std::mem::replace(&mut *writer.publishing.lock(), true);
+        (!was_taken).then(|| Self(writer))
+    }
+}
+
+impl<W: Deref<Target = Writer>> Drop for Turn<W> {
+    fn drop(&mut self) {
+        *self.0.publishing.lock() = false;
+        self.0.published.notify_one();
+    }
+}
+
 impl Writer {
     /// Returns a writer of `name` that has written nothing.
     pub(super) fn new(name: SecretName, put: Put, max_bytes: u64) -> Self {
@@ -76,7 +137,8 @@ impl Writer {
                 put,
                 fresh: true,
             }),
-            publishing: Mutex::new(()),
+            publishing: Mutex::new(false),
+            published: Condvar::new(),
         }
     }
 
@@ -226,18 +288,27 @@ impl Writer {
         state.writes > state.published
     }
 
-    /// Publishes what is new by `publish`, one publication at a time. Nothing new: does nothing.
-    /// Returns whether this was a further version of the same handle, whose one close tells watchers
-    /// of one version.
+    /// Publishes what is new by `publish`, one publication at a time. `None`: there was nothing new.
     pub(super) fn flush(
         &self,
         publish: impl FnOnce(Edition) -> std::result::Result<Version, BrokerError>,
-    ) -> Result<bool> {
-        let _turn = self.publishing.lock();
-        let Some((edition, writes)) = self.edition()? else { return Ok(false) };
-        let version = publish(edition)?;
+    ) -> Result<Option<Published>> {
+        let _turn = Turn::wait(self);
+        let Some((edition, writes)) = self.edition()? else { return Ok(None) };
+        Ok(Some(self.note_published(writes, publish(edition)?)))
+    }
+
+    /// Begins to publish what is new, for somebody who may not wait. `None`: another publication is
+    /// under way, or there is nothing new.
+    pub(super) fn begin(self: &Arc<Self>) -> Result<Option<Publication>> {
+        let Some(turn) = Turn::take(Arc::clone(self)) else { return Ok(None) };
+        let edition = self.edition()?;
+        Ok(edition.map(|(edition, writes)| Publication { edition, rest: Rest { turn, writes } }))
+    }
+
+    fn note_published(&self, writes: u64, version: Version) -> Published {
         let mut state = self.state.lock();
-        let is_further = state.published > 0;
+        let published = if state.published > 0 { Published::Further } else { Published::First };
         state.published = writes;
         state.put.create_new = false;
         if state.put.expect.is_some() {
@@ -245,7 +316,7 @@ impl Writer {
         }
         drop(state);
         self.draft.iter().for_each(Hold::published);
-        Ok(is_further)
+        published
     }
 
     /// Forgets all bytes: the store is sealed.

@@ -113,7 +113,9 @@ impl Tree {
             }
             KeptKind::Writer => match kept.fate {
                 Fate::Published | Fate::Unpublished => Content::Gone(gone(kept)),
-                Fate::Emptied | Fate::Fresh => Content::Writer(self.adopted_writer(kept, opener)?),
+                Fate::Emptied | Fate::Fresh => {
+                    Content::Writer(self.adopted_writer(kept, opener)?.into())
+                }
             },
         })
     }

@@ -8,7 +8,7 @@ use crate::fs::control::Waker;
 use crate::fs::error::{FsError, Result};
 use crate::fs::handle::{Chunk, Content, Handle, part};
 use crate::fs::journal::Fate;
-use crate::fs::writer::Edition;
+use crate::fs::writer::{Edition, Publication, Published, Writer};
 use crate::model::{Caller, Request, Version};
 use crate::system::SecretBytes;
 
@@ -191,10 +191,8 @@ impl Tree {
                 restore.finish(&self.host, &opener, &self.last_restore, self.patience())
             }
             Content::Writer(writer) => {
-                if writer.flush(|edition| self.publish(&opener, edition))? {
-                    self.touch.touch(&writer.name());
-                }
-                self.handles.set_fate(handle, writer.fate());
+                let published = writer.flush(|edition| self.publish(&opener, edition))?;
+                self.published(handle, writer, published);
                 Ok(())
             }
             Content::AuditLog
@@ -208,6 +206,47 @@ impl Tree {
             | Content::Secret(_)
             | Content::Values(_) => Ok(()),
         }
+    }
+
+    /// Begins what [`flush`](Self::flush) does, for somebody who may not wait. `None`: it has to be
+    /// called.
+    pub(in crate::fs) fn begin_flush(&self, handle: &Handle) -> Result<Option<Publication>> {
+        let Content::Writer(writer) = &handle.content else { return Ok(None) };
+        // Its history has to come back first.
+        if self.scratch.origin(handle.opener.uid.0, &writer.name()).is_some() {
+            return Ok(None);
+        }
+        writer.begin()
+    }
+
+    /// Makes the version of a flush that has begun; calls `done`, which must not block, with
+    /// close(2)'s or fsync(2)'s answer.
+    pub(in crate::fs) fn publish_then(
+        self: &Arc<Self>,
+        request: Request,
+        handle: &Arc<Handle>,
+        publication: Publication,
+        done: impl FnOnce(Result<()>) + Send + 'static,
+    ) {
+        let opener = handle.opener.clone().asking(request);
+        let (tree, handle) = (Arc::clone(self), Arc::clone(handle));
+        let Publication { edition: Edition { name, value, put }, rest } = publication;
+        let end = move |outcome| {
+            done(rest.end(outcome).map(|published| {
+                if let Content::Writer(writer) = &handle.content {
+                    tree.published(&handle, writer, Some(published));
+                }
+            }));
+        };
+        self.broker.write_then(&opener, &name, value, &put, end);
+    }
+
+    /// Notes what has become of a handle that was flushed.
+    fn published(&self, handle: &Handle, writer: &Writer, published: Option<Published>) {
+        if published == Some(Published::Further) {
+            self.touch.touch(&writer.name());
+        }
+        self.handles.set_fate(handle, writer.fate());
     }
 
     /// Makes a version. A secret that its editor has just renamed to a backup comes back first, so

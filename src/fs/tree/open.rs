@@ -217,7 +217,7 @@ impl Tree {
         let now = self.clock.now();
         let attributes =
             Attributes::own(caller, inode, FileKind::File, 0o600, now).shared(self.owners);
-        let opening = place.opening(Content::Writer(writer));
+        let opening = place.opening(Content::Writer(writer.into()));
         Ok((Entry::new(Node::View(view.clone()), attributes), opening))
     }
 
@@ -260,12 +260,12 @@ impl Tree {
         if want.truncate {
             writer.truncate(0, || Ok(None))?;
         }
-        Ok(place.opening(Content::Writer(writer)))
+        Ok(place.opening(Content::Writer(writer.into())))
     }
 
     fn open_draft(&self, place: Place<'_>, name: &SecretName, put: Put, hold: Hold) -> Opening {
         let writer = self.writer(name, put, &place).drafting(hold);
-        place.opening(Content::Writer(writer))
+        place.opening(Content::Writer(writer.into()))
     }
 
     fn writer(&self, name: &SecretName, put: Put, place: &Place<'_>) -> Writer {
