@@ -9,36 +9,24 @@
     reason = "a benchmark is a program for people"
 )]
 
+mod support;
+
 use std::collections::HashMap;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
 
 use secretfs::audit::{Action, AuditKey, AuditLog, Event, Options, Outcome};
-use secretfs::broker::{Broker, Limits, LogSettings, Parts, Put, Which};
-use secretfs::crypto::{Keyring, Slot, SlotKind};
-use secretfs::model::{Caller, Clock, Gid, SecretId, SecretName, StoreId, Timestamp, Uid, Version};
-use secretfs::policy::{NumericIds, Policy, initial};
-use secretfs::store::{JournaledStore, RedbStore};
-use secretfs::system::SecretBytes;
-
-struct WallClock;
-
-impl Clock for WallClock {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the broker's real clock is part of what is measured"
-    )]
-    fn now(&self) -> Timestamp {
-        Timestamp::now()
-    }
-}
+use secretfs::broker::{Put, Which};
+use secretfs::crypto::Keyring;
+use secretfs::model::{Caller, Clock, Gid, SecretId, SecretName, StoreId, Uid, Version};
+use secretfs::system::{SecretBytes, SystemClock};
 
 fn main() {
     let smoke = std::env::args().any(|argument| argument == "--smoke");
     let (rounds, calls) = if smoke { (3, 100) } else { (21, 20_000) };
     let directory = tempfile::tempdir().unwrap();
-    let broker = open(directory.path());
+    let broker = support::broker(directory.path());
     let caller = Caller::with_ids(Uid(0), Gid(0));
     let name: SecretName = "prod/db/password".parse().unwrap();
     let value = SecretBytes::copy_from(&[b'x'; 100]).unwrap();
@@ -64,7 +52,7 @@ fn main() {
     compare_refusals(&broker, if smoke { 200 } else { 100_000 });
     broker.close();
 
-    let keyring = Keyring::generate(StoreId([1; 16]), WallClock.now()).unwrap();
+    let keyring = Keyring::generate(StoreId([1; 16]), SystemClock.now()).unwrap();
     let (id, version) = (SecretId([2; 16]), Version(1));
     let sealed =
         keyring.seal_value(id, version, &SecretBytes::copy_from(&[b'x'; 100]).unwrap()).unwrap();
@@ -76,7 +64,7 @@ fn main() {
         AuditKey::new(keyring.audit_key()),
         None,
         Options::default(),
-        Arc::new(WallClock),
+        Arc::new(SystemClock),
         Arc::new(HashMap::<Uid, Arc<str>>::new()),
     )
     .unwrap();
@@ -147,29 +135,4 @@ fn welch(one: &[f64], other: &[f64]) -> f64 {
     };
     let ((mean, error), (other_mean, other_error)) = (moments(one), moments(other));
     (mean - other_mean) / (error + other_error).sqrt()
-}
-
-fn open(directory: &std::path::Path) -> Broker {
-    let path = directory.join("store.redb");
-    drop(RedbStore::create(&path).unwrap());
-    let store = JournaledStore::open(&path, secretfs::store::Options::default()).unwrap();
-    let store = Arc::new(store);
-    let key = SecretBytes::copy_from(&[7; 32]).unwrap();
-    let root = Broker::create(&*store, &WallClock, &mut |store, root| {
-        Slot::seal(store, SlotKind::KeyFile, &key, root).map_err(|err| err.to_string())
-    })
-    .unwrap();
-    let parts = Parts {
-        store,
-        policy: Policy::parse(&initial(&[Uid(0)]), &NumericIds).unwrap(),
-        clock: Arc::new(WallClock),
-        limits: Limits::default(),
-        log: LogSettings {
-            directory: directory.join("audit"),
-            options: Options::default(),
-            names: Arc::new(HashMap::<Uid, Arc<str>>::new()),
-        },
-        accept_rollback: false,
-    };
-    Broker::open(parts, root).unwrap()
 }

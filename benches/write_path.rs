@@ -1,7 +1,9 @@
 //! Acknowledged durable new versions a second, beside the disk's own fdatasync rate in the same run.
 //!
 //! `cargo bench --bench write_path [-- --smoke]`, as root. Slices alternate. The reference appends
-//! 4 KiB to a preallocated file and calls fdatasync, on the filesystem that holds the store.
+//! 4 KiB to a preallocated file and calls fdatasync, on the filesystem that holds the store. A writer
+//! goes round names of its own: the record of a secret lists every version there was, and a name
+//! with thousands of them would measure that.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -17,7 +19,13 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use secretfs::broker::Broker;
+use secretfs::model::{Caller, Gid, Uid};
+use secretfs::system::SecretBytes;
 use support::{Placement, median};
+
+/// Names that a writer goes round.
+const NAMES: usize = 256;
 
 fn main() {
     let smoke = std::env::args().any(|argument| argument == "--smoke");
@@ -25,18 +33,36 @@ fn main() {
         if smoke { (1, Duration::from_millis(200)) } else { (7, Duration::from_secs(1)) };
     // Not in /tmp, which may be memory.
     let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let alone = directory.path().join("alone");
+    std::fs::create_dir(&alone).unwrap();
+    let broker = support::broker(&alone);
     let mounted = support::secretfs(Placement::Free, directory.path(), &[]);
-    let (mut syncs, mut one, mut many) = (Vec::new(), Vec::new(), Vec::new());
+    let by_mount = |path: &str| put_through_mount(&mounted.mountpoint.join(path));
+    let by_broker = |path: &str| put_to_broker(&broker, path);
+    let mut syncs = Vec::new();
+    let mut rows = [
+        ("1 writer", 1, &by_mount as &Put<'_>, Vec::new()),
+        ("64 writers", 64, &by_mount, Vec::new()),
+        ("1 writer, broker alone", 1, &by_broker, Vec::new()),
+        ("64 writers, broker alone", 64, &by_broker, Vec::new()),
+    ];
     for _ in 0..rounds {
         syncs.push(fdatasync_rate(directory.path(), slice));
-        one.push(write_rate(&mounted.mountpoint, 1, slice));
-        many.push(write_rate(&mounted.mountpoint, 64, slice));
+        for (_, writers, put, rates) in &mut rows {
+            rates.push(write_rate(*put, *writers, slice));
+        }
     }
-    let (syncs, one, many) = (median(syncs), median(one), median(many));
-    println!("fdatasync of the disk {syncs:8.0} a second");
-    println!("1 writer              {one:8.0} versions a second, {:.2} of it", one / syncs);
-    println!("64 writers            {many:8.0} versions a second, {:.2} of it", many / syncs);
+    let syncs = median(syncs);
+    println!("{:26} {syncs:8.0} a second", "fdatasync of the disk");
+    for (what, _, _, rates) in rows {
+        let rate = median(rates);
+        println!("{what:26} {rate:8.0} versions a second, {:.2} of it", rate / syncs);
+    }
+    broker.close();
 }
+
+/// Makes a new version of a name; returns once it is acknowledged.
+type Put<'a> = dyn Fn(&str) + Sync + 'a;
 
 fn fdatasync_rate(directory: &Path, slice: Duration) -> f64 {
     let mut file = File::create(directory.join("reference")).unwrap();
@@ -52,28 +78,32 @@ fn fdatasync_rate(directory: &Path, slice: Duration) -> f64 {
     f64::from(count) / start.elapsed().as_secs_f64()
 }
 
-fn write_rate(mountpoint: &Path, writers: usize, slice: Duration) -> f64 {
+fn write_rate(put: &Put<'_>, writers: usize, slice: Duration) -> f64 {
     let versions = AtomicU64::new(0);
     let start = Instant::now();
     std::thread::scope(|scope| {
         for writer in 0..writers {
-            let (versions, path) = (&versions, mountpoint.join(format!("secret-{writer}")));
+            let versions = &versions;
             scope.spawn(move || {
-                while start.elapsed() < slice {
-                    // `fs::write` returns before close(2) has answered, so the answer is asked for.
-                    let mut file = File::options()
-                        .write(true)
-                        .create(true)
-                        .truncate(true)
-                        .open(&path)
-                        .unwrap();
-                    file.write_all(&[b'x'; 100]).unwrap();
-                    file.sync_data().unwrap();
-                    drop(file);
+                for number in (0..NAMES).cycle().take_while(|_| start.elapsed() < slice) {
+                    put(&format!("secret-{writer}-{number}"));
                     versions.fetch_add(1, Ordering::Relaxed);
                 }
             });
         }
     });
     versions.load(Ordering::Relaxed) as f64 / start.elapsed().as_secs_f64()
+}
+
+fn put_through_mount(path: &Path) {
+    // `fs::write` returns before close(2) has answered, so the answer is asked for.
+    let mut file = File::options().write(true).create(true).truncate(true).open(path).unwrap();
+    file.write_all(&[b'x'; 100]).unwrap();
+    file.sync_data().unwrap();
+}
+
+fn put_to_broker(broker: &Broker, name: &str) {
+    let caller = Caller::with_ids(Uid(0), Gid(0));
+    let value = SecretBytes::copy_from(&[b'x'; 100]).unwrap();
+    broker.write(&caller, &name.parse().unwrap(), value, &Default::default()).unwrap();
 }

@@ -2,10 +2,20 @@
 //! a CPU, and medians.
 #![allow(dead_code, reason = "each benchmark uses a part of it")]
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use secretfs::audit;
+use secretfs::broker::{Broker, Limits, LogSettings, Parts};
+use secretfs::crypto::{Slot, SlotKind};
+use secretfs::model::Uid;
+use secretfs::policy::{NumericIds, Policy, initial};
+use secretfs::store::{self, JournaledStore, RedbStore};
+use secretfs::system::{SecretBytes, SystemClock};
 
 /// A process that is ended when this is dropped, and its mount with it.
 pub(crate) struct Mounted {
@@ -83,6 +93,31 @@ pub(crate) fn secretfs(placement: Placement, home: &Path, settings: &[&str]) -> 
         .stdout(Stdio::null())
         .stderr(Stdio::null());
     start(command, mountpoint)
+}
+
+/// Opens a broker over a new store in `directory`, without a mount.
+pub(crate) fn broker(directory: &Path) -> Broker {
+    let path = directory.join("store.redb");
+    drop(RedbStore::create(&path).unwrap());
+    let store = Arc::new(JournaledStore::open(&path, store::Options::default()).unwrap());
+    let key = SecretBytes::copy_from(&[7; 32]).unwrap();
+    let root = Broker::create(&*store, &SystemClock, &mut |store, root| {
+        Slot::seal(store, SlotKind::KeyFile, &key, root).map_err(|err| err.to_string())
+    })
+    .unwrap();
+    let parts = Parts {
+        store,
+        policy: Policy::parse(&initial(&[Uid(0)]), &NumericIds).unwrap(),
+        clock: Arc::new(SystemClock),
+        limits: Limits::default(),
+        log: LogSettings {
+            directory: directory.join("audit"),
+            options: audit::Options::default(),
+            names: Arc::new(HashMap::<Uid, Arc<str>>::new()),
+        },
+        accept_rollback: false,
+    };
+    Broker::open(parts, root).unwrap()
 }
 
 /// Starts a program that mounts, and waits for its mount.
