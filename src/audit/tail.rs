@@ -117,6 +117,10 @@ mod tests {
         format!("{{\"seq\":{seq},\"comm\":\"{comm}\"{request},\"mac\":\"00\"}}")
     }
 
+    fn put(path: &Path, bytes: &[u8]) {
+        std::io::Write::write_all(&mut File::create(path).unwrap(), bytes).unwrap();
+    }
+
     fn segments(dir: &Path) {
         for first in [1_u64, 1000, 2000] {
             let text: String =
