@@ -40,7 +40,7 @@ pub struct Start {
 /// Serves until SIGTERM, SIGINT or an unmount, for systemd or with nobody who keeps the mount.
 pub fn serve(mut start: Start) -> Result<(), DaemonError> {
     let report = start.report.take();
-    let begun = Supervision::alone(&start.sources.environment)
+    let begun = Supervision::alone(&start.sources.environment, &start.config.mountpoint)
         .map_err(DaemonError::io("preparing for another server"))
         .and_then(|supervision| Serving::start(start, supervision));
     match begun {
