@@ -108,8 +108,12 @@ pub(super) fn open(
     exceptions: Exceptions,
     supervision: &Supervision,
 ) -> Result<Parts, DaemonError> {
-    let store: Arc<dyn Store> =
-        Arc::new(RedbStore::open(&config.store()).map_err(|error| locked(config, error))?);
+    let path = config.store();
+    let store = super::lock::patiently(
+        || RedbStore::open(&path),
+        |error| matches!(error, StoreError::Locked),
+    );
+    let store: Arc<dyn Store> = Arc::new(store.map_err(|error| locked(config, error))?);
     let mut parts = broker_parts(config, Arc::clone(&store), policy, exceptions);
     parts.log.options.start = Some(supervision.start_line());
     let key = &supervision.key;

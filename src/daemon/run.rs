@@ -7,7 +7,7 @@
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::background::Report;
@@ -22,6 +22,7 @@ use super::timers::Timers;
 use super::{DaemonError, compose, logging, notify};
 use crate::fs::Tree;
 use crate::fs::control::Host;
+use crate::identity::Observer;
 use crate::system::{Asked, Channel, Signals, harden_process};
 
 pub use super::mounting::FS_TYPE;
@@ -150,8 +151,11 @@ impl Serving {
     fn start(start: Start, mut supervision: Supervision) -> Result<Self, DaemonError> {
         let Start { sources, config, passphrase, exceptions, .. } = start;
         harden_process().map_err(DaemonError::io("closing the process to others"))?;
-        let observer =
-            compose::start_observer().map_err(DaemonError::io("starting the observer"))?;
+        let observer = match supervision.predecessor {
+            None => Splitting::Done(compose::start_observer()),
+            // Callers wait: beside the opening of the store.
+            Some(_) => Splitting::Beside(thread::spawn(compose::start_observer)),
+        };
         let level = logging::start(config.log, &sources.environment)
             .map_err(DaemonError::io("starting the log"))?;
         config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
@@ -159,10 +163,7 @@ impl Serving {
             return Err(DaemonError::NoStore(config.state_dir));
         }
         let doing = format!("serving {}", config.mountpoint.display());
-        let lock = match supervision.predecessor {
-            None => StoreLock::take(&config.state_dir, &doing)?,
-            Some(_) => StoreLock::take_over(&config.state_dir, &doing)?,
-        };
+        let lock = StoreLock::take_over(&config.state_dir, &doing)?;
         let policy = check_policy(&config.policy)?;
         let parts = compose::open(&config, policy, &passphrase, exceptions, &supervision)?;
         drop(passphrase);
@@ -170,6 +171,7 @@ impl Serving {
         let (wake, wakes) = mpsc::channel();
         watch_signals(wake.clone())?;
         let (mounting, device) = supervision.device(&config.mountpoint)?;
+        let observer = observer.done().map_err(DaemonError::io("starting the observer"))?;
         let supervision = Arc::new(supervision);
         let tasks = parts.housekeeping();
         let daemon = Arc::new(Daemon::new(
@@ -288,6 +290,23 @@ impl Serving {
         self.daemon.parts().broker.close();
         tracing::info!("stopped");
         Ok(())
+    }
+}
+
+/// The observer's start.
+enum Splitting {
+    Beside(JoinHandle<std::io::Result<Observer>>),
+    Done(std::io::Result<Observer>),
+}
+
+impl Splitting {
+    fn done(self) -> std::io::Result<Observer> {
+        match self {
+            Self::Beside(thread) => {
+                thread.join().unwrap_or_else(|_| Err(std::io::Error::other("the thread panicked")))
+            }
+            Self::Done(observer) => observer,
+        }
     }
 }
 
