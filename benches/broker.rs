@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use secretfs::audit::{Action, AuditKey, AuditLog, Event, Options, Outcome};
-use secretfs::broker::{Put, Which};
+use secretfs::broker::{Broker, Put, Which};
 use secretfs::crypto::Keyring;
 use secretfs::model::{Caller, Clock, Gid, SecretId, SecretName, StoreId, Uid, Version};
 use secretfs::system::{SecretBytes, SystemClock};

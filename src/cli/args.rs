@@ -128,6 +128,9 @@ pub(crate) enum Command {
     /// The helper process that the daemon starts for itself.
     #[command(hide = true)]
     Observer,
+    /// Unmounts after the unit's server has ended, unless another follows; the unit runs it.
+    #[command(hide = true)]
+    ReleaseMount(ReleaseMount),
     /// Answers for a daemon that cannot be had; its keeper starts it.
     #[command(hide = true)]
     Refuse,
@@ -210,6 +213,13 @@ pub(crate) struct MountArgs {
     pub accept_rollback: bool,
     #[command(flatten)]
     pub from: PassphraseFrom,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ReleaseMount {
+    /// The unit's name.
+    #[arg(value_name = "NAME")]
+    pub unit: String,
 }
 
 /// What `up` and `mount` give on to the servers that their keeper starts.

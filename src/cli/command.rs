@@ -31,6 +31,7 @@ mod mount;
 mod mv;
 mod policy;
 mod put;
+mod release_mount;
 mod restore;
 mod rm;
 mod seal;
@@ -70,6 +71,7 @@ pub(super) fn run(context: &Context, command: Command) -> Result<ExitCode, Failu
         Command::Observer => helper("the observer", compose::serve_observer),
         Command::Policy(args) => return policy::run(context, &args),
         Command::Put(args) => put::run(context, &args),
+        Command::ReleaseMount(args) => release_mount::run(context, &args),
         Command::Refuse => helper("refusing", compose::serve_refusals),
         Command::Restore(args) => restore::run(context, &args),
         Command::Rm(args) => rm::run(context, &args),

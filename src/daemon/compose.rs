@@ -111,7 +111,11 @@ pub(super) fn open(
     exceptions: Exceptions,
     supervision: &Supervision,
 ) -> Result<Parts, DaemonError> {
-    let store: Arc<dyn Store> = Arc::new(open_store(config)?);
+    let store = super::lock::patiently(
+        || open_store(config),
+        |error| matches!(error, DaemonError::Lock(_)),
+    );
+    let store: Arc<dyn Store> = Arc::new(store?);
     let mut parts = broker_parts(config, Arc::clone(&store), policy, exceptions);
     parts.log.options.start = Some(supervision.start_line());
     let key = &supervision.key;

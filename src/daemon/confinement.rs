@@ -3,9 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::accounts::HostAccounts;
 use super::config::{Config, KeyConfig, SandboxMode};
-use crate::policy::Users;
 use crate::system::{Confined, Sandbox};
 
 /// How a server is confined, as `status` shows it.
@@ -28,9 +26,6 @@ impl Confinement {
         if !mounted_by_others {
             return Ok(Self::Mounter);
         }
-        // A name that nobody has makes the C library load every module that knows names, which it
-        // could not later: a policy that is read again may name users, too.
-        let _nobody = HostAccounts.uid_of("secretfs-no-such-user");
         sandbox(config, nix::unistd::geteuid().is_root()).enter().map(Self::On)
     }
 

@@ -15,8 +15,24 @@ pub struct StoreLock {
     _held: Flock<File>,
 }
 
-/// The kernel frees the lock as a process ends, which may be a moment after we know that it does.
-const LAST_MOMENTS: Duration = Duration::from_secs(2);
+/// Tries again for a moment while another process has what it wants: the kernel frees what a process
+/// holds as it ends, one thing after the other.
+pub(super) fn patiently<T, E>(
+    mut take: impl FnMut() -> Result<T, E>,
+    is_held: impl Fn(&E) -> bool,
+) -> Result<T, E> {
+    let deadline = Instant::now() + LAST_MOMENTS;
+    loop {
+        match take() {
+            Err(error) if is_held(&error) && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            taken => return taken,
+        }
+    }
+}
+
+const LAST_MOMENTS: Duration = Duration::from_millis(500);
 
 /// Why the store is not ours.
 #[derive(Debug, thiserror::Error)]
@@ -28,17 +44,10 @@ pub enum LockError {
 }
 
 impl StoreLock {
-    /// Takes the lock as [`take`](Self::take) does, of a process that is just ending.
+    /// Takes the lock as [`take`](Self::take) does, if need be of a process that is just ending, as a
+    /// server is whose keeper was killed.
     pub fn take_over(state_dir: &Path, doing: &str) -> Result<Self, LockError> {
-        let deadline = Instant::now() + LAST_MOMENTS;
-        loop {
-            match Self::take(state_dir, doing) {
-                Err(LockError::Held { .. }) if Instant::now() < deadline => {
-                    std::thread::sleep(Duration::from_millis(1));
-                }
-                taken => return taken,
-            }
-        }
+        patiently(|| Self::take(state_dir, doing), |error| matches!(error, LockError::Held { .. }))
     }
 
     /// Takes the lock of the store in `state_dir`; `doing` tells others what it is held for.

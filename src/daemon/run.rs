@@ -40,7 +40,7 @@ pub struct Start {
 /// Serves until SIGTERM, SIGINT or an unmount, for systemd or with nobody who keeps the mount.
 pub fn serve(mut start: Start) -> Result<(), DaemonError> {
     let report = start.report.take();
-    let begun = Supervision::alone(&start.sources.environment)
+    let begun = Supervision::alone(&start.sources.environment, &start.config.mountpoint)
         .map_err(DaemonError::io("preparing for another server"))
         .and_then(|supervision| Serving::start(start, supervision));
     match begun {
@@ -159,10 +159,7 @@ impl Serving {
             return Err(DaemonError::NoStore(config.state_dir));
         }
         let doing = format!("serving {}", config.mountpoint.display());
-        let lock = match supervision.predecessor {
-            None => StoreLock::take(&config.state_dir, &doing)?,
-            Some(_) => StoreLock::take_over(&config.state_dir, &doing)?,
-        };
+        let lock = StoreLock::take_over(&config.state_dir, &doing)?;
         let policy = check_policy(&config.policy)?;
         supervision.confine(&config).map_err(DaemonError::io("entering the sandbox"))?;
         let parts = compose::open(&config, policy, &passphrase, exceptions, &supervision)?;

@@ -2,16 +2,17 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::config::{Config, Environment};
 use super::confinement::Confinement;
+use super::keeper::is_connected;
 use super::keeper::message::{FromServer, Launch, ToServer};
-use super::mounting::Mounting;
+use super::mounting::{FS_TYPE, Mounting};
 use super::{DaemonError, compose, notify};
 use crate::fs::{Death, Journal};
-use crate::system::{Channel, KeyCell, die_with_parent, name_process};
+use crate::system::{Channel, KeyCell, die_with_parent, mounts, name_process, topmost};
 
 /// What outlives this server.
 pub(super) struct Supervision {
@@ -89,8 +90,8 @@ impl Supervision {
 
     /// Begins with what systemd has kept for this service; where there is nothing, and without
     /// systemd, with nothing.
-    pub(super) fn alone(environment: &Environment) -> io::Result<Self> {
-        let kept = notify::kept_descriptors();
+    pub(super) fn alone(environment: &Environment, mountpoint: &Path) -> io::Result<Self> {
+        let kept = notify::kept_descriptors().filter(|kept| is_live(&kept.device, mountpoint));
         let by = if is_systemd_s(environment) { By::Systemd } else { By::Nobody };
         let since = compose::clock().now().as_second();
         let taken = kept.and_then(|kept| {
@@ -189,6 +190,13 @@ impl Supervision {
             }
         }
     }
+}
+
+/// Tells whether a kept mount is still there, and where it is looked for.
+fn is_live(device: &OwnedFd, mountpoint: &Path) -> bool {
+    let table = mounts().unwrap_or_default();
+    let ours = topmost(&table, mountpoint).is_some_and(|found| found.fs_type == FS_TYPE);
+    ours && is_connected(device)
 }
 
 /// Tells whether systemd has started us and waits to hear from us.

@@ -351,7 +351,9 @@ fn a_crawler_that_stays_on_its_filesystem_opens_no_secret() {
 /// K16.
 #[test]
 fn an_abort_of_the_daemon_leaves_no_core() {
-    let Some(world) = World::start() else { return };
+    // Without a keeper, which would reap it.
+    let config = "keeper = \"off\"";
+    let Some(world) = World::with(crate::common::ROOT_IS_ADMIN, config) else { return };
     world.put("k", "example-value");
     let pid = Pid::from_raw(world.pid().cast_signed());
     kill(pid, Signal::SIGABRT).unwrap();

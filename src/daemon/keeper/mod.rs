@@ -460,7 +460,7 @@ fn open_program(path: &Path) -> Result<Program, DaemonError> {
 }
 
 /// Tells whether the kernel still has the mount behind a device.
-fn is_connected(device: &OwnedFd) -> bool {
+pub(super) fn is_connected(device: &OwnedFd) -> bool {
     let mut polled = [PollFd::new(device.as_fd(), PollFlags::empty())];
     match poll(&mut polled, PollTimeout::ZERO) {
         Ok(0) => true,
