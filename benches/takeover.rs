@@ -9,6 +9,8 @@
     clippy::print_stdout,
     clippy::indexing_slicing,
     clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::disallowed_methods,
     reason = "a benchmark is a program for people"
 )]
 

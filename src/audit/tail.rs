@@ -108,6 +108,8 @@ fn seq_of(line: &[u8]) -> Option<Seq> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
 
     fn line(seq: u64) -> String {
@@ -117,22 +119,22 @@ mod tests {
         format!("{{\"seq\":{seq},\"comm\":\"{comm}\"{request},\"mac\":\"00\"}}")
     }
 
-    fn put(path: &Path, bytes: &[u8]) {
-        std::io::Write::write_all(&mut File::create(path).unwrap(), bytes).unwrap();
-    }
-
     fn segments(dir: &Path) {
         for first in [1_u64, 1000, 2000] {
             let text: String =
                 (first..first + 1000 - u64::from(first == 1)).map(|n| line(n) + "\n").collect();
-            put(&dir.join(format!("{first:020}.jsonl")), text.as_ref());
+            put(&dir.join(format!("{first:020}.jsonl")), text.as_bytes());
         }
         // A crash leaves half a line, and room that was kept.
         let last = dir.join(format!("{:020}.jsonl", 2000));
         let mut text = std::fs::read(&last).unwrap();
         text.extend_from_slice(b"{\"seq\":3000,\"comm");
         text.extend_from_slice(&[0; 4096]);
-        put(last.as_ref(), text.as_ref());
+        put(&last, &text);
+    }
+
+    fn put(path: &Path, bytes: &[u8]) {
+        File::create(path).unwrap().write_all(bytes).unwrap();
     }
 
     #[test]

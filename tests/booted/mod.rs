@@ -28,7 +28,7 @@ pub struct Boot {
 /// Puts the container into a pure cgroup v2 of its own, whatever the host has.
 const OWN_CGROUPS: &str = "mount --make-rprivate / && \
     { umount -R /sys/fs/cgroup || umount -l /sys/fs/cgroup; } 2>/dev/null; \
-    mount -t cgroup2 cgroup2 /sys/fs/cgroup && exec \"$@\"";
+    mount -t cgroup2 cgroup2 /sys/fs/cgroup && \"$@\"";
 
 const TARGET: &str = "[Unit]\nRequires=basic.target\nAfter=basic.target\nWants=report.service\n";
 
@@ -98,7 +98,9 @@ impl Boot {
         fs::set_permissions(dir, PermissionsExt::from_mode(0o755)).unwrap();
         let at = |below: &str| dir.join(below).display().to_string();
         let mut command = Command::new("unshare");
-        command.args(["-m", "sh", "-c", OWN_CGROUPS, "sh", "systemd-nspawn", "-q", "-D", "/"]);
+        // In a pid namespace of its own, so that nothing of it outlives a test that is ended.
+        command.args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]);
+        command.args(["sh", "-c", OWN_CGROUPS, "sh", "systemd-nspawn", "-q", "-D", "/"]);
         command.args(["--volatile=yes", "--boot", "--register=no", "--keep-unit"]);
         command.args(["--private-network", "--console=pipe", "--bind=/dev/fuse"]);
         command.arg(format!("--machine=secretfs-{}", std::process::id()));
