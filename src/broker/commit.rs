@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-use super::index::{At, Discarded, Entry};
+use super::index::{At, Discarded, Entry, Made};
 use super::record::{Record, SecretRecord};
 use super::root::Root;
 use super::{BrokerError, Inner, Kind, Unlocked};
@@ -185,7 +185,7 @@ pub(super) struct Batch<'a> {
     root: Root,
     puts: u64,
     overlay: BTreeMap<SecretName, Option<SecretId>>,
-    effects: Vec<Effect>,
+    pub(super) effects: Vec<Effect>,
     lines: Vec<Line>,
     pub(super) inner: &'a Inner,
     pub(super) unlocked: &'a Unlocked,
@@ -203,7 +203,7 @@ pub(super) enum Effect {
     RemoveTrashed(SecretId),
     ReplaceKeyring(Arc<Keyring>),
     ReplaceRootKey(RootKey),
-    SetMade(SecretName, Option<SecretId>),
+    SetMade(SecretName, Option<Made>),
     SetUses(BTreeMap<Box<str>, u32>),
 }
 
@@ -248,7 +248,7 @@ impl Batch<'_> {
     pub(super) fn secret_record(&self, id: SecretId) -> Result<SecretRecord, BrokerError> {
         match self.record(id)? {
             Some(Record::Secret(record)) => Ok(record),
-            Some(Record::Directory(_) | Record::Uses(_)) | None => {
+            Some(Record::Directory(_) | Record::MadeDirectory { .. } | Record::Uses(_)) | None => {
                 Err(StoreError::Damaged(format!("the record {id} is missing")).into())
             }
         }
@@ -296,9 +296,8 @@ impl Batch<'_> {
         let Record::Secret(record) = record else { return Ok(()) };
         if record.deleted.is_some() {
             self.overlay.insert(name.clone(), None);
-            self.effects.push(Effect::RemoveSecret(name.clone()));
-            let discarded = Discarded { name, number: record.trash_number };
-            self.effects.push(Effect::InsertTrashed(id, discarded));
+            self.effects.push(Effect::RemoveSecret(name));
+            self.effects.push(Effect::InsertTrashed(id, Discarded::of(&record)));
         } else if let Some(entry) = Entry::of(id, &record, self.keyring.inode(name.as_str())) {
             self.overlay.insert(name.clone(), Some(id));
             self.effects.push(Effect::InsertSecret(name, Box::new(entry)));
