@@ -128,6 +128,9 @@ pub(crate) enum Command {
     /// The helper process that the daemon starts for itself.
     #[command(hide = true)]
     Observer,
+    /// Looks at the mount for `doctor`, which must not hang with it.
+    #[command(hide = true)]
+    Probe,
     /// Answers for a daemon that cannot be had; its keeper starts it.
     #[command(hide = true)]
     Refuse,
