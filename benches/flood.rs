@@ -220,14 +220,21 @@ impl Drop for Tmpfs {
     }
 }
 
+/// Returns the pid of the process that serves: the one that was started is its keeper.
+fn server(mounted: &Mounted) -> u32 {
+    let status = fs::read_to_string(mounted.mountpoint.join(".control/status")).unwrap();
+    let pid = status.lines().find_map(|line| line.strip_prefix("pid: "));
+    pid.unwrap().parse().unwrap()
+}
+
 fn memory_kib(mounted: &Mounted) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", mounted.pid())).unwrap();
+    let status = fs::read_to_string(format!("/proc/{}/status", server(mounted))).unwrap();
     let line = status.lines().find(|line| line.starts_with("RssAnon:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
 fn stuck_threads(mounted: &Mounted) -> Vec<String> {
-    let tasks = fs::read_dir(format!("/proc/{}/task", mounted.pid())).unwrap();
+    let tasks = fs::read_dir(format!("/proc/{}/task", server(mounted))).unwrap();
     let stats = tasks.filter_map(|task| fs::read_to_string(task.unwrap().path().join("stat")).ok());
     stats
         .filter(|stat| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('D')))

@@ -13,7 +13,7 @@ mod site;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use nix::mount::{MsFlags, mount};
 
@@ -738,4 +738,24 @@ fn while_the_log_s_disk_stands_still_opens_fail_at_the_deadline_and_none_is_gran
     };
     assert!(site.audit().iter().filter(fits).count() >= 2);
     site.assert_whole();
+}
+
+#[test]
+fn a_reader_that_is_killed_while_the_log_s_disk_stands_still_is_gone_by_the_deadline() {
+    let Some(mut site) = site_with_small_segments() else { return };
+    let config = "deadline_seconds = 1\n[audit]\nsegment_mib = 1\ndurability = \"synced\"\n";
+    write_file(&site.config(), config.as_bytes());
+    let Some(_disk) = SmallDisk::at(&site, "ext4", site.state().join("audit")) else { return };
+    site.serve();
+    write(&site.secret("s"), b"example-value").unwrap();
+    let Some(frozen) = Frozen::freeze(site.path("disk")) else { return };
+    let mut readers: Vec<_> = (0..4)
+        .map(|_| Command::new("cat").arg(site.secret("s")).stderr(Stdio::null()).spawn().unwrap())
+        .collect();
+    readers.iter_mut().for_each(|reader| reader.kill().unwrap());
+    for reader in &mut readers {
+        eventually("the killed reader is gone", || reader.try_wait().unwrap().is_some());
+    }
+    drop(frozen);
+    eventually("reads go on when the disk does", || read(&site.secret("s")).is_ok());
 }

@@ -205,7 +205,9 @@ impl Original {
             },
             Err(_) => detected = true,
         }
-        let faults = broker.verify(&admin()).map(|found| found.faults);
+        let faults = broker
+            .verify(&admin(), &secretfs::broker::Progress::default())
+            .map(|found| found.faults);
         broker.close();
         match faults {
             Ok(faults) if faults.is_empty() && !detected => Finding::Harmless,

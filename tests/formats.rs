@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use secretfs::audit::Options;
 use secretfs::broker::{
-    Broker, Kind, Limits, LogSettings, Parts, Which, read_header, unpack_backup,
+    Broker, Kind, Limits, LogSettings, Parts, Progress, Which, read_header, unpack_backup,
 };
 use secretfs::keysource::KeySource;
 use secretfs::model::{Caller, Gid, SecretName, Uid, Version};
@@ -31,7 +31,7 @@ fn a_store_of_format_1_opens_with_its_values_versions_metadata_and_trash() {
     let empty = listed.iter().find(|entry| &*entry.segment == "empty").unwrap();
     assert_eq!(empty.kind, Kind::Directory);
     assert_eq!(broker.trash(&admin()).unwrap()[0].name, name("removed"));
-    assert!(broker.verify(&admin()).unwrap().faults.is_empty());
+    assert!(broker.verify(&admin(), &Progress::default()).unwrap().faults.is_empty());
 }
 
 struct Opened {

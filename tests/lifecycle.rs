@@ -15,7 +15,7 @@ mod site;
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -205,6 +205,44 @@ fn umount_refuses_while_files_are_open_and_can_be_made_to() {
     drop(held);
     assert!(site.ended().expect("it ends when the last file is closed").success());
     is_closed(&site);
+}
+
+#[test]
+fn what_was_unmounted_can_be_mounted_again_at_once() {
+    let Some(site) = Site::new() else { return };
+    site.init();
+    let mount = site.secret("").to_str().unwrap().to_owned();
+    for _ in 0..5 {
+        site.ok(&["mount", &mount]);
+        site.unmount(&[]);
+    }
+}
+
+#[test]
+fn doctor_does_not_hang_with_a_daemon_and_abort_frees_who_does() {
+    let Some(mut site) = Site::new() else { return };
+    site.init();
+    write_file(&site.config(), b"keeper = \"off\"\ndeadline_seconds = 1\n");
+    site.serve();
+    write(&site.secret("s"), b"example-value").unwrap();
+    let mount = site.secret("").to_str().unwrap().to_owned();
+    let healthy = site.run(&["--mount", &mount, "doctor"]);
+    let said = String::from_utf8_lossy(&healthy.stdout).into_owned();
+    assert!(said.contains("the daemon is well"), "{said}");
+    let pid = Pid::from_raw(site.pid().cast_signed());
+    kill(pid, Signal::SIGSTOP).unwrap();
+    let mut reader =
+        Command::new("cat").arg(site.secret("s")).stderr(Stdio::null()).spawn().unwrap();
+    let output = site.run(&["--mount", &mount, "doctor"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let said = String::from_utf8(output.stdout).unwrap();
+    let expected = format!("{mount} does not answer");
+    assert!(said.contains(&expected) && said.contains(&format!("kill -CONT {pid}")), "{said}");
+    assert!(reader.try_wait().unwrap().is_none(), "it hangs");
+    site.ok(&["--mount", &mount, "abort"]);
+    eventually("the reader is free", || reader.try_wait().unwrap().is_some());
+    kill(pid, Signal::SIGCONT).unwrap();
+    site.ended().expect("the daemon ends with its connection");
 }
 
 #[test]

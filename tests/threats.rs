@@ -22,6 +22,8 @@
 mod attack;
 #[path = "threats/audit.rs"]
 mod audit;
+#[path = "threats/callers.rs"]
+mod callers;
 mod common;
 #[path = "threats/journal.rs"]
 mod journal;

@@ -1,5 +1,7 @@
 //! What the broker is asked and what it answers: plain values, none of them a secret but `Opened`'s.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use crate::model::{
     Generation, Inode, Levels, Metadata, SecretId, SecretName, SecretType, Seq, Status, Timestamp,
     Version,
@@ -189,4 +191,37 @@ pub struct Statistics {
     pub refused: u64,
     pub writes: u64,
     pub failures: u64,
+}
+
+/// How much of the store one uid has made.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Share {
+    /// Those in the trash too.
+    pub secrets: u64,
+    /// Those that `mkdir` made.
+    pub directories: u64,
+}
+
+/// How far a long check is, in entries; 0 of 0 where that is not known.
+#[derive(Debug, Default)]
+pub struct Progress {
+    done: AtomicU64,
+    total: AtomicU64,
+}
+
+impl Progress {
+    /// Says how many there are.
+    pub fn expect(&self, total: u64) {
+        self.total.store(total, Ordering::Relaxed);
+    }
+
+    /// Counts one more.
+    pub fn advance(&self) {
+        self.done.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns how many are done, and of how many.
+    pub fn so_far(&self) -> (u64, u64) {
+        (self.done.load(Ordering::Relaxed), self.total.load(Ordering::Relaxed))
+    }
 }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::index::{At, Discarded, Entry};
+use super::index::{At, Discarded, Entry, Made};
 use super::record::{Record, SecretRecord};
 use super::root::Root;
 use super::{BrokerError, Inner, Kind, Unlocked};
@@ -40,7 +40,7 @@ pub(super) enum Effect {
     RemoveTrashed(SecretId),
     ReplaceKeyring(Arc<Keyring>),
     ReplaceRootKey(RootKey),
-    SetMade(SecretName, Option<SecretId>),
+    SetMade(SecretName, Option<Made>),
     SetUses(BTreeMap<Box<str>, u32>),
 }
 
@@ -105,7 +105,7 @@ impl<'a> Batch<'a> {
     pub(super) fn secret_record(&self, id: SecretId) -> Result<SecretRecord, BrokerError> {
         match self.record(id)? {
             Some(Record::Secret(record)) => Ok(record),
-            Some(Record::Directory(_) | Record::Uses(_)) | None => {
+            Some(Record::Directory(_) | Record::MadeDirectory { .. } | Record::Uses(_)) | None => {
                 Err(StoreError::Damaged(format!("the record {id} is missing")).into())
             }
         }
@@ -153,9 +153,8 @@ impl<'a> Batch<'a> {
         let Record::Secret(record) = record else { return Ok(()) };
         if record.deleted.is_some() {
             self.overlay.insert(name.clone(), None);
-            self.effects.push(Effect::RemoveSecret(name.clone()));
-            let discarded = Discarded { name, number: record.trash_number };
-            self.effects.push(Effect::InsertTrashed(id, discarded));
+            self.effects.push(Effect::RemoveSecret(name));
+            self.effects.push(Effect::InsertTrashed(id, Discarded::of(&record)));
         } else if let Some(entry) = Entry::of(id, &record, self.keyring.inode(name.as_str())) {
             self.overlay.insert(name.clone(), Some(id));
             self.effects.push(Effect::InsertSecret(name, Box::new(entry)));

@@ -5,10 +5,12 @@
 
 use std::sync::Arc;
 
+use super::allowance::Kind as Counted;
 use super::batch::{Batch, Effect, Line};
 use super::gate::{Asked, Grant};
+use super::index::Made;
 use super::read::value_key;
-use super::record::{Record, SecretRecord};
+use super::record::SecretRecord;
 use super::write::{add_version, note, random_id};
 use super::writer::Company;
 use super::{Broker, BrokerError, Kind, Replace, Result};
@@ -66,9 +68,10 @@ impl Broker {
                 return Err(BrokerError::Exists(path));
             }
             batch.check_place(&path)?;
-            let id = random_id()?;
-            batch.put_record(id, &Record::Directory(path.clone()))?;
-            batch.effect(Effect::SetMade(path.clone(), Some(id)));
+            batch.check_allowance(&caller, Counted::Directory)?;
+            let made = Made { id: random_id()?, created_by: Some(caller.uid) };
+            batch.put_record(made.id, &made.record(path.clone()))?;
+            batch.effect(Effect::SetMade(path.clone(), Some(made)));
             batch.line(plain_line(&caller, Action::CreateDirectory, &path));
             Ok(())
         })
@@ -97,8 +100,8 @@ impl Broker {
                 }
                 folder.made()
             };
-            if let Some(id) = made {
-                batch.delete(Table::Records, &id.0)?;
+            if let Some(made) = made {
+                batch.delete(Table::Records, &made.id.0)?;
             }
             batch.effect(Effect::SetMade(path.clone(), None));
             batch.line(plain_line(&caller, Action::RemoveDirectory, &path));
@@ -195,8 +198,8 @@ fn rename_directory(
         gate.admit_below(caller, asked)?;
         gate.admit_below(caller, Asked { name: &moved(path, from, to)?, ..asked })?;
     }
-    if let Some(id) = replaced {
-        batch.delete(Table::Records, &id.0)?;
+    if let Some(replaced) = replaced {
+        batch.delete(Table::Records, &replaced.id.0)?;
         batch.effect(Effect::SetMade(to.clone(), None));
     }
     for (id, record, target, grant) in moves {
@@ -205,11 +208,11 @@ fn rename_directory(
         batch.vacate(&record.name);
         batch.put_secret(id, SecretRecord { name: target, ..record })?;
     }
-    for (path, id) in made {
+    for (path, made) in made {
         let target = moved(&path, from, to)?;
-        batch.put_record(id, &Record::Directory(target.clone()))?;
+        batch.put_record(made.id, &made.record(target.clone()))?;
         batch.effect(Effect::SetMade(path, None));
-        batch.effect(Effect::SetMade(target, Some(id)));
+        batch.effect(Effect::SetMade(target, Some(made)));
     }
     Ok(())
 }
@@ -219,7 +222,7 @@ fn check_directory_target(
     batch: &Batch<'_>,
     to: &SecretName,
     replace: Replace,
-) -> Result<Option<SecretId>> {
+) -> Result<Option<Made>> {
     match batch.kind_at(to) {
         None => return batch.check_place(to).map(|()| None),
         Some(Kind::Secret) => return Err(BrokerError::NotDirectory(to.clone())),
@@ -250,23 +253,23 @@ pub(super) fn check_reads(
     Ok(())
 }
 
-type Named = Vec<(SecretName, SecretId)>;
+type Named<T> = Vec<(SecretName, T)>;
 
 /// Returns the secrets below a directory, and the made directories at and below it.
-fn below(batch: &Batch<'_>, directory: &SecretName) -> (Named, Named) {
+fn below(batch: &Batch<'_>, directory: &SecretName) -> (Named<SecretId>, Named<Made>) {
     let (mut secrets, mut made) = (Named::new(), Named::new());
     let index = batch.unlocked.index.read();
     let Some(folder) = index.folder(Some(directory)) else { return (secrets, made) };
-    if let Some(id) = folder.made() {
-        made.push((directory.clone(), id));
+    if let Some(record) = folder.made() {
+        made.push((directory.clone(), record));
     }
     let mut prefix = directory.to_string();
     // Names in the index were parsed when they came in, so none is lost to `ok` here.
     folder.each_secret(&mut prefix, &mut |name, entry| {
         secrets.extend(name.parse().ok().map(|name| (name, entry.id)));
     });
-    folder.each_made(&mut prefix, &mut |path, id| {
-        made.extend(path.parse().ok().map(|path| (path, id)))
+    folder.each_made(&mut prefix, &mut |path, record| {
+        made.extend(path.parse().ok().map(|path| (path, record)))
     });
     (secrets, made)
 }

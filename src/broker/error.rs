@@ -2,7 +2,7 @@
 
 use crate::audit::AuditError;
 use crate::crypto::CryptoError;
-use crate::model::{Generation, NameError, SecretName, Version};
+use crate::model::{Generation, NameError, SecretName, Uid, Version};
 use crate::policy::PolicyError;
 /// What a front end meets inside a [`BrokerError`].
 pub use crate::{crypto::CryptoError as KeyError, store::StoreError};
@@ -38,6 +38,8 @@ pub enum BrokerError {
     NotFound(SecretName),
     #[error(transparent)]
     Policy(#[from] PolicyError),
+    #[error("uid {uid} has made {limit} {what}, as many as {setting} allows")]
+    Quota { uid: Uid, what: &'static str, limit: u64, setting: &'static str },
     #[error("{0} was revoked")]
     Revoked(SecretName),
     #[error(

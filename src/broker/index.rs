@@ -7,7 +7,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 
-use super::record::SecretRecord;
+use super::allowance::{Kind as Counted, Tally};
+use super::record::{Record, SecretRecord};
 use super::{Kind, Pinned, Secret};
 use crate::model::{
     Attributes, Gid, Inode, Levels, SecretId, SecretName, SecretType, Status, Timestamp, Uid,
@@ -20,6 +21,7 @@ pub(super) struct Index {
     root: Folder,
     trash: HashMap<SecretId, Discarded>,
     secrets: u64,
+    tally: Tally,
 }
 
 /// A secret in the trash.
@@ -27,13 +29,39 @@ pub(super) struct Index {
 pub(super) struct Discarded {
     pub(super) name: SecretName,
     pub(super) number: u32,
+    pub(super) created_by: Uid,
+}
+
+impl Discarded {
+    pub(super) fn of(record: &SecretRecord) -> Self {
+        let SecretRecord { name, trash_number, metadata, .. } = record;
+        Self { name: name.clone(), number: *trash_number, created_by: metadata.created_by }
+    }
+}
+
+/// The record of a directory that `mkdir` made.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Made {
+    pub(super) id: SecretId,
+    /// `None`: it was made before this was noted.
+    pub(super) created_by: Option<Uid>,
+}
+
+impl Made {
+    /// Returns the record for a directory of that name.
+    pub(super) fn record(self, name: SecretName) -> Record {
+        match self.created_by {
+            Some(created_by) => Record::MadeDirectory { name, created_by },
+            None => Record::Directory(name),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Folder {
     children: BTreeMap<Box<str>, Node>,
     /// The record that keeps it alive while it is empty.
-    made: Option<SecretId>,
+    made: Option<Made>,
 }
 
 #[derive(Debug)]
@@ -53,6 +81,7 @@ pub(super) struct Entry {
     pub(super) modified: Timestamp,
     pub(super) secret_type: SecretType,
     pub(super) status: Status,
+    pub(super) created_by: Uid,
     rare: Option<Box<Rare>>,
 }
 
@@ -91,6 +120,7 @@ impl Entry {
             modified: metadata.modified,
             secret_type: metadata.attributes.secret_type,
             status: metadata.status,
+            created_by: metadata.created_by,
             rare: (rare != Rare::default()).then(|| Box::new(rare)),
         })
     }
@@ -155,7 +185,7 @@ impl Folder {
     }
 
     /// Returns the record that `mkdir` made for it.
-    pub(super) fn made(&self) -> Option<SecretId> {
+    pub(super) fn made(&self) -> Option<Made> {
         self.made
     }
 
@@ -176,7 +206,7 @@ impl Folder {
     }
 
     /// Calls `visit` for every made directory below, with its name relative to this folder appended to `prefix`.
-    pub(super) fn each_made(&self, prefix: &mut String, visit: &mut dyn FnMut(&str, SecretId)) {
+    pub(super) fn each_made(&self, prefix: &mut String, visit: &mut dyn FnMut(&str, Made)) {
         for (segment, node) in &self.children {
             let Node::Folder(folder) = node else { continue };
             let length = prefix.len();
@@ -184,8 +214,8 @@ impl Folder {
                 prefix.push('/');
             }
             prefix.push_str(segment);
-            if let Some(id) = folder.made {
-                visit(prefix, id);
+            if let Some(made) = folder.made {
+                visit(prefix, made);
             }
             folder.each_made(prefix, visit);
             prefix.truncate(length);
@@ -243,35 +273,46 @@ impl Index {
 
     /// Puts a secret in its place, making the directories above it.
     pub(super) fn insert(&mut self, name: &SecretName, entry: Entry) {
+        self.tally.add(Counted::Secret, entry.created_by);
         let folder = self.folder_mut(name.parent().as_ref());
         let before = folder.children.insert(name.leaf().into(), Node::Secret(Box::new(entry)));
-        if before.is_none() {
-            self.secrets += 1;
+        match before {
+            Some(Node::Secret(before)) => self.tally.take(Counted::Secret, before.created_by),
+            Some(Node::Folder(_)) | None => self.secrets += 1,
         }
     }
 
     /// Takes a secret out, and the directories that existed only because of it.
     pub(super) fn remove(&mut self, name: &SecretName) {
         let folder = self.folder_mut(name.parent().as_ref());
-        if folder.children.remove(name.leaf()).is_some() {
+        if let Some(Node::Secret(before)) = folder.children.remove(name.leaf()) {
             self.secrets -= 1;
+            self.tally.take(Counted::Secret, before.created_by);
         }
         self.drop_empty(name.parent());
     }
 
     /// Records that `mkdir` made a directory, or that it no longer is one that was made.
-    pub(super) fn set_made(&mut self, path: &SecretName, made: Option<SecretId>) {
+    pub(super) fn set_made(&mut self, path: &SecretName, made: Option<Made>) {
         let folder = self.folder_mut(Some(path));
-        folder.made = made;
+        let before = std::mem::replace(&mut folder.made, made);
+        let creator = |made: Option<Made>| made.and_then(|made| made.created_by);
+        creator(made).iter().for_each(|uid| self.tally.add(Counted::Directory, *uid));
+        creator(before).iter().for_each(|uid| self.tally.take(Counted::Directory, *uid));
         self.drop_empty(Some(path.clone()));
     }
 
     pub(super) fn insert_trashed(&mut self, id: SecretId, discarded: Discarded) {
-        self.trash.insert(id, discarded);
+        self.tally.add(Counted::Secret, discarded.created_by);
+        if let Some(before) = self.trash.insert(id, discarded) {
+            self.tally.take(Counted::Secret, before.created_by);
+        }
     }
 
     pub(super) fn remove_trashed(&mut self, id: SecretId) {
-        self.trash.remove(&id);
+        if let Some(before) = self.trash.remove(&id) {
+            self.tally.take(Counted::Secret, before.created_by);
+        }
     }
 
     /// Returns the name that a secret in the trash had.
@@ -287,6 +328,11 @@ impl Index {
 
     pub(super) fn trash(&self) -> impl Iterator<Item = (SecretId, &SecretName)> {
         self.trash.iter().map(|(id, discarded)| (*id, &discarded.name))
+    }
+
+    /// Returns how much each uid has made.
+    pub(super) fn tally(&self) -> &Tally {
+        &self.tally
     }
 
     /// Returns how many secrets there are, the trash not counted.
@@ -341,12 +387,17 @@ mod tests {
             modified: Timestamp::UNIX_EPOCH,
             secret_type: SecretType::ApiKey,
             status: Status::Active,
+            created_by: Uid(7),
             rare: None,
         }
     }
 
     fn name(text: &str) -> SecretName {
         text.parse().unwrap()
+    }
+
+    fn made() -> Made {
+        Made { id: SecretId([2; 16]), created_by: Some(Uid(7)) }
     }
 
     #[test]
@@ -362,12 +413,35 @@ mod tests {
     #[test]
     fn a_made_directory_outlives_its_last_secret() {
         let mut index = Index::default();
-        index.set_made(&name("a"), Some(SecretId([2; 16])));
+        index.set_made(&name("a"), Some(made()));
         index.insert(&name("a/b"), entry());
         index.remove(&name("a/b"));
         assert!(index.folder(Some(&name("a"))).is_some());
         index.set_made(&name("a"), None);
         assert!(index.folder(Some(&name("a"))).is_none());
+    }
+
+    #[test]
+    fn what_a_uid_has_made_is_counted_where_it_is_in_tree_or_trash_until_it_is_gone() {
+        let mut index = Index::default();
+        let count = |index: &Index, kind| index.tally().of(kind, Uid(7));
+        index.insert(&name("a/b"), entry());
+        index.insert(&name("a/b"), entry());
+        assert_eq!(count(&index, Counted::Secret), 1);
+        index.remove(&name("a/b"));
+        let discarded = Discarded { name: name("a/b"), number: 1, created_by: Uid(7) };
+        index.insert_trashed(entry().id, discarded);
+        assert_eq!(count(&index, Counted::Secret), 1);
+        index.remove_trashed(entry().id);
+        index.remove_trashed(entry().id);
+        assert_eq!(count(&index, Counted::Secret), 0);
+        index.set_made(&name("a"), Some(made()));
+        index.set_made(&name("a"), Some(Made { created_by: None, ..made() }));
+        assert_eq!(count(&index, Counted::Directory), 0, "an old record counts for nobody");
+        index.set_made(&name("b"), Some(made()));
+        assert_eq!(count(&index, Counted::Directory), 1);
+        index.set_made(&name("b"), None);
+        assert_eq!(count(&index, Counted::Directory), 0);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-use super::index::{Discarded, Entry, Index};
+use super::index::{Discarded, Entry, Index, Made};
 use super::record::Record;
 use super::root::Root;
 use super::{BrokerError, Inner};
@@ -31,15 +31,17 @@ pub(super) fn load(store: &dyn Store, keyring: &Keyring) -> Result<Loaded, Broke
     each_record(&*snapshot, keyring, &mut |id, record| {
         match record {
             Record::Secret(record) if record.deleted.is_some() => {
-                let discarded = Discarded { name: record.name, number: record.trash_number };
-                index.insert_trashed(id, discarded);
+                index.insert_trashed(id, Discarded::of(&record));
             }
             Record::Secret(record) => {
                 if let Some(entry) = Entry::of(id, &record, keyring.inode(record.name.as_str())) {
                     index.insert(&record.name, entry);
                 }
             }
-            Record::Directory(name) => index.set_made(&name, Some(id)),
+            Record::Directory(name) => index.set_made(&name, Some(Made { id, created_by: None })),
+            Record::MadeDirectory { name, created_by } => {
+                index.set_made(&name, Some(Made { id, created_by: Some(created_by) }));
+            }
             Record::Uses(counts) => uses = counts,
         }
         Ok(())

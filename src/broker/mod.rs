@@ -22,6 +22,7 @@ use crate::model::{Caller, Clock, Generation, Inode, Needs, SecretName, StoreId}
 use crate::policy::Policy;
 use crate::store::{Store, Table};
 
+mod allowance;
 mod answer;
 mod attributes;
 mod backup;
@@ -49,8 +50,8 @@ mod write;
 mod writer;
 
 pub use answer::{
-    Description, Directory, Facet, Found, Kind, Listed, Notice, Opened, Origin, Pinned, Put,
-    Replace, Secret, Statistics, Trashed, Verification, VersionSummary, Which,
+    Description, Directory, Facet, Found, Kind, Listed, Notice, Opened, Origin, Pinned, Progress,
+    Put, Replace, Secret, Share, Statistics, Trashed, Verification, VersionSummary, Which,
 };
 pub use backup::{unpack_backup, write_backup};
 pub use error::{BrokerError, KeyError, StoreError};
@@ -507,6 +508,11 @@ pub struct Limits {
     pub seals_per_epoch: u64,
     /// Whether a secret past `expires` is refused (EKEYEXPIRED) or served.
     pub refuse_expired: bool,
+    /// How many secrets may be there that one uid has made, the trash included; `None`: any number.
+    /// Admins of the store are exempt.
+    pub secrets_per_uid: Option<u64>,
+    /// The same for directories that were made by `mkdir`.
+    pub directories_per_uid: Option<u64>,
 }
 
 impl Default for Limits {
@@ -518,6 +524,8 @@ impl Default for Limits {
             // Half of the 2^32 of NIST SP 800-38D: a batch may still be on its way.
             seals_per_epoch: 1 << 31,
             refuse_expired: true,
+            secrets_per_uid: Some(100_000),
+            directories_per_uid: Some(10_000),
         }
     }
 }

@@ -104,7 +104,8 @@ impl Broker {
             let gate = &batch.inner.gate;
             let mut uses = match batch.record(USES_ID)? {
                 Some(Record::Uses(uses)) => uses,
-                Some(Record::Secret(_) | Record::Directory(_)) | None => Default::default(),
+                Some(Record::Secret(_) | Record::Directory(_) | Record::MadeDirectory { .. })
+                | None => Default::default(),
             };
             let used = uses.entry((*binding).into()).or_default();
             // Two readers may have been admitted to the same last use; the second is refused here.
@@ -212,7 +213,7 @@ impl Inner {
                 .ok_or_else(|| StoreError::Damaged(format!("the record {id} is missing")))?;
             match super::load::open_record(keyring, &id.0, &sealed)? {
                 (_, Record::Secret(record)) => Ok(record),
-                (_, Record::Directory(_) | Record::Uses(_)) => {
+                (_, Record::Directory(_) | Record::MadeDirectory { .. } | Record::Uses(_)) => {
                     Err(StoreError::Damaged(format!("the record {id} is no secret")).into())
                 }
             }

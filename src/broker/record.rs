@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::BrokerError;
-use crate::model::{Metadata, SecretId, SecretName, Timestamp, optional_micros};
+use crate::model::{Metadata, SecretId, SecretName, Timestamp, Uid, optional_micros};
 use crate::store::StoreError;
 use crate::versions::History;
 
@@ -15,10 +15,15 @@ use crate::versions::History;
 #[expect(clippy::large_enum_variant, reason = "nearly all records are secrets")]
 pub(super) enum Record {
     Secret(SecretRecord),
-    /// A directory that `mkdir` made; others exist because of what is in them.
+    /// A directory that `mkdir` made before it was noted by whom; see [`Record::MadeDirectory`].
     Directory(SecretName),
     /// How often each binding with `max_uses` was used.
     Uses(BTreeMap<Box<str>, u32>),
+    /// A directory that `mkdir` made; others exist because of what is in them.
+    MadeDirectory {
+        name: SecretName,
+        created_by: Uid,
+    },
 }
 
 /// A secret without its values.

@@ -26,6 +26,12 @@ const POLICY: &str = r#"
     [[role]]
     name = "once"
     allow = [{ names = ["app/key"], levels = ["read"] }]
+    [[role]]
+    name = "tree"
+    allow = [{ names = ["tree/**"], levels = ["write"] }]
+    [[binding]]
+    role = "tree"
+    uid = [1002]
     [[binding]]
     role = "admin"
     uid = [0]
@@ -44,6 +50,7 @@ struct World {
     broker: Option<Broker>,
     store: Arc<MemoryStore>,
     clock: Arc<ManualClock>,
+    limits: Limits,
     directory: tempfile::TempDir,
 }
 
@@ -76,8 +83,8 @@ impl World {
         let store = Arc::new(MemoryStore::new());
         let clock = Arc::new(ManualClock::at(1_800_000_000));
         let root = Broker::create(&*store, &*clock, &mut make_slot).unwrap();
-        let mut world =
-            Self { broker: None, store, clock, directory: tempfile::tempdir().unwrap() };
+        let directory = tempfile::tempdir().unwrap();
+        let mut world = Self { broker: None, store, clock, limits: Limits::default(), directory };
         world.broker = Some(Broker::open(world.parts(), root).unwrap());
         world.wait_verified();
         world
@@ -88,7 +95,7 @@ impl World {
             store: Arc::<MemoryStore>::clone(&self.store),
             policy: Policy::parse(POLICY, &NumericIds).unwrap(),
             clock: Arc::<ManualClock>::clone(&self.clock),
-            limits: Limits::default(),
+            limits: self.limits.clone(),
             log: LogSettings {
                 directory: self.directory.path().join("audit"),
                 options: crate::audit::Options {
@@ -304,7 +311,7 @@ fn a_removed_secret_is_in_the_trash_until_it_is_restored_or_purged() {
     world.clock.advance(Duration::from_secs(31 * 24 * 3600));
     assert_eq!(broker.purge_trash().unwrap(), 1);
     assert!(broker.trash(&admin()).unwrap().is_empty());
-    assert!(broker.verify(&admin()).unwrap().faults.is_empty());
+    assert!(broker.verify(&admin(), &Progress::default()).unwrap().faults.is_empty());
 }
 
 #[test]
@@ -360,7 +367,7 @@ fn a_failed_commit_is_an_error_and_what_is_on_disk_decides_what_it_was_worth() {
         assert_eq!(world.read(0, "app/key").unwrap(), expected.as_bytes());
         assert!(world.lines("app/key").iter().any(|entry| entry.outcome == Outcome::Failed));
         world.put("app/key", b"newer");
-        assert!(world.broker().verify(&admin()).unwrap().faults.is_empty());
+        assert!(world.broker().verify(&admin(), &Progress::default()).unwrap().faults.is_empty());
     }
 }
 
@@ -468,7 +475,7 @@ fn a_new_epoch_and_a_new_root_key_leave_every_value_readable() {
     let status = world.broker().key_status(&admin()).unwrap();
     assert_eq!(status["epochs"][0]["epoch"], epoch.0);
     assert_eq!(world.read(0, "app/key-1199").unwrap(), b"value-1199");
-    assert!(world.broker().verify(&admin()).unwrap().faults.is_empty());
+    assert!(world.broker().verify(&admin(), &Progress::default()).unwrap().faults.is_empty());
 }
 
 #[test]
@@ -494,7 +501,7 @@ fn an_epoch_that_has_sealed_as_often_as_it_may_is_followed_by_the_next() {
     }
     world.reopen().unwrap();
     assert_eq!(world.read(0, "app/key-59").unwrap(), CANARY);
-    assert!(world.broker().verify(&admin()).unwrap().faults.is_empty());
+    assert!(world.broker().verify(&admin(), &Progress::default()).unwrap().faults.is_empty());
 }
 
 #[test]
@@ -566,7 +573,7 @@ fn only_an_admin_of_the_whole_store_may_run_commands_on_it() {
     let stranger = caller(1000);
     let broker = world.broker();
     assert!(matches!(broker.seal(&stranger), Err(BrokerError::Denied)));
-    assert!(matches!(broker.verify(&stranger), Err(BrokerError::Denied)));
+    assert!(matches!(broker.verify(&stranger, &Progress::default()), Err(BrokerError::Denied)));
     assert!(matches!(broker.backup(&stranger, &mut Vec::new()), Err(BrokerError::Denied)));
     assert!(matches!(broker.rotate_epoch(&stranger), Err(BrokerError::Denied)));
     assert!(!broker.is_sealed());
@@ -665,4 +672,67 @@ fn what_is_refused_never_asks_the_store_be_it_hidden_or_absent() {
         assert!(refused.iter().all(|refused| matches!(refused, Err(BrokerError::Denied))));
     }
     assert_eq!(watched.asked.load(Ordering::SeqCst), before);
+}
+
+#[test]
+fn a_uid_makes_no_more_secrets_than_its_share_and_the_trash_counts_until_it_is_purged() {
+    let mut world = World::new();
+    world.limits = Limits { secrets_per_uid: Some(2), ..Limits::default() };
+    world.reopen().unwrap();
+    let make = |world: &World, uid: u32, secret: &str| {
+        let made = world.broker().write(&caller(uid), &name(secret), bytes(b"v"), &Put::default());
+        made.map(drop)
+    };
+    make(&world, 1000, "app/a").unwrap();
+    make(&world, 1000, "app/b").unwrap();
+    let refused = make(&world, 1000, "app/c").unwrap_err();
+    assert!(matches!(refused, BrokerError::Quota { limit: 2, what: "secrets", .. }), "{refused}");
+    assert_eq!(world.outcomes("app/c"), [(Action::Write, Outcome::Failed)]);
+    make(&world, 1000, "app/a").unwrap();
+    (0..3).for_each(|n| make(&world, 0, &format!("x/{n}")).unwrap());
+    world.broker().remove(&admin(), &name("app/b")).unwrap();
+    world.reopen().unwrap();
+    assert!(make(&world, 1000, "app/c").is_err(), "the trash counts");
+    let id = world.broker().trash(&admin()).unwrap()[0].id;
+    world.broker().destroy(&admin(), id).unwrap();
+    make(&world, 1000, "app/c").unwrap();
+    assert!(make(&world, 1000, "app/d").is_err());
+}
+
+#[test]
+fn writers_that_share_a_commit_make_no_more_than_the_share_of_their_uid() {
+    let mut world = World::new();
+    world.limits = Limits { secrets_per_uid: Some(5), ..Limits::default() };
+    world.reopen().unwrap();
+    let broker = world.broker();
+    std::thread::scope(|scope| {
+        for n in 0..32 {
+            scope.spawn(move || {
+                let secret = name(&format!("app/k{n}"));
+                let made = broker.write(&caller(1000), &secret, bytes(b"v"), &Put::default());
+                assert!(matches!(made, Ok(_) | Err(BrokerError::Quota { .. })), "{made:?}");
+            });
+        }
+    });
+    assert_eq!(broker.share(Uid(1000)).unwrap().secrets, 5);
+    assert_eq!(broker.statistics().secrets, 5);
+}
+
+#[test]
+fn a_uid_makes_no_more_directories_than_its_share_and_who_made_one_outlives_a_restart_and_a_move() {
+    let mut world = World::new();
+    world.limits = Limits { directories_per_uid: Some(2), ..Limits::default() };
+    world.reopen().unwrap();
+    let make = |world: &World, uid: u32, path: &str| {
+        world.broker().make_directory(&caller(uid), &name(path))
+    };
+    make(&world, 1002, "tree/a").unwrap();
+    make(&world, 1002, "tree/b").unwrap();
+    world.broker().rename(&admin(), &name("tree/a"), &name("tree/z"), Replace::Allowed).unwrap();
+    world.reopen().unwrap();
+    let refused = make(&world, 1002, "tree/c").unwrap_err();
+    assert!(matches!(refused, BrokerError::Quota { what: "directories", .. }), "{refused}");
+    (0..3).for_each(|n| make(&world, 0, &format!("d{n}")).unwrap());
+    world.broker().remove_directory(&caller(1002), &name("tree/z")).unwrap();
+    make(&world, 1002, "tree/c").unwrap();
 }

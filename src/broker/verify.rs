@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use super::keys::split_key;
 use super::load::{compare, each_record, read_root};
 use super::record::Record;
-use super::{Broker, Result, Verification};
+use super::{Broker, Progress, Result, Verification};
 use crate::model::{Caller, SecretId, Version};
 use crate::store::Table;
 use crate::versions::State;
@@ -15,17 +15,22 @@ use crate::versions::State;
 const MAX_FAULTS: usize = 100;
 
 impl Broker {
-    /// Checks every record, every value and the record set, as they are on disk now.
-    pub fn verify(&self, caller: &Caller) -> Result<Verification> {
+    /// Checks every record, every value and the record set, as they are on disk now. Takes as long as
+    /// it takes, and tells `progress` how far it is.
+    pub fn verify(&self, caller: &Caller, progress: &Progress) -> Result<Verification> {
         let inner = &*self.inner;
         let _admitted = inner.gate.admit_control(caller, "verify")?;
         let unlocked = inner.unlocked()?;
         let keyring = unlocked.keyring.load_full();
         let snapshot = inner.store.snapshot()?;
+        if let Ok(root) = read_root(&*snapshot, &keyring) {
+            progress.expect(root.set.count);
+        }
         let mut faults = Vec::new();
         let mut expected = HashSet::<(SecretId, Version)>::new();
         let mut secrets = 0;
         let records = each_record(&*snapshot, &keyring, &mut |id, record| {
+            progress.advance();
             if let Record::Secret(record) = record {
                 secrets += 1;
                 let kept =
@@ -40,6 +45,7 @@ impl Broker {
         let mut versions = 0;
         snapshot.scan(Table::Values, &[], &mut |key, sealed| {
             versions += 1;
+            progress.advance();
             match split_key(key) {
                 Ok((id, Some(version))) => {
                     if !expected.remove(&(id, version)) {

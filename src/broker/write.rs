@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 
+use super::allowance::Kind as Counted;
 use super::batch::{Batch, Line};
 use super::gate::{Asked, Grant};
 use super::read::value_key;
@@ -102,9 +103,14 @@ fn write(
     let asked = Asked { action, name, version: None };
     let gate = &batch.inner.gate;
     let grant = gate.admit(caller, level, attributes, asked)?;
-    if let Err(err) = check(batch, name, existing.as_ref().map(|(_, record)| record), put) {
-        return Err(gate.failed(caller, asked, err));
-    }
+    let checked =
+        check(batch, name, existing.as_ref().map(|(_, record)| record), put).and_then(|()| {
+            match existing {
+                Some(_) => Ok(()),
+                None => batch.check_allowance(caller, Counted::Secret),
+            }
+        });
+    checked.map_err(|err| gate.failed(caller, asked, err))?;
     let (id, mut record) = match existing {
         Some(existing) => existing,
         None => (random_id()?, new_record(batch, caller, name, value)),

@@ -128,6 +128,9 @@ pub(crate) enum Command {
     /// The helper process that the daemon starts for itself.
     #[command(hide = true)]
     Observer,
+    /// Looks at the mount for `doctor`, which must not hang with it.
+    #[command(hide = true)]
+    Probe,
     /// Unmounts after the unit's server has ended, unless another follows; the unit runs it.
     #[command(hide = true)]
     ReleaseMount(ReleaseMount),

@@ -70,6 +70,7 @@ pub(super) fn run(context: &Context, command: Command) -> Result<ExitCode, Failu
         Command::Mv(args) => mv::run(context, &args),
         Command::Observer => helper("the observer", compose::serve_observer),
         Command::Policy(args) => return policy::run(context, &args),
+        Command::Probe => doctor::probe(context),
         Command::Put(args) => put::run(context, &args),
         Command::ReleaseMount(args) => release_mount::run(context, &args),
         Command::Refuse => helper("refusing", compose::serve_refusals),

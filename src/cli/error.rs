@@ -178,6 +178,7 @@ fn broker_kind(error: &BrokerError) -> Kind {
         BrokerError::Invalid(_)
         | BrokerError::Name(_)
         | BrokerError::Policy(_)
+        | BrokerError::Quota { .. }
         | BrokerError::TooBig { .. } => Kind::Config,
         BrokerError::NotDirectory(_) | BrokerError::NotFound(_) => Kind::SecretNotFound,
         BrokerError::Audit(_)
@@ -235,7 +236,15 @@ fn explain(code: i32) -> (Kind, &'static str, &'static str) {
             "look at `secretfs history NAME` and try again",
         ),
         libc::EFBIG => (Kind::Encryption, "the value is larger than the store's limit", ""),
-        libc::ENOSPC | libc::EDQUOT => (Kind::Encryption, "the store's disk is full", ""),
+        libc::ENOSPC => (Kind::Encryption, "the store's disk is full", ""),
+        libc::EDQUOT => (
+            Kind::Encryption,
+            "your uid has used up its share: of secrets (limits.secrets_per_uid), directories (limits.directories_per_uid), or open values and scratch files",
+            "`secretfs whoami` says of which; what is in the trash counts until it is destroyed",
+        ),
+        libc::EMFILE => {
+            (Kind::BackendConnection, "your uid has too many files open in the mount", "")
+        }
         libc::EINVAL => (Kind::Config, "the daemon takes no such name, value or command", ""),
         libc::EOPNOTSUPP => (Kind::Config, "a filesystem of secrets does not do this", ""),
         _ => (Kind::BackendConnection, "", ""),

@@ -136,6 +136,15 @@ impl Out {
         drop(writeln!(io::stderr(), "{}", Shown(&text.to_string())));
     }
 
+    /// Shows how far something is, on a line of standard error that the next one replaces; nothing
+    /// where no person looks.
+    pub(crate) fn progress(&self, text: impl fmt::Display) {
+        let mut stderr = io::stderr();
+        if !self.is_json() && stderr.is_terminal() {
+            drop(write!(stderr, "\r\x1b[K{}", Shown(&text.to_string())));
+        }
+    }
+
     /// Says why the command failed: on standard error, or as a document on standard output.
     pub(crate) fn failure(&self, failure: &Failure) {
         if self.is_json() {

@@ -21,7 +21,7 @@ use super::timers::Task;
 use super::touch::Toucher;
 use crate::audit;
 use crate::broker::{
-    Broker, BrokerError, LogSettings, Parts as BrokerParts, read_header, unpack_backup,
+    Broker, BrokerError, LogSettings, Parts as BrokerParts, Progress, read_header, unpack_backup,
 };
 use crate::crypto::RootKey;
 use crate::fs::{self, control::Host};
@@ -230,7 +230,7 @@ pub fn restore_offline(
     let uid = Uid(nix::unistd::getuid().as_raw());
     let caller = Caller::with_ids(uid, Gid(nix::unistd::getgid().as_raw()));
     let outcome = broker.admit_control(&caller, "backup-restore").and_then(|()| {
-        let found = broker.verify(&caller)?;
+        let found = broker.verify(&caller, &Progress::default())?;
         match found.faults.first() {
             None => Ok(()),
             Some(fault) => Err(StoreError::Damaged(fault.clone()).into()),

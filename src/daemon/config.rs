@@ -343,15 +343,18 @@ fn resolve_limits(layer: &LimitsLayer) -> Limits {
         trash_retention: layer
             .trash_days
             .map_or(default.trash_retention, |days| Duration::from_secs(days.0 * DAY)),
-        keep_versions: match layer.keep_versions {
-            None => default.keep_versions,
-            // 0 is "no limit" in the file, where there is no way to write an absent value over one.
-            Some(Bounded(0)) => None,
-            Some(Bounded(count)) => Some(u32::try_from(count).unwrap_or(u32::MAX)),
-        },
+        keep_versions: limit(layer.keep_versions, default.keep_versions.map(u64::from))
+            .map(|count| u32::try_from(count).unwrap_or(u32::MAX)),
+        secrets_per_uid: limit(layer.secrets_per_uid, default.secrets_per_uid),
+        directories_per_uid: limit(layer.directories_per_uid, default.directories_per_uid),
         refuse_expired: layer.refuse_expired.unwrap_or(default.refuse_expired),
         ..Limits::default()
     }
+}
+
+/// Reads a limit: 0 is "none" in the file, where there is no way to write an absent value over one.
+fn limit<const MAX: u64>(given: Option<Bounded<0, MAX>>, default: Option<u64>) -> Option<u64> {
+    given.map_or(default, |Bounded(count)| (count > 0).then_some(count))
 }
 
 fn days(count: u64) -> Option<Duration> {

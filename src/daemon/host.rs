@@ -4,11 +4,13 @@
 //! by the broker. What a command costs (reading files, stretching a passphrase) is paid only after
 //! that.
 
+mod check;
 mod command;
 
 use std::fs::File;
 use std::io::Write;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -21,14 +23,18 @@ use super::init::{PassphraseInput, check_policy};
 use super::logging::Level;
 use super::supervision::Supervision;
 use super::{DaemonError, metrics, trust};
-use crate::broker::{Broker, BrokerError, Origin, Put, Statistics, StoreError};
+use crate::broker::{Broker, BrokerError, Origin, Progress, Put, Statistics, StoreError};
 use crate::crypto::RootKey;
 use crate::fs::control::{Health, Host};
 use crate::model::{Caller, Clock, Timestamp};
 use crate::system::{SecretBytes, mounts, topmost};
+use check::LastCheck;
 use command::Command;
 
 type Result<T> = std::result::Result<T, BrokerError>;
+
+/// How long who asks again after a check is kept waiting.
+const MOMENT: Duration = Duration::from_millis(500);
 
 /// What the control files act upon.
 pub(super) struct Daemon {
@@ -45,6 +51,8 @@ pub(super) struct Daemon {
     /// The mount's device, once it is mounted.
     device: OnceLock<(u32, u32)>,
     supervision: Arc<Supervision>,
+    store_check: LastCheck,
+    log_check: LastCheck,
 }
 
 impl Daemon {
@@ -66,6 +74,8 @@ impl Daemon {
             clock,
             level,
             supervision,
+            store_check: LastCheck::default(),
+            log_check: LastCheck::default(),
         }
     }
 
@@ -192,7 +202,10 @@ impl Daemon {
 
     fn run(&self, caller: &Caller, command: Command) -> Result<Value> {
         match command {
-            Command::AuditVerify => self.broker().verify_audit(caller),
+            Command::AuditVerify { check } => {
+                let (broker, by) = (self.broker().clone(), caller.clone());
+                self.check(caller, &self.log_check, check, move |_| broker.verify_audit(&by))
+            }
             Command::Explain { name, uid, gid } => {
                 self.admit(caller, "explain")?;
                 self.broker().explain(&Caller::with_ids(uid, gid), &name)
@@ -236,9 +249,34 @@ impl Daemon {
                 asked.map_err(|why| BrokerError::Invalid(why.into()))?;
                 Ok(json!({ "upgrading": true, "generation": generation }))
             }
-            Command::Verify => {
-                let found = self.broker().verify(caller)?;
-                serde_json::to_value(found).map_err(|err| BrokerError::Invalid(err.to_string()))
+            Command::Verify { check } => {
+                let (broker, by) = (self.broker().clone(), caller.clone());
+                self.check(caller, &self.store_check, check, move |progress| {
+                    let found = broker.verify(&by, progress)?;
+                    serde_json::to_value(found).map_err(|err| BrokerError::Invalid(err.to_string()))
+                })
+            }
+        }
+    }
+
+    /// Begins a check, or waits on for one that was begun. Returns its verdict, or how far it is: the
+    /// caller asks again, and nobody waits beyond the deadline.
+    fn check(
+        &self,
+        caller: &Caller,
+        last: &LastCheck,
+        begun: Option<u64>,
+        run: impl FnOnce(&Progress) -> Result<Value> + Send + 'static,
+    ) -> Result<Value> {
+        self.admins_only(caller, "verify")?;
+        match begun {
+            None => {
+                let check = last.begin(run).map_err(StoreError::Io)?;
+                check.wait(self.config.load().deadline / 2)
+            }
+            Some(number) => {
+                let lost = || BrokerError::Invalid("that check is not known: begin another".into());
+                last.numbered(number).ok_or_else(lost)?.wait(MOMENT)
             }
         }
     }

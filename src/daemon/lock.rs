@@ -15,6 +15,9 @@ pub struct StoreLock {
     _held: Flock<File>,
 }
 
+/// What a daemon holds the lock for, before the mountpoint.
+pub(super) const SERVING: &str = "serving";
+
 /// Tries again for a moment while another process has what it wants: the kernel frees what a process
 /// holds as it ends, one thing after the other.
 pub(super) fn patiently<T, E>(
@@ -75,6 +78,47 @@ impl StoreLock {
     }
 }
 
+/// Waits until the daemon that serves a store at `mountpoint` has let go of it. Returns at once where
+/// none does, or the lock cannot be looked at. Errors: who still holds it after `at_most`.
+pub fn wait_until_released(
+    state_dir: &Path,
+    mountpoint: &Path,
+    at_most: Duration,
+) -> Result<(), LockError> {
+    let deadline = Instant::now() + at_most;
+    let mut first = None;
+    loop {
+        let Ok(file) = File::open(state_dir.join("lock")) else { return Ok(()) };
+        let Ok(again) = file.try_clone() else { return Ok(()) };
+        let holder = holder(&again);
+        let serves = holder.ends_with(&format!(" {SERVING} {}", mountpoint.display()));
+        // Another text is another daemon's, which has begun since.
+        if !serves || *first.get_or_insert_with(|| holder.clone()) != holder {
+            return Ok(());
+        }
+        match Flock::lock(file, FlockArg::LockSharedNonblock) {
+            Err((_, Errno::EWOULDBLOCK)) if Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            Err((_, Errno::EWOULDBLOCK)) => {
+                return Err(LockError::Held { state_dir: state_dir.into(), holder });
+            }
+            Ok(_) | Err(_) => return Ok(()),
+        }
+    }
+}
+
+/// Returns the pid of the daemon that serves a store, as its lock says.
+pub fn serving_pid(state_dir: &Path) -> Option<u32> {
+    let file = File::open(state_dir.join("lock")).ok()?;
+    let again = file.try_clone().ok()?;
+    // A lock that can be had was left by a process that is gone.
+    match Flock::lock(file, FlockArg::LockSharedNonblock) {
+        Err((_, Errno::EWOULDBLOCK)) => holder(&again).split(' ').nth(1)?.parse().ok(),
+        Ok(_) | Err(_) => None,
+    }
+}
+
 /// The text is only for people; who holds the lock is the kernel's business.
 fn holder(file: &File) -> String {
     let mut text = String::new();
@@ -97,5 +141,24 @@ mod tests {
         assert!(message.contains(&expected), "{message}");
         drop(first);
         StoreLock::take(dir.path(), "again").unwrap();
+    }
+
+    #[test]
+    fn who_waits_for_the_end_of_a_daemon_is_told_of_it_or_that_it_does_not_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let (here, soon) = (Path::new("/secrets"), Duration::from_millis(10));
+        let released = |mountpoint, at_most| wait_until_released(dir.path(), mountpoint, at_most);
+        released(here, Duration::ZERO).unwrap();
+        let held = StoreLock::take(dir.path(), "serving /secrets").unwrap();
+        assert_eq!(serving_pid(dir.path()), Some(std::process::id()));
+        let late = released(here, soon).unwrap_err().to_string();
+        assert!(late.contains("serving /secrets"), "{late}");
+        released(Path::new("/other"), soon).unwrap();
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| released(here, Duration::from_secs(20)));
+            drop(held);
+            waiter.join().unwrap().unwrap();
+        });
+        assert_eq!(serving_pid(dir.path()), None);
     }
 }

@@ -15,7 +15,7 @@ use super::config::{Config, Sources};
 use super::host::Daemon;
 use super::init::{PassphraseInput, check_policy};
 use super::keeper::message::{FromServer, ToServer};
-use super::lock::StoreLock;
+use super::lock::{SERVING, StoreLock};
 use super::mounting::{self, Mounting};
 use super::supervision::{By, Supervision};
 use super::timers::Timers;
@@ -158,7 +158,7 @@ impl Serving {
         if !config.store().exists() {
             return Err(DaemonError::NoStore(config.state_dir));
         }
-        let doing = format!("serving {}", config.mountpoint.display());
+        let doing = format!("{SERVING} {}", config.mountpoint.display());
         let lock = StoreLock::take_over(&config.state_dir, &doing)?;
         let policy = check_policy(&config.policy)?;
         supervision.confine(&config).map_err(DaemonError::io("entering the sandbox"))?;

@@ -49,6 +49,7 @@ fn broker_errno(error: &BrokerError) -> c_int {
         BrokerError::NotDirectory(_) => libc::ENOTDIR,
         BrokerError::NotEmpty(_) => libc::ENOTEMPTY,
         BrokerError::NotFound(_) => libc::ENOENT,
+        BrokerError::Quota { .. } => libc::EDQUOT,
         BrokerError::Revoked(_) => libc::EKEYREVOKED,
         // Only a start meets it, and then there is no mount.
         BrokerError::Rollback { .. } => libc::EIO,

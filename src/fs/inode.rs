@@ -68,12 +68,19 @@ impl Inodes {
             return;
         }
         drop(shard);
-        let turn = self.log.lock();
+        let mut turn = self.log.lock();
         let known = |keep: &mut dyn FnMut(u64, &Node)| {
-            self.entries.for_each(|inode, entry| keep(inode, &entry.node));
+            // Those in use first: if there is not room for all, others can be looked up again.
+            for in_use in [true, false] {
+                self.entries.for_each(|inode, entry| {
+                    if (entry.handles > 0) == in_use {
+                        keep(inode, &entry.node);
+                    }
+                });
+            }
         };
         if !turn.append(inode, node, known) {
-            tracing::warn!(inode, "a node will not be known to the next server");
+            tracing::debug!(inode, "not known to the next server");
         }
         let mut shard = self.entries.shard(inode);
         let entry = shard.entry(inode).or_insert_with(|| Entry::of(node.clone()));

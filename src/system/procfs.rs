@@ -25,6 +25,8 @@ const MAX_CGROUP_BYTES: u64 = 1 << 16;
 pub struct Stat {
     /// Any bytes but NUL.
     pub comm: Vec<u8>,
+    /// One letter: `T` is stopped.
+    pub state: u8,
     /// In clock ticks since the boot.
     pub start_ticks: u64,
 }
@@ -144,8 +146,10 @@ fn parse_stat(bytes: &[u8]) -> io::Result<Stat> {
     let fields = std::str::from_utf8(bytes.get(close + 1..).unwrap_or_default());
     let fields = fields.map_err(|_| malformed())?;
     // The first field after the name is the third of the line.
-    let start = fields.split_ascii_whitespace().nth(START_TIME - 3).ok_or_else(malformed)?;
-    Ok(Stat { comm, start_ticks: start.parse().map_err(|_| malformed())? })
+    let mut fields = fields.split_ascii_whitespace();
+    let state = fields.next().and_then(|state| state.bytes().next()).ok_or_else(malformed)?;
+    let start = fields.nth(START_TIME - 4).ok_or_else(malformed)?;
+    Ok(Stat { comm, state, start_ticks: start.parse().map_err(|_| malformed())? })
 }
 
 fn parse_status(bytes: &[u8]) -> io::Result<Status> {
@@ -178,7 +182,7 @@ mod tests {
     fn a_name_with_brackets_and_newlines_does_not_shift_the_fields() {
         let line = b"42 (a) S 1 (\n b) R 1 42 42 0 -1 4194304 9 0 0 0 1 2 3 4 20 0 1 0 777 1 2 3\n";
         let stat = parse_stat(line).unwrap();
-        assert_eq!(stat, Stat { comm: b"a) S 1 (\n b".to_vec(), start_ticks: 777 });
+        assert_eq!(stat, Stat { comm: b"a) S 1 (\n b".to_vec(), state: b'R', start_ticks: 777 });
         assert!(parse_stat(b"42 (a) R 1 2").is_err());
         assert!(parse_stat(b"42 )a(").is_err());
     }

@@ -213,7 +213,13 @@ impl Real for Memory {
     }
 
     fn restart(&mut self) {
-        assert!(self.broker().verify(&caller(0)).unwrap().faults.is_empty());
+        assert!(
+            self.broker()
+                .verify(&caller(0), &secretfs::broker::Progress::default())
+                .unwrap()
+                .faults
+                .is_empty()
+        );
         self.close();
         self.open();
     }

@@ -324,6 +324,36 @@ fn number_of(err: &std::io::Error) -> i32 {
     number(err)
 }
 
+/// K10: what outlives its maker is counted by maker.
+#[test]
+fn one_uid_runs_into_its_share_of_secrets_and_of_directories_and_is_told_so() {
+    let policy = format!("{}\n{APP}", common::ROOT_IS_ADMIN);
+    let limits = "[limits]\nsecrets_per_uid = 3\ndirectories_per_uid = 2\n";
+    let Some(world) = World::with(&policy, limits) else { return };
+    world.put("app/k", "example-value");
+    let (secrets, directories, whoami) = Person::new(1000).run(|| {
+        let count = |make: &dyn Fn(usize) -> common::Tried<()>| {
+            let made = (0..10).map(make).collect::<Vec<_>>();
+            (made.iter().filter(|made| made.is_ok()).count(), made.last().copied().unwrap().err())
+        };
+        let secrets = count(&|n| {
+            let opened = File::create(world.path(&format!("app/s{n}")));
+            let mut file = opened.map_err(|err| number(&err))?;
+            file.write_all(b"example-value").map_err(|err| number(&err))?;
+            common::close(file)
+        });
+        let make = |n| fs::create_dir(world.path(&format!("app/d{n}"))).map_err(|err| number(&err));
+        let directories = count(&make);
+        (secrets, directories, fs::read_to_string(world.path(".control/whoami")).unwrap())
+    });
+    assert_eq!(secrets, (3, Some(libc::EDQUOT)));
+    assert_eq!(directories, (2, Some(libc::EDQUOT)));
+    assert!(whoami.contains("secrets made: 3 of 3\ndirectories made: 2 of 2\n"), "{whoami}");
+    world.put("app/n", "the admin goes on");
+    let over = Person::new(1000).run(|| common::write(&world.path("app/s0"), b"new-version"));
+    assert_eq!(over, Ok(()), "a version is no secret more");
+}
+
 /// K13.
 #[test]
 fn nothing_on_the_mount_can_be_run() {

@@ -2,8 +2,9 @@
 
 use std::process::ExitCode;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use super::verify::check;
 use crate::cli::Context;
 use crate::cli::args::Audit;
 use crate::cli::error::{Failure, Kind};
@@ -16,7 +17,7 @@ pub(super) fn run(context: &Context, args: &Audit) -> Result<ExitCode, Failure> 
             Ok(ExitCode::SUCCESS)
         }
         Audit::Verify => {
-            let found = client.admin(&json!({ "do": "audit-verify" }))?;
+            let found = check(context, &client, "audit-verify")?;
             context.out.answer(&found)?;
             Ok(verdict(&found))
         }

@@ -1,28 +1,36 @@
 //! `doctor`: what is wrong here, and what to do about it.
 //!
-//! Every check looks and changes nothing. It works without a daemon, with a dead one, and with a mount
-//! that somebody has put over ours.
+//! Every check looks and changes nothing. It works without a daemon, with a dead one or one that hangs, and
+//! with a mount that somebody has put over ours. Whoever touches a mount whose daemon hangs may wait for
+//! ever and not even be killed, so a process of its own does that, and is not waited for beyond a bound.
 
+use std::ffi::OsStr;
+use std::fmt::Write;
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use serde_json::json;
 
+use super::Done;
 use super::abort::{CONNECTIONS, connection};
 use crate::cli::Context;
 use crate::cli::args::System;
 use crate::cli::client::Client;
 use crate::cli::error::Failure;
 use crate::daemon::config::{Config, KeyConfig, Layer};
+use crate::daemon::lock::serving_pid;
 use crate::daemon::run::FS_TYPE;
 use crate::daemon::{compose, trust};
-use crate::system::{Mount, is_protected, is_stale, mounts, topmost};
+use crate::system::{Mount, is_protected, is_stale, mounts, procfs, topmost};
 
 /// How a check went.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Verdict {
     Bad,
@@ -32,7 +40,7 @@ enum Verdict {
 }
 
 /// What a check found.
-#[derive(Debug, serde::Serialize)]
+#[derive(Debug, serde::Deserialize, serde::Serialize)]
 struct Finding {
     verdict: Verdict,
     what: String,
@@ -198,16 +206,82 @@ fn mount(context: &Context, config: &Config) -> Vec<Finding> {
         };
         return vec![bad(format!("{shown} is a mount of type {}", found.fs_type), advice)];
     }
-    if is_stale(path) {
-        let advice = "`secretfs up` cleans up and mounts again";
-        return vec![bad(format!("the daemon of {shown} is dead"), advice)];
-    }
     let mut findings = options(found);
-    findings.push(match Client::find(Some(path), None) {
-        Err(failure) => bad(failure.to_string(), "see above"),
-        Ok(client) => health(&client),
-    });
+    findings.push(
+        touch(path, config.deadline + MARGIN).unwrap_or_else(|| hung(found, &config.state_dir)),
+    );
     findings
+}
+
+/// How much longer than its own deadline a mount may take to answer.
+const MARGIN: Duration = Duration::from_secs(2);
+
+/// Has another process look at the mount. `None`: it got no answer in time, and is left to itself.
+fn touch(path: &Path, at_most: Duration) -> Option<Finding> {
+    let mut command = Command::new("/proc/self/exe");
+    command.args([OsStr::new("--mount"), path.as_os_str(), OsStr::new("probe")]);
+    let started = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+    let mut child = match started {
+        Ok(child) => child,
+        Err(err) => return Some(bad(format!("no process to look at it: {err}"), "try again")),
+    };
+    let (answer, answered) = mpsc::channel();
+    let mut stdout = child.stdout.take()?;
+    thread::spawn(move || {
+        let mut text = String::new();
+        let read = stdout.read_to_string(&mut text);
+        drop(answer.send(read.map(|_| text)));
+    });
+    let Ok(text) = answered.recv_timeout(at_most) else {
+        // It may not die of that, and goes when its request ends.
+        drop(child.kill());
+        return None;
+    };
+    drop(child.wait());
+    let found = text.ok().and_then(|text| serde_json::from_str(&text).ok());
+    Some(found.unwrap_or_else(|| bad("the mount cannot be looked at", "see the daemon's log")))
+}
+
+/// Is that other process: looks at the mount that `--mount` names, and says what it found.
+pub(super) fn probe(context: &Context) -> Done {
+    let path = context.args.mount.as_deref().unwrap_or(Path::new("/"));
+    let found = if is_stale(path) {
+        let what = format!("the daemon of {} is dead", path.display());
+        bad(what, "`secretfs up` cleans up and mounts again")
+    } else {
+        match Client::find(Some(path), None) {
+            Err(failure) => bad(failure.to_string(), "see above"),
+            Ok(client) => health(&client),
+        }
+    };
+    context.out.line(json!(found))
+}
+
+/// Says what is known of a mount that does not answer, without asking it.
+fn hung(mount: &Mount, state_dir: &Path) -> Finding {
+    let shown = mount.mountpoint.display();
+    let mut what = format!("{shown} does not answer");
+    let waiting = fs::read_to_string(connection(mount).join("waiting")).unwrap_or_default();
+    if let Ok(waiting) = waiting.trim().parse::<u64>() {
+        write!(what, ", and {waiting} requests wait").unwrap_or_default();
+    }
+    let cut = format!("`secretfs --mount {shown} abort` frees all who wait, and ends the mount");
+    let advice = match serving_pid(state_dir) {
+        None => cut,
+        Some(pid) if is_stopped(pid) => {
+            write!(what, "; its daemon, process {pid}, is stopped").unwrap_or_default();
+            format!("`kill -CONT {pid}` lets it go on; or {cut}")
+        }
+        Some(pid) => {
+            write!(what, "; its daemon, process {pid}, hangs").unwrap_or_default();
+            format!("look at its log and its disk; {cut}")
+        }
+    };
+    bad(what, advice)
+}
+
+fn is_stopped(pid: u32) -> bool {
+    procfs::stat(pid).is_ok_and(|stat| matches!(stat.state, b'T' | b't'))
 }
 
 fn unmounted(path: &Path) -> Finding {

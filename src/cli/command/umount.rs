@@ -1,6 +1,7 @@
 //! `umount`: ends a mount, and with it its daemon.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -10,6 +11,8 @@ use crate::cli::Context;
 use crate::cli::args::Umount;
 use crate::cli::client::choose;
 use crate::cli::error::{Failure, Kind};
+use crate::daemon::config::Layer;
+use crate::daemon::lock::wait_until_released;
 use crate::daemon::run::FS_TYPE;
 use crate::system::{Unmount, mounts, remove_mountpoint, topmost, unmount};
 
@@ -38,9 +41,28 @@ pub(super) fn run(context: &Context, args: &Umount) -> Done {
             "{shown} is still used, by open files or in a container that has it: until that ends, its daemon goes on"
         ));
     }
-    let done = json!({ "unmounted": shown, "still_used": is_used });
+    let has_ended = !is_used && wait_for_daemon(context, &path);
+    let done = json!({ "unmounted": shown, "still_used": is_used, "daemon_ended": has_ended });
     context.out.done(format_args!("unmounted {shown}"), &done)
 }
+
+/// Waits until the daemon has let go of the store, so that it can be mounted again. Returns whether it has,
+/// as far as the configuration says where the store is.
+fn wait_for_daemon(context: &Context, mountpoint: &Path) -> bool {
+    let Ok((_, config)) = context.config(false, Layer::default()) else { return true };
+    match wait_until_released(&config.state_dir, mountpoint, LAST_WORDS) {
+        Ok(()) => true,
+        Err(error) => {
+            context.out.note(format_args!(
+                "it is unmounted, but its daemon has not ended: {error}; `secretfs doctor` looks into it"
+            ));
+            false
+        }
+    }
+}
+
+/// How long a daemon may take to end: a little longer than its keeper grants it.
+const LAST_WORDS: Duration = Duration::from_secs(15);
 
 fn path(context: &Context, args: &Umount) -> Result<PathBuf, Failure> {
     match args.mountpoint.clone().or_else(|| context.named_mount()) {

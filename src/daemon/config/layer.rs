@@ -87,6 +87,10 @@ pub struct LimitsLayer {
     /// Earlier versions kept a secret; 0 keeps all.
     pub keep_versions: Option<Bounded<0, 1_000_000>>,
     pub refuse_expired: Option<bool>,
+    /// 0: no limit.
+    pub secrets_per_uid: Option<Bounded<0, 1_000_000_000>>,
+    /// 0: no limit.
+    pub directories_per_uid: Option<Bounded<0, 1_000_000_000>>,
 }
 
 /// The table `[log]`.
@@ -136,6 +140,11 @@ impl Layer {
                 trash_days: over.limits.trash_days.or(self.limits.trash_days),
                 keep_versions: over.limits.keep_versions.or(self.limits.keep_versions),
                 refuse_expired: over.limits.refuse_expired.or(self.limits.refuse_expired),
+                secrets_per_uid: over.limits.secrets_per_uid.or(self.limits.secrets_per_uid),
+                directories_per_uid: over
+                    .limits
+                    .directories_per_uid
+                    .or(self.limits.directories_per_uid),
             },
             log: LogLayer {
                 target: over.log.target.or(self.log.target),

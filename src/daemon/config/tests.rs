@@ -156,3 +156,14 @@ fn the_example_shows_every_key_with_its_built_in_value() {
     let left_out = format!("{shown:?}").matches("None").count();
     assert_eq!(left_out, 3, "{shown:?}");
 }
+
+#[test]
+fn a_limit_of_zero_is_none_and_one_that_is_not_given_has_its_built_in_value() {
+    let limits = |text: &str| {
+        let flags = Layer::parse(text).unwrap();
+        let config = sources(Environment::default(), flags).load().unwrap();
+        (config.limits.secrets_per_uid, config.limits.directories_per_uid)
+    };
+    assert_eq!(limits(""), (Some(100_000), Some(10_000)));
+    assert_eq!(limits("[limits]\nsecrets_per_uid = 0\ndirectories_per_uid = 7\n"), (None, Some(7)));
+}

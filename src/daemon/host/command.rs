@@ -16,7 +16,10 @@ use crate::system::SecretBytes;
 #[derive(Debug, Deserialize)]
 #[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
 pub(super) enum Command {
-    AuditVerify,
+    AuditVerify {
+        /// The one that was begun, to be waited for.
+        check: Option<u64>,
+    },
     Explain {
         name: SecretName,
         uid: Uid,
@@ -42,7 +45,10 @@ pub(super) enum Command {
     Upgrade {
         path: PathBuf,
     },
-    Verify,
+    Verify {
+        /// The one that was begun, to be waited for.
+        check: Option<u64>,
+    },
 }
 
 impl Command {

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::{Host, Text};
-use crate::broker::{Broker, BrokerError};
+use crate::broker::{Broker, BrokerError, Share};
 use crate::fs::error::Result;
 use crate::model::Caller;
 
@@ -32,7 +32,14 @@ pub(in crate::fs) fn text(
             Ok(lines(pairs))
         }
         Text::Version => Ok(format!("version: {}\n", env!("CARGO_PKG_VERSION"))),
-        Text::Whoami => Ok(lines(whoami(caller, broker.is_admin(caller)))),
+        Text::Whoami => {
+            let mut pairs = whoami(caller, broker.is_admin(caller));
+            // Nothing is known of it while the store is sealed.
+            if let Ok(share) = broker.share(caller.uid) {
+                pairs.extend(made(share, broker));
+            }
+            Ok(lines(pairs))
+        }
     }
 }
 
@@ -71,6 +78,19 @@ fn whoami(caller: &Caller, admin: bool) -> Vec<(String, String)> {
     push("container", container.map(|c| format!("{}:{}", c.runtime, c.id)));
     push("admin", Some(if admin { "yes" } else { "no" }.to_owned()));
     pairs
+}
+
+/// Returns how much of its share the caller's uid has made.
+fn made(share: Share, broker: &Broker) -> [(String, String); 2] {
+    let limits = broker.limits();
+    let of = |made: u64, limit: Option<u64>| match limit {
+        Some(limit) => format!("{made} of {limit}"),
+        None => made.to_string(),
+    };
+    [
+        ("secrets made".to_owned(), of(share.secrets, limits.secrets_per_uid)),
+        ("directories made".to_owned(), of(share.directories, limits.directories_per_uid)),
+    ]
 }
 
 #[cfg(test)]

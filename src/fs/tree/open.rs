@@ -168,6 +168,7 @@ impl Tree {
         }
         // The directory may have gone since the kernel looked it up.
         self.may_write_in(caller, name.parent().as_ref())?;
+        self.broker.may_make_secret(caller)?;
         let ticket = self.quotas.take(uid)?;
         let hold = match self.drafts.create(uid, name, self.clock.now()) {
             Err(FsError::Exists) if !want.new => self.drafts.hold(uid, name),
