@@ -125,6 +125,9 @@ pub(crate) enum Command {
     Completions(Completions),
     /// Writes the manual pages into a directory.
     Man(Man),
+    /// Mounts for the system's unit, before its server starts.
+    #[command(hide = true)]
+    Mounter(UnitArgs),
     /// The helper process that the daemon starts for itself.
     #[command(hide = true)]
     Observer,
@@ -134,6 +137,9 @@ pub(crate) enum Command {
     /// The daemon itself; its keeper starts it.
     #[command(hide = true)]
     Server(ServerArgs),
+    /// Unmounts for the system's unit, after its server has ended for good.
+    #[command(hide = true)]
+    Unmounter(UnitArgs),
 }
 
 #[derive(Args, Clone, Debug, Default)]
@@ -210,6 +216,16 @@ pub(crate) struct MountArgs {
     pub accept_rollback: bool,
     #[command(flatten)]
     pub from: PassphraseFrom,
+}
+
+/// What the system's unit gives to those who mount and unmount for it.
+#[derive(Args, Debug)]
+pub(crate) struct UnitArgs {
+    #[command(flatten)]
+    pub system: System,
+    /// The unit's name.
+    #[arg(long, value_name = "UNIT")]
+    pub unit: String,
 }
 
 /// What `up` and `mount` give on to the servers that their keeper starts.

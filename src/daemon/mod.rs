@@ -26,6 +26,7 @@ mod supervision;
 mod timers;
 mod touch;
 pub mod trust;
+pub mod unit;
 
 mod error;
 

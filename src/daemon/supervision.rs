@@ -87,11 +87,10 @@ impl Supervision {
         })
     }
 
-    /// Begins with what systemd has kept for this service; where there is nothing, and without
-    /// systemd, with nothing.
-    pub(super) fn alone(environment: &Environment) -> io::Result<Self> {
+    /// Begins with what systemd keeps for this service; where there is nothing, and without systemd,
+    /// with nothing.
+    pub(super) fn alone() -> io::Result<Self> {
         let kept = notify::kept_descriptors();
-        let by = if is_systemd_s(environment) { By::Systemd } else { By::Nobody };
         let since = compose::clock().now().as_second();
         let taken = kept.and_then(|kept| {
             let journal = Journal::from_memory(kept.journal).ok()?;
@@ -101,13 +100,15 @@ impl Supervision {
             Some((journal, key, device)) => (journal, key, Some(device)),
             None => (Journal::new()?, KeyCell::new()?, None),
         };
+        // One that has died before it served has left nothing.
+        let has_served = device.is_some() && journal.is_mounted();
         let restarts = journal.begin_generation() - 1;
         Ok(Self {
-            by,
+            by: if device.is_some() { By::Systemd } else { By::Nobody },
             journal: Arc::new(journal),
             key: Arc::new(key),
             // systemd does not say how: the worst is assumed.
-            predecessor: device.is_some().then_some(Death::Crashed),
+            predecessor: has_served.then_some(Death::Crashed),
             restarts,
             since,
             device,
@@ -134,9 +135,6 @@ impl Supervision {
         }
         let By::Keeper(channel) = &self.by else {
             let (mounting, device) = Mounting::make(config)?;
-            if matches!(self.by, By::Systemd) {
-                notify::keep_descriptors(&device, &self.journal, &self.key);
-            }
             return Ok((Some(mounting), device));
         };
         let handed_over = || {
