@@ -19,7 +19,7 @@ use super::lock::StoreLock;
 use super::mounting::{self, Mounting};
 use super::supervision::{By, Supervision};
 use super::timers::Timers;
-use super::{DaemonError, compose, logging, notify};
+use super::{DaemonError, compose, logging, notify, ownership};
 use crate::fs::Tree;
 use crate::fs::control::Host;
 use crate::system::{Asked, Channel, Signals, harden_process};
@@ -138,6 +138,7 @@ impl Serving {
             None => StoreLock::take(&config.state_dir, &doing)?,
             Some(_) => StoreLock::take_over(&config.state_dir, &doing)?,
         };
+        ownership::claim(&config);
         let policy = check_policy(&config.policy)?;
         supervision.confine(&config).map_err(DaemonError::io("entering the sandbox"))?;
         let parts = compose::open(&config, policy, &passphrase, exceptions, &supervision)?;

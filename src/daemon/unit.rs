@@ -5,28 +5,25 @@
 //! another server is to go on. Neither reads a secret or what a caller has written, and neither looks
 //! into the mount: there is nobody to answer.
 
-use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
 
-use super::config::{Config, Environment, KeyConfig};
+use super::config::{Config, Environment};
+use super::lock::StoreLock;
 use super::mounting::{self, FS_TYPE, Mounting};
-use super::{DaemonError, logging, notify};
+use super::{DaemonError, logging, notify, ownership};
 use crate::fs::Journal;
-use crate::system::{KeyCell, ServiceUser, mounts, service_user, topmost};
+use crate::system::{KeyCell, mounts, service_user, topmost};
 
 /// Sees to it that there is a mount whose descriptors systemd keeps. Errors: `Busy` where another daemon
 /// serves one.
 pub fn mount(config: &Config, unit: &str, environment: &Environment) -> Result<(), DaemonError> {
     start_log(config, environment)?;
-    if let Some(user) = service_user() {
-        hand_over(config, user);
-    }
+    hand_over(config);
     let is_kept = Unit::ask(unit)?.number("NFileDescriptorStore") == Some(notify::KEPT);
     if is_kept && is_mounted(&config.mountpoint)? {
         return Ok(());
@@ -49,7 +46,7 @@ pub fn unmount(config: &Config, unit: &str, environment: &Environment) -> Result
     let asked = Unit::ask(unit)?;
     let job = asked.job(unit)?;
     let result = environment.text("SERVICE_RESULT").unwrap_or_default();
-    let goes_on = goes_on(job.as_deref(), &result, asked.unserved());
+    let goes_on = goes_on(job.as_deref(), result, asked.unserved());
     if goes_on || !is_mounted(&config.mountpoint)? {
         return Ok(());
     }
@@ -68,6 +65,15 @@ fn goes_on(job: Option<&str>, result: &str, unserved: Option<Duration>) -> bool 
         Some(job) => matches!(job, "restart" | "start"),
         // One that ends by itself with an error says that it cannot serve, and the next one could not.
         None => killed && unserved.is_some_and(|unserved| unserved < PATIENCE),
+    }
+}
+
+/// Gives the server's user what root has made, unless somebody is at work with it.
+fn hand_over(config: &Config) {
+    if let Some(user) = service_user()
+        && let Ok(_held) = StoreLock::take(&config.state_dir, "giving it to the server's user")
+    {
+        ownership::hand_over(config, user);
     }
 }
 
@@ -132,40 +138,6 @@ fn systemctl(arguments: &[&str]) -> Result<String, DaemonError> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Gives the server's user what root has made: the store, its log and the key file. What cannot be
-/// given is left for the server to fail on, and say so.
-fn hand_over(config: &Config, user: ServiceUser) {
-    let mut paths = vec![config.state_dir.clone()];
-    for directory in [&config.state_dir, &config.audit_dir()] {
-        let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-        paths.extend(entries.map(|entry| entry.path()));
-    }
-    if let KeyConfig::File(key) = &config.key {
-        paths.push(key.clone());
-    }
-    for path in paths {
-        if let Err(error) = give(&path, user) {
-            tracing::warn!(?path, %error, "not given to the server's user");
-        }
-    }
-}
-
-/// Gives a file or directory of root's to a user. The server may have made what stands there: no link is
-/// followed, and a file with a second name, which may be anybody's, stays as it is.
-fn give(path: &Path, user: ServiceUser) -> io::Result<()> {
-    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
-    let file: File = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        opened => opened?,
-    };
-    let found = file.metadata()?;
-    let is_alone = found.is_dir() || (found.is_file() && found.nlink() == 1);
-    if found.uid() == 0 && is_alone {
-        fchown(&file, Some(user.uid), Some(user.gid))?;
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -203,24 +175,5 @@ mod tests {
         assert_eq!(kind_of_job(jobs, 123).as_deref(), Some("stop"));
         assert_eq!(kind_of_job(jobs, 1), None);
         assert_eq!(kind_of_job("", 1), None);
-    }
-
-    #[test]
-    fn a_link_and_a_file_with_a_second_name_are_not_given_away() {
-        if !nix::unistd::geteuid().is_root() {
-            return;
-        }
-        let user = ServiceUser { uid: 65_534, gid: 65_534 };
-        let dir = tempfile::tempdir().unwrap();
-        let owner = |name: &str| fs::metadata(dir.path().join(name)).unwrap().uid();
-        for name in ["own", "linked", "two"] {
-            File::create(dir.path().join(name)).unwrap();
-        }
-        std::os::unix::fs::symlink("linked", dir.path().join("link")).unwrap();
-        fs::hard_link(dir.path().join("two"), dir.path().join("second")).unwrap();
-        for name in ["own", "link", "two", "second", "absent"] {
-            let _refused_or_left = give(&dir.path().join(name), user);
-        }
-        assert_eq!((owner("own"), owner("linked"), owner("two")), (65_534, 0, 0));
     }
 }
