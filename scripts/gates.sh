@@ -21,5 +21,9 @@ if command -v systemd-analyze >/dev/null; then
     echo "$said" >&2
     fail=1
   fi
+  if ! systemd-analyze security --offline=true --threshold=21 systemd/secretfs.service >/dev/null; then
+    echo "gates: the unit is exposed more than 2.1: systemd-analyze security --offline=true systemd/secretfs.service" >&2
+    fail=1
+  fi
 fi
 exit $fail

@@ -68,7 +68,7 @@ run dpkg -i /tmp/old.deb
 says 'secretfs init --system'
 silent_on 'rror'
 [[ $(secretfs --version) == secretfs* ]] || fail "no program"
-[[ $(mode /etc/secretfs) == '755 root' && $(mode /var/lib/secretfs) == '700 root' && $(mode /secrets) == '0 root' ]] ||
+[[ $(mode /etc/secretfs) == '755 root' && $(mode /var/lib/secretfs) == '700 secretfs' && $(mode /secrets) == '0 root' ]] ||
   fail "modes of directories"
 getent passwd secretfs >/dev/null || fail "no user"
 [[ -L /etc/systemd/system/multi-user.target.wants/secretfs.service ]] || fail "the unit is not enabled"

@@ -23,6 +23,11 @@ allow = [{ names = ["app/**", "app-key"], levels = ["read"] }]
 id = "units"
 role = "app"
 unit = ["web.service", "bound.service", "loads.service"]
+[[binding]]
+id = "program"
+role = "app"
+uid = "bin"
+exe = "/usr/bin/cat"
 END
 "#;
 
@@ -173,4 +178,210 @@ claim "sizes: $(tr '\n' ' ' </run/sizes)"
         ),
     );
     claims.have("sizes: 10 20 30 0 ");
+}
+
+/// Reads without rest until told to stop; notes errors, wrong bytes and the longest wait.
+const READERS: &str = r#"
+reader() {
+    local worst=0 begun took value
+    until [ -e /run/enough ]; do
+        begun=${EPOCHREALTIME/./}
+        value=$(</secrets/app/key) || echo error >>/run/errors
+        [ "$value" = v1 ] || echo "read: $value" >>/run/errors
+        took=$((${EPOCHREALTIME/./} - begun))
+        [ $took -le $worst ] || worst=$took
+        echo >>/run/reads.$1
+    done
+    echo $worst >>/run/worst
+}
+start_readers() { set +x; for n in 1 2 3; do : >/run/reads.$n; reader $n & done; set -x; }
+# Waits until each has read again.
+all_read() { for n in 1 2 3; do local before=$(wc -l </run/reads.$n); eventually more_than $before $n; done; }
+more_than() { [ $(wc -l <"/run/reads.$2") -gt "$1" ]; }
+main() { systemctl show --property=MainPID --value secretfs; }
+follows() { [ "$(main)" != "$1" ] && [ "$(systemctl is-active secretfs)" = active ]; }
+the_mount() { grep ' /secrets ' /proc/self/mountinfo | cut -d' ' -f1,3; }
+"#;
+
+#[test]
+fn restarts_and_kills_in_use_keep_the_mount_and_its_open_files_and_nobody_sees_an_error() {
+    let Some(boot) = Boot::new() else { return };
+    let claims = boot.run(
+        PREPARE,
+        &format!(
+            r#"
+{READERS}{FILL}
+printf old >/secrets/app/held
+exec 8</secrets/app/held
+printf new >/secrets/app/held
+first=$(the_mount)
+start_readers
+all_read
+for n in 1 2 3; do
+    systemctl restart secretfs && claim "restarted $n"
+    all_read
+done
+for n in 1 2 3; do
+    before=$(main)
+    kill -KILL $before
+    eventually follows $before && claim "killed $n"
+    all_read
+done
+touch /run/enough
+wait
+claim "errors: $(cat /run/errors 2>/dev/null)"
+claim "worst: $([ $(sort -n /run/worst | tail -1) -lt 1000000 ] && echo below a second || cat /run/worst)"
+echo "worst stall in microseconds: $(sort -n /run/worst | tail -1)" >>/out/claims
+claim "held: $(cat <&8)"
+[ "$first" = "$(the_mount)" ] && claim "the mount is the same"
+claim "kept by: $(secretfs status --json | grep -o '"keeper": *"[a-z]*"')"
+claim "chain: $(secretfs audit verify >/dev/null && echo whole)"
+"#
+        ),
+    );
+    for claim in [
+        "restarted 3",
+        "killed 3",
+        "errors: ",
+        "worst: below a second",
+        "held: old",
+        "the mount is the same",
+        "chain: whole",
+    ] {
+        claims.have(claim);
+    }
+}
+
+#[test]
+fn a_stop_unmounts_and_closes_the_mountpoint_and_a_start_mounts_again() {
+    let Some(boot) = Boot::new() else { return };
+    let claims = boot.run(
+        PREPARE,
+        &format!(
+            r#"
+{FILL}
+exec 8</secrets/app/key
+systemctl stop secretfs
+claim "state: $(systemctl is-active secretfs) $(systemctl is-failed secretfs)"
+claim "mounts: $(grep -c ' /secrets ' /proc/mounts)"
+claim "mode: $(stat -c %a /secrets)"
+# Fails at once: nobody is left who could answer.
+timeout 2 cat <&8; claim "open file: $?"
+exec 8<&-
+systemctl start secretfs
+claim "again: $(cat /secrets/app/key)"
+secretfs umount
+gone() {{ [ "$(systemctl is-active secretfs)" = inactive ]; }}
+eventually gone && claim "unmounted by hand: $(grep -c ' /secrets ' /proc/mounts)"
+echo broken >>/etc/secretfs/policy.toml
+systemctl start secretfs || claim "a bad policy: not started"
+"#
+        ),
+    );
+    for claim in [
+        "state: inactive inactive",
+        "mounts: 0",
+        "mode: 0",
+        "open file: 1",
+        "again: v1",
+        "unmounted by hand: 0",
+        "a bad policy: not started",
+    ] {
+        claims.have(claim);
+    }
+}
+
+#[test]
+fn a_server_that_hangs_is_replaced_within_the_watchdogs_time_and_two_seconds() {
+    let Some(boot) = Boot::new() else { return };
+    let boot = boot.unit("secretfs.service.d/soon.conf", "[Service]\nWatchdogSec=1s\n");
+    let claims = boot.run(
+        PREPARE,
+        &format!(
+            r#"
+{READERS}{FILL}
+for n in 1 2; do
+    begun=${{EPOCHREALTIME/./}}
+    kill -STOP "$(main)"
+    claim "read: $(cat /secrets/app/key) $n"
+    took=$((${{EPOCHREALTIME/./}} - begun))
+    [ $took -lt 3000000 ] && claim "soon $n" || claim "late $n: $took"
+done
+"#
+        ),
+    );
+    for claim in ["read: v1 1", "read: v1 2", "soon 1", "soon 2"] {
+        claims.have(claim);
+    }
+}
+
+#[test]
+fn the_server_is_an_ordinary_user_without_power_and_the_host_sees_the_mount() {
+    let Some(boot) = Boot::new() else { return };
+    let claims = boot.run(
+        PREPARE,
+        &format!(
+            r#"
+{READERS}{FILL}
+pid=$(main)
+of() {{ grep "^$2:" /proc/$1/status | cut -f2; }}
+for name in CapEff CapPrm CapBnd CapAmb NoNewPrivs Seccomp; do claim "$name: $(of $pid $name)"; done
+claim "user: $(id -nu "$(of $pid Uid)")"
+[ "$(readlink /proc/$pid/ns/mnt)" != "$(readlink /proc/1/ns/mnt)" ] && claim "its own mounts"
+[ "$(readlink /proc/$pid/ns/net)" != "$(readlink /proc/1/ns/net)" ] && claim "its own network"
+# What it could change of the files that it sees, were it root.
+touch /proc/$pid/root/etc/secretfs/x || claim "configuration: refused"
+touch /proc/$pid/root/var/x || claim "elsewhere: refused"
+touch /proc/$pid/root/var/lib/secretfs/x && claim "state: allowed"
+claim "sandbox: $(secretfs status | grep -o 'capabilities.*calls' | tr -d ,)"
+claim "store: $(stat -c '%U %a' /var/lib/secretfs/store.redb) $(stat -c '%U %a' /etc/secretfs/root.key)"
+claim "by program: $(setpriv --reuid=bin --clear-groups cat /secrets/app/key)"
+setpriv --reuid=bin --clear-groups head /secrets/app/key || claim "another program: refused"
+secretfs doctor >&2 && claim "doctor: content"
+secretfs verify && secretfs backup create /run/backup && claim "the key's file: readable"
+systemctl reload secretfs && claim "reloaded"
+claim "journal: $(journalctl -u secretfs -o cat | grep -c '^serving')"
+observer=$(systemctl list-units --plain --no-legend 'secretfs-observer@*' | cut -d' ' -f1)
+observer=$(systemctl show --property=MainPID --value "$observer")
+claim "observer: $(of $observer CapEff) $(id -nu "$(of $observer Uid)")"
+"#
+        ),
+    );
+    for claim in [
+        "CapEff: 0000000000000000",
+        "CapPrm: 0000000000000000",
+        "CapBnd: 0000000000000000",
+        "CapAmb: 0000000000000000",
+        "NoNewPrivs: 1",
+        "Seccomp: 2",
+        "user: secretfs",
+        "its own mounts",
+        "its own network",
+        "configuration: refused",
+        "elsewhere: refused",
+        "state: allowed",
+        "sandbox: capabilities calls",
+        "store: secretfs 600 secretfs 400",
+        "by program: v1",
+        "another program: refused",
+        "doctor: content",
+        "the key's file: readable",
+        "reloaded",
+        "journal: 1",
+        "observer: 0000000000080000 secretfs",
+    ] {
+        claims.have(claim);
+    }
+}
+
+#[test]
+fn the_unit_s_exposure_is_at_most_2_1() {
+    let unit = concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/secretfs.service");
+    let analysed = std::process::Command::new("systemd-analyze")
+        .args(["security", "--offline=true", "--threshold=21", unit])
+        .output();
+    match analysed {
+        Ok(output) => assert!(output.status.success(), "{output:?}"),
+        Err(_) => common::skip("no systemd-analyze here"),
+    }
 }

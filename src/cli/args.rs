@@ -125,21 +125,24 @@ pub(crate) enum Command {
     Completions(Completions),
     /// Writes the manual pages into a directory.
     Man(Man),
+    /// Mounts for the system's unit, before its server starts.
+    #[command(hide = true)]
+    Mounter(UnitArgs),
     /// The helper process that the daemon starts for itself.
     #[command(hide = true)]
     Observer,
     /// Looks at the mount for `doctor`, which must not hang with it.
     #[command(hide = true)]
     Probe,
-    /// Unmounts after the unit's server has ended, unless another follows; the unit runs it.
-    #[command(hide = true)]
-    ReleaseMount(ReleaseMount),
     /// Answers for a daemon that cannot be had; its keeper starts it.
     #[command(hide = true)]
     Refuse,
     /// The daemon itself; its keeper starts it.
     #[command(hide = true)]
     Server(ServerArgs),
+    /// Unmounts for the system's unit, after its server has ended for good.
+    #[command(hide = true)]
+    Unmounter(UnitArgs),
 }
 
 #[derive(Args, Clone, Debug, Default)]
@@ -218,10 +221,13 @@ pub(crate) struct MountArgs {
     pub from: PassphraseFrom,
 }
 
+/// What the system's unit gives to those who mount and unmount for it.
 #[derive(Args, Debug)]
-pub(crate) struct ReleaseMount {
+pub(crate) struct UnitArgs {
+    #[command(flatten)]
+    pub system: System,
     /// The unit's name.
-    #[arg(value_name = "NAME")]
+    #[arg(long, value_name = "UNIT")]
     pub unit: String,
 }
 

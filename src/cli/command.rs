@@ -31,7 +31,6 @@ mod mount;
 mod mv;
 mod policy;
 mod put;
-mod release_mount;
 mod restore;
 mod rm;
 mod seal;
@@ -39,6 +38,7 @@ mod server;
 mod show;
 mod status;
 mod umount;
+mod unit;
 mod unseal;
 mod up;
 mod upgrade;
@@ -66,13 +66,13 @@ pub(super) fn run(context: &Context, command: Command) -> Result<ExitCode, Failu
         Command::Log(args) => log::run(context, &args),
         Command::Ls(args) => ls::run(context, &args),
         Command::Man(args) => man::run(context, &args),
+        Command::Mounter(args) => unit::mount(context, &args),
         Command::Mount(args) => return mount::run(context, &args),
         Command::Mv(args) => mv::run(context, &args),
         Command::Observer => helper("the observer", compose::serve_observer),
         Command::Policy(args) => return policy::run(context, &args),
         Command::Probe => doctor::probe(context),
         Command::Put(args) => put::run(context, &args),
-        Command::ReleaseMount(args) => release_mount::run(context, &args),
         Command::Refuse => helper("refusing", compose::serve_refusals),
         Command::Restore(args) => restore::run(context, &args),
         Command::Rm(args) => rm::run(context, &args),
@@ -81,6 +81,7 @@ pub(super) fn run(context: &Context, command: Command) -> Result<ExitCode, Failu
         Command::Show(args) => show::run(context, &args),
         Command::Status => status::run(context),
         Command::Umount(args) => umount::run(context, &args),
+        Command::Unmounter(args) => unit::unmount(context, &args),
         Command::Unseal(args) => unseal::run(context, &args),
         Command::Up(args) => return up::run(context, &args),
         Command::Upgrade(args) => upgrade::run(context, &args),

@@ -16,7 +16,7 @@ use super::config::{Config, Durability, IoMode, KeyConfig, NamesMode, OnRestart}
 use super::credentials::CredentialSocket;
 use super::init::PassphraseInput;
 use super::keys;
-use super::supervision::Supervision;
+use super::supervision::{By, Supervision};
 use super::timers::Task;
 use super::touch::Toucher;
 use crate::audit;
@@ -360,11 +360,19 @@ impl fs::Identify for Identification {
     }
 }
 
-/// Starts the helper process that reads `/proc/<tid>/exe`, from this very program. Before any thread.
-pub fn start_observer() -> io::Result<Observer> {
+/// Gets the helper process that reads `/proc/<tid>/exe`: from systemd where it holds the mount, which can
+/// give it the capability that we do not have, or else from this very program. Before any thread.
+pub(super) fn start_observer(by: &By) -> io::Result<Observer> {
+    let socket = Path::new(OBSERVER_SOCKET);
+    if matches!(by, By::Systemd) && socket.exists() {
+        return Observer::connect(socket);
+    }
     // Not by its path: the file there may be another one by now.
     Observer::spawn(Path::new("/proc/self/exe"))
 }
+
+/// Where `secretfs-observer.socket` listens.
+const OBSERVER_SOCKET: &str = "/run/secretfs-observer";
 
 /// Is the observer: the hidden subcommand's whole life.
 pub fn serve_observer() -> io::Result<()> {

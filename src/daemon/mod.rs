@@ -19,6 +19,7 @@ pub mod logging;
 mod metrics;
 mod mounting;
 mod notify;
+mod ownership;
 pub mod paths;
 pub mod restore;
 pub mod run;
@@ -26,6 +27,7 @@ mod supervision;
 mod timers;
 mod touch;
 pub mod trust;
+pub mod unit;
 
 mod error;
 

@@ -1,9 +1,11 @@
 //! What systemd is told and what it keeps for us (sd_notify(3)). Without `$NOTIFY_SOCKET` nothing
 //! happens.
 
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use sd_notify::NotifyState;
 
 use crate::fs::Journal;
@@ -33,22 +35,42 @@ pub(super) fn kept_descriptors() -> Option<KeptDescriptors> {
     Some(KeptDescriptors { device: find(DEVICE)?, journal: find(JOURNAL)?, key: find(KEY)? })
 }
 
-/// Has systemd keep what the next process of the service needs. It drops the device by itself when
-/// the mount is gone.
-pub(super) fn keep_descriptors(device: &OwnedFd, journal: &Journal, key: &KeyCell) {
+/// Has systemd keep what the processes of the service need, in place of what it has kept so far, and
+/// waits until it does. It drops the device by itself when the mount is gone.
+pub(super) fn keep_descriptors(
+    device: &OwnedFd,
+    journal: &Journal,
+    key: &KeyCell,
+) -> io::Result<()> {
     let all = [
         (DEVICE, device.as_fd()),
         (JOURNAL, journal.memory().as_fd()),
         (KEY, key.memory().as_fd()),
     ];
     for (name, descriptor) in all {
-        // Memory has no end that could hang up, so systemd need not watch it.
+        sd_notify::notify(&[NotifyState::FdStoreRemove, NotifyState::FdName(name)])?;
         let states = [NotifyState::FdStore, NotifyState::FdName(name)];
-        if let Err(error) = sd_notify::notify_with_fds(&states, &[descriptor]) {
-            tracing::warn!(%error, name, "the service manager does not keep it");
-        }
+        sd_notify::notify_with_fds(&states, &[descriptor])?;
+    }
+    barrier()
+}
+
+/// How many descriptors there are when all are kept.
+pub(super) const KEPT: u64 = 3;
+
+/// Waits until systemd has taken all that it was sent: of a process that has ended it takes nothing.
+fn barrier() -> io::Result<()> {
+    let (ours, theirs) = io::pipe()?;
+    sd_notify::notify_with_fds(&[NotifyState::Custom("BARRIER=1")], &[theirs.as_fd()])?;
+    drop(theirs);
+    let mut polled = [PollFd::new(ours.as_fd(), PollFlags::empty())];
+    match poll(&mut polled, PollTimeout::from(BARRIER_MILLIS))? {
+        0 => Err(io::ErrorKind::TimedOut.into()),
+        _ => Ok(()),
     }
 }
+
+const BARRIER_MILLIS: u16 = 5_000;
 
 /// Returns how often systemd wants to hear that we are alive.
 pub(super) fn watchdog() -> Option<Duration> {

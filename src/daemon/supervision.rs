@@ -88,11 +88,10 @@ impl Supervision {
         })
     }
 
-    /// Begins with what systemd has kept for this service; where there is nothing, and without
-    /// systemd, with nothing.
-    pub(super) fn alone(environment: &Environment, mountpoint: &Path) -> io::Result<Self> {
+    /// Begins with what systemd keeps for this service; where there is nothing, and without systemd,
+    /// with nothing.
+    pub(super) fn alone(mountpoint: &Path) -> io::Result<Self> {
         let kept = notify::kept_descriptors().filter(|kept| is_live(&kept.device, mountpoint));
-        let by = if is_systemd_s(environment) { By::Systemd } else { By::Nobody };
         let since = compose::clock().now().as_second();
         let taken = kept.and_then(|kept| {
             let journal = Journal::from_memory(kept.journal).ok()?;
@@ -102,13 +101,15 @@ impl Supervision {
             Some((journal, key, device)) => (journal, key, Some(device)),
             None => (Journal::new()?, KeyCell::new()?, None),
         };
+        // One that has died before it served has left nothing.
+        let has_served = device.is_some() && journal.is_mounted();
         let restarts = journal.begin_generation() - 1;
         Ok(Self {
-            by,
+            by: if device.is_some() { By::Systemd } else { By::Nobody },
             journal: Arc::new(journal),
             key: Arc::new(key),
             // systemd does not say how: the worst is assumed.
-            predecessor: device.is_some().then_some(Death::Crashed),
+            predecessor: has_served.then_some(Death::Crashed),
             restarts,
             since,
             device,
@@ -135,9 +136,6 @@ impl Supervision {
         }
         let By::Keeper(channel) = &self.by else {
             let (mounting, device) = Mounting::make(config)?;
-            if matches!(self.by, By::Systemd) {
-                notify::keep_descriptors(&device, &self.journal, &self.key);
-            }
             return Ok((Some(mounting), device));
         };
         let handed_over = || {

@@ -64,7 +64,7 @@ fn open_by_helper(mountpoint: &Path, checks: &str) -> io::Result<OwnedFd> {
     let (ours, theirs) = socketpair(kind.0, kind.1, None, SockFlag::empty())?;
     fcntl(&ours, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
     let mut options = format!("fsname=secretfs,subtype=secretfs,nosuid,nodev,noexec{checks}");
-    if everybody_may_enter() {
+    if may_allow_other(Uid::effective(), Path::new("/etc/fuse.conf")) {
         options.push_str(",allow_other");
     }
     let output = Command::new("fusermount3")
@@ -90,7 +90,8 @@ pub fn serve(
     device: &OwnedFd,
 ) -> io::Result<Mount> {
     let mut config = Config::default();
-    config.acl = if everybody_may_enter() { SessionACL::All } else { SessionACL::Owner };
+    // Who may enter is the mount's option, which the kernel looks at first.
+    config.acl = SessionACL::All;
     config.n_threads = Some(options.threads.max(1));
     // A request that was read through a cloned descriptor could not be taken over.
     config.clone_fd = false;
@@ -138,10 +139,6 @@ fn drop_pages(notifier: &Notifier, inode: u64) {
     if let Err(error) = notifier.inval_inode(INodeNo(inode), 0, 0) {
         tracing::warn!(error = %error, "pages were not dropped");
     }
-}
-
-fn everybody_may_enter() -> bool {
-    may_allow_other(Uid::effective(), Path::new("/etc/fuse.conf"))
 }
 
 /// Tells whether the kernel takes `allow_other` from this user.

@@ -12,7 +12,7 @@ use nix::fcntl::OFlag;
 
 use super::KeySourceError;
 use crate::crypto::RootKey;
-use crate::system::{MemoryError, SecretBytes, atomic_file};
+use crate::system::{MemoryError, SecretBytes, atomic_file, service_user};
 
 const KEY_BYTES: usize = 32;
 const DIGITS: usize = 2 * KEY_BYTES;
@@ -105,7 +105,9 @@ fn unreadable(path: &Path, source: io::Error) -> KeySourceError {
 
 fn check_access(path: &Path, metadata: &Metadata) -> Result<(), KeySourceError> {
     let (owner, expected) = (metadata.uid(), nix::unistd::geteuid().as_raw());
-    if owner != expected && owner != 0 {
+    // Root acts for the service, whose user owns the key.
+    let is_the_service_s = || expected == 0 && service_user().is_some_and(|user| owner == user.uid);
+    if owner != expected && owner != 0 && !is_the_service_s() {
         return Err(KeySourceError::KeyFileOwner { path: path.into(), owner, expected });
     }
     let mode = metadata.mode() & 0o7777;

@@ -13,7 +13,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, Shutdown, SockFlag, SockType,
-    getsockopt, recv, recvmsg, send, sendmsg, shutdown, socketpair, sockopt,
+    UnixAddr, connect, getsockopt, recv, recvmsg, send, sendmsg, shutdown, socket, socketpair,
+    sockopt,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -35,6 +36,14 @@ impl Channel {
         let kind = (AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC);
         let (ours, theirs) = socketpair(kind.0, kind.1, None, kind.2)?;
         Ok((Self(ours), Self(theirs)))
+    }
+
+    /// Connects to whoever listens on a socket in the filesystem.
+    pub fn connect(path: &Path) -> io::Result<Self> {
+        let socket =
+            socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?;
+        connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+        Ok(Self(socket))
     }
 
     /// Starts a program with an empty environment and the other end as descriptor 3.

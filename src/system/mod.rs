@@ -17,6 +17,7 @@ mod privileges;
 pub(crate) mod probe;
 pub mod procfs;
 mod sandbox;
+mod service_user;
 mod shared_map;
 mod signals;
 
@@ -36,5 +37,6 @@ pub use mounts::{
 pub use pidfd::{PidFd, PidInfo};
 pub use privileges::keep_only_ptrace;
 pub use sandbox::{Confined, Sandbox};
+pub use service_user::{ServiceUser, service_user};
 pub use shared_map::SharedMap;
 pub use signals::{Asked, Signals, Stopper};

@@ -66,6 +66,8 @@ impl Boot {
         let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd");
         for (from, to) in [
             ("secretfs.service", "lib/systemd/system/secretfs.service"),
+            ("secretfs-observer.socket", "lib/systemd/system/secretfs-observer.socket"),
+            ("secretfs-observer@.service", "lib/systemd/system/secretfs-observer@.service"),
             ("secretfs.sysusers.conf", "lib/sysusers.d/secretfs.conf"),
             ("secretfs.tmpfiles.conf", "lib/tmpfiles.d/secretfs.conf"),
         ] {
@@ -83,10 +85,12 @@ impl Boot {
         )
     }
 
-    /// Adds a unit.
+    /// Adds a unit, or a drop-in as `UNIT.d/NAME.conf`.
     #[must_use]
     pub fn unit(self, name: &str, text: &str) -> Self {
-        write_file(&self.dir.path().join("units").join(name), text.as_bytes());
+        let path = self.dir.path().join("units").join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        write_file(&path, text.as_bytes());
         self
     }
 

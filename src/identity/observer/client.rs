@@ -1,4 +1,4 @@
-//! The server's end: asks with a deadline, and starts the observer anew when it has died.
+//! The server's end: asks with a deadline, and gets another observer when one has died.
 
 use std::collections::HashMap;
 use std::io;
@@ -28,10 +28,27 @@ const RESPAWN_INTERVAL: Duration = Duration::from_secs(1);
 /// A running observer. Many threads may ask at the same time; one slow answer holds up none.
 #[derive(Debug)]
 pub struct Observer {
-    program: PathBuf,
+    source: Source,
     state: Mutex<State>,
-    /// The observer's process id until it is reaped, then 0: no other process has it meanwhile.
+    /// The observer's process id; 0 once it is gone, and until it is known. A child's is nobody else's
+    /// until it is reaped. Of another's child we see the end at once, and numbers are given out in turn.
     pid: Arc<AtomicU32>,
+}
+
+/// Where an observer comes from.
+#[derive(Clone, Debug)]
+enum Source {
+    /// A program, which is started.
+    Program(PathBuf),
+    /// A socket: whoever listens there starts one for each connection.
+    Socket(PathBuf),
+}
+
+/// Who is to see an observer's end.
+#[derive(Debug)]
+enum Parent {
+    Other,
+    Us(Child),
 }
 
 #[derive(Debug)]
@@ -44,8 +61,8 @@ struct State {
 #[derive(Debug)]
 struct Connection {
     channel: Channel,
-    /// The process, until a thread waits for its replies.
-    child: Mutex<Option<Child>>,
+    /// Whose child the process is, until a thread waits for its replies.
+    parent: Mutex<Option<Parent>>,
     /// Who waits for which reply; `None` once the observer has gone.
     waiting: Mutex<Option<HashMap<u64, SyncSender<Answer>>>>,
 }
@@ -54,10 +71,20 @@ impl Observer {
     /// Starts `program observer`, which must call [`serve`](super::serve) on the channel that it
     /// inherits. No thread is started before the first question.
     pub fn spawn(program: &Path) -> io::Result<Self> {
+        Self::of(Source::Program(program.into()))
+    }
+
+    /// Connects to a socket at which an observer is started for us, by somebody who may give it more
+    /// than we have. No thread is started before the first question.
+    pub fn connect(socket: &Path) -> io::Result<Self> {
+        Self::of(Source::Socket(socket.into()))
+    }
+
+    fn of(source: Source) -> io::Result<Self> {
         let pid = Arc::default();
-        let connection = connect(program, &pid)?;
+        let connection = connect(&source, &pid)?;
         let state = State { connection, started: Instant::now(), next_serial: 0 };
-        Ok(Self { program: program.to_owned(), state: Mutex::new(state), pid })
+        Ok(Self { source, state: Mutex::new(state), pid })
     }
 
     /// Returns what the thread runs right now; `None` if that cannot be seen within 200 ms.
@@ -65,17 +92,22 @@ impl Observer {
         let question = Question { tid, uid: uid.0, digest };
         match self.ask(Task::Look(question), DEADLINE)? {
             Answer::Exe(seen) => seen.map(Exe::from),
-            Answer::Touched(_) => None,
+            Answer::Process(_) | Answer::Touched(_) => None,
         }
     }
 
     /// Has a file opened for writing and closed, and waits for it. Errors: what open(2) said; `TimedOut`.
     pub fn touch(&self, path: &Path) -> io::Result<()> {
+        if self.pid.load(Ordering::Acquire) == 0
+            && let Some(Answer::Process(pid)) = self.ask(Task::Introduce, DEADLINE)
+        {
+            self.pid.store(pid, Ordering::Release);
+        }
         let task = Task::Touch(path.as_os_str().as_bytes().to_vec());
         match self.ask(task, TOUCH_DEADLINE) {
             Some(Answer::Touched(0)) => Ok(()),
             Some(Answer::Touched(errno)) => Err(io::Error::from_raw_os_error(errno)),
-            Some(Answer::Exe(_)) | None => Err(io::ErrorKind::TimedOut.into()),
+            Some(Answer::Exe(_) | Answer::Process(_)) | None => Err(io::ErrorKind::TimedOut.into()),
         }
     }
 
@@ -106,7 +138,7 @@ impl Observer {
         let is_gone = state.connection.waiting.lock().is_none();
         if is_gone && state.started.elapsed() >= RESPAWN_INTERVAL {
             state.started = Instant::now();
-            match connect(&self.program, &self.pid) {
+            match connect(&self.source, &self.pid) {
                 Ok(connection) => {
                     tracing::warn!("the observer had died and was started again");
                     state.connection = connection;
@@ -125,34 +157,40 @@ impl Drop for Observer {
         // The observer sees the end of its channel and exits; the thread then reaps it.
         let state = self.state.lock();
         state.connection.channel.close();
-        if let Some(mut child) = state.connection.child.lock().take() {
+        if let Some(Parent::Us(mut child)) = state.connection.parent.lock().take() {
             drop(child.wait());
         }
     }
 }
 
-fn connect(program: &Path, pid: &AtomicU32) -> io::Result<Arc<Connection>> {
-    let (child, channel) = Channel::spawn(program, &["observer"])?;
-    pid.store(child.id(), Ordering::Release);
+fn connect(source: &Source, pid: &AtomicU32) -> io::Result<Arc<Connection>> {
+    let (parent, channel) = match source {
+        Source::Program(program) => {
+            let (child, channel) = Channel::spawn(program, &["observer"])?;
+            pid.store(child.id(), Ordering::Release);
+            (Parent::Us(child), channel)
+        }
+        Source::Socket(path) => (Parent::Other, Channel::connect(path)?),
+    };
     Ok(Arc::new(Connection {
         channel,
-        child: Mutex::new(Some(child)),
+        parent: Mutex::new(Some(parent)),
         waiting: Mutex::new(Some(HashMap::new())),
     }))
 }
 
 /// Makes sure that a thread waits for replies.
 fn listen(connection: &Arc<Connection>, pid: &Arc<AtomicU32>) -> io::Result<()> {
-    let Some(child) = connection.child.lock().take() else { return Ok(()) };
+    let Some(parent) = connection.parent.lock().take() else { return Ok(()) };
     let (for_replies, pid) = (connection.clone(), pid.clone());
     thread::Builder::new()
         .name("observer-replies".to_owned())
-        .spawn(move || distribute(&for_replies, child, &pid))?;
+        .spawn(move || distribute(&for_replies, parent, &pid))?;
     Ok(())
 }
 
 /// Hands each reply to whoever waits for it, until the observer is gone.
-fn distribute(connection: &Connection, mut child: Child, pid: &AtomicU32) {
+fn distribute(connection: &Connection, parent: Parent, pid: &AtomicU32) {
     while let Ok(Some(Reply { serial, answer })) = connection.channel.receive() {
         let waiter = connection.waiting.lock().as_mut().and_then(|all| all.remove(&serial));
         if let Some(waiter) = waiter {
@@ -166,6 +204,8 @@ fn distribute(connection: &Connection, mut child: Child, pid: &AtomicU32) {
     connection.waiting.lock().take();
     connection.channel.close();
     // One that spoke nonsense may still be alive.
-    drop(child.kill());
-    drop(child.wait());
+    if let Parent::Us(mut child) = parent {
+        drop(child.kill());
+        drop(child.wait());
+    }
 }

@@ -36,6 +36,8 @@ struct Request {
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
 enum Task {
+    /// Says which process it is.
+    Introduce,
     Look(Question),
     /// Opens this path for writing and closes it.
     Touch(Vec<u8>),
@@ -60,6 +62,8 @@ struct Reply {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 enum Answer {
     Exe(Option<Seen>),
+    /// The observer's process id.
+    Process(u32),
     /// The errno, or 0.
     Touched(i32),
 }

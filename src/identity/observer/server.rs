@@ -49,6 +49,10 @@ pub fn serve(channel: Channel) -> io::Result<()> {
 fn answer(shared: &Arc<Shared>, touches: &Sender<(u64, Vec<u8>)>) -> io::Result<()> {
     while let Some(Request { serial, task }) = shared.channel.receive()? {
         match task {
+            Task::Introduce => {
+                let answer = Answer::Process(std::process::id());
+                shared.channel.send(&Reply { serial, answer })?;
+            }
             Task::Look(question @ Question { digest: Digest::Unwanted, .. }) => {
                 shared.reply((serial, question), None)?;
             }
