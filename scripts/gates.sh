@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 fail=0
-if git ls-files 'src/*' 'tests/*' 'benches/*' 'scripts/*' 'packaging/*' 'systemd/*' '*.md' '*.toml' | xargs grep -nP '[^\x00-\x7F]'; then
+if git ls-files 'src/*' 'tests/*' 'benches/*' 'scripts/*' 'systemd/*' '*.md' '*.toml' | xargs grep -nP '[^\x00-\x7F]'; then
   echo "gates: the lines above are not ASCII" >&2
   fail=1
 fi

@@ -58,9 +58,9 @@ completion zsh usr/share/zsh/vendor-completions/_secretfs
 completion fish usr/share/fish/vendor_completions.d/secretfs.fish
 
 doc=usr/share/doc/secretfs
-put 0644 packaging/debian/copyright $doc/copyright
+put 0644 scripts/packaging/debian/copyright $doc/copyright
 put 0644 systemd/secretfs.toml $doc/examples/secretfs.toml
-put 0644 packaging/policy.toml $doc/examples/policy.toml
+put 0644 scripts/packaging/policy.toml $doc/examples/policy.toml
 for page in OPERATIONS SEMANTICS POLICY AUDIT THREATS FORMAT; do
   put 0644 docs/$page.md $doc/$page.md
 done
@@ -77,9 +77,9 @@ size=$(du -k -s --apparent-size "$root/usr" | cut -f1)
 
 (cd "$root" && find usr -type f -print0 | sort -z | xargs -0 md5sum) >"$root/DEBIAN/md5sums"
 sed -e "s/@VERSION@/$version/" -e "s/@ARCHITECTURE@/$architecture/" -e "s/@MAINTAINER@/$maintainer/" \
-  -e "s/@SIZE@/$size/" -e "s/@LIBRARIES@/$libraries/" packaging/debian/control >"$root/DEBIAN/control"
+  -e "s/@SIZE@/$size/" -e "s/@LIBRARIES@/$libraries/" scripts/packaging/debian/control >"$root/DEBIAN/control"
 for script in postinst prerm postrm; do
-  install -m 0755 packaging/debian/$script "$root/DEBIAN/$script"
+  install -m 0755 scripts/packaging/debian/$script "$root/DEBIAN/$script"
 done
 
 mkdir -p "$out"
