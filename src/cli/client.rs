@@ -127,6 +127,13 @@ impl Client {
 
     /// Runs one command of a control file and returns its reply.
     pub(crate) fn control(&self, file: &str, command: &[u8]) -> Result<Value, Failure> {
+        let lost = || Failure::from_errno(file, &io::Error::from_raw_os_error(libc::ESTALE));
+        self.begin(file, command)?.ok_or_else(lost)
+    }
+
+    /// Runs one command of a control file. Returns its reply; `None` if it was taken and the server
+    /// has gone before its reply was read.
+    pub(crate) fn begin(&self, file: &str, command: &[u8]) -> Result<Option<Value>, Failure> {
         let relative = format!(".control/{file}");
         let fail = |err: io::Error| Failure::from_errno(file, &err);
         let mut opened =
@@ -140,10 +147,11 @@ impl Client {
         let mut reply = String::new();
         let read = opened.read_to_string(&mut reply);
         match verdict {
-            Ok(()) => {
-                read.map_err(fail)?;
-                parse(file, &reply)
-            }
+            Ok(()) => match read {
+                Ok(_) => parse(file, &reply).map(Some),
+                Err(err) if err.raw_os_error() == Some(libc::ESTALE) => Ok(None),
+                Err(err) => Err(fail(err)),
+            },
             Err(err) => {
                 // The errno is the verdict; the reply, where there is one, has the reason.
                 let reason = serde_json::from_str::<Value>(&reply).ok();

@@ -19,8 +19,10 @@ const LOOK: Duration = Duration::from_millis(50);
 pub(super) fn run(context: &Context, args: &Upgrade) -> Done {
     let program = program(args)?;
     let client = context.client()?;
-    let answer = client.admin(&json!({ "do": "upgrade", "path": program }))?;
-    let before = answer.get("generation").and_then(Value::as_u64).unwrap_or(0);
+    let before = generation(&client.read_text(".control/status")?).unwrap_or(0);
+    let command = json!({ "do": "upgrade", "path": program }).to_string();
+    // What it answers is of no interest, and may be gone with the server that answers it.
+    drop(client.begin("admin", command.as_bytes())?);
     let now = successor(&client, before)?;
     let text = |key: &str| now.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
     let (runs, version) = (text("program"), text("version"));
@@ -50,13 +52,10 @@ fn successor(client: &Client, before: u64) -> Result<Value, Failure> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         // Opened before and read after the change, it is stale.
-        if let Ok(text) = client.read_text(".control/status") {
-            let pairs: Vec<_> = text.lines().filter_map(|line| line.split_once(": ")).collect();
-            let status = status::document(&pairs);
-            let generation = status.get("server_generation").and_then(Value::as_u64);
-            if generation.is_some_and(|now| now > before) {
-                return Ok(status);
-            }
+        if let Ok(text) = client.read_text(".control/status")
+            && generation(&text).is_some_and(|now| now > before)
+        {
+            return Ok(document(&text));
         }
         if Instant::now() >= deadline {
             let why = "the daemon has not made room; its log says why";
@@ -64,4 +63,13 @@ fn successor(client: &Client, before: u64) -> Result<Value, Failure> {
         }
         thread::sleep(LOOK);
     }
+}
+
+fn generation(status: &str) -> Option<u64> {
+    document(status).get("server_generation").and_then(Value::as_u64)
+}
+
+fn document(status: &str) -> Value {
+    let pairs: Vec<_> = status.lines().filter_map(|line| line.split_once(": ")).collect();
+    status::document(&pairs)
 }
