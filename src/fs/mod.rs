@@ -1,6 +1,6 @@
 //! The mounted tree: a thin adapter for the kernel over plain calls, and the broker behind them.
 //!
-//! [`Tree`] says what each request means, [`mount()`] joins it to the kernel. Nothing here decides
+//! [`Tree`] says what each request means, [`serve`] joins it to the kernel. Nothing here decides
 //! who may do what, and nothing that one caller was told is kept for another.
 #![forbid(unsafe_code)]
 
