@@ -26,7 +26,6 @@ use crate::broker::{
 use crate::crypto::RootKey;
 use crate::fs::{self, control::Host};
 use crate::identity::{self, Callers, Observer};
-use crate::keysource::make_key_file as make;
 use crate::model::{Caller, Clock, Gid, Needs, StoreId, Uid};
 use crate::policy::{self, ExpectationResult, Policy, PolicyError};
 use crate::store::{JournaledStore, Options, RedbStore, Store, StoreError};
@@ -396,7 +395,8 @@ pub fn parse_policy(text: &str) -> Result<Policy, PolicyError> {
 
 /// Makes a key file, unless there is one. Returns whether it was made.
 pub fn make_key_file(path: &Path) -> Result<bool, DaemonError> {
-    make(path).map_err(|error| DaemonError::Key(super::error::chain(&error)))
+    crate::keysource::make_key_file(path)
+        .map_err(|error| DaemonError::Key(super::error::chain(&error)))
 }
 
 /// Returns the policy of a new store.

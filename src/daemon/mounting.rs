@@ -60,6 +60,11 @@ pub(super) fn take_away(path: &Path) -> Result<(), DaemonError> {
         .map_err(DaemonError::io(format!("unmounting {}", path.display())))
 }
 
+/// Tells whether one of our mounts is what `path` leads to, served or not.
+pub(super) fn is_mounted(path: &Path) -> std::io::Result<bool> {
+    Ok(topmost(&mounts()?, path).is_some_and(|found| found.fs_type == FS_TYPE))
+}
+
 /// Detaches mounts that dead daemons have left; refuses where a live one serves.
 fn make_way(path: &Path) -> Result<(), DaemonError> {
     // Each turn takes one stacked mount away; more than a few would be somebody else's game.

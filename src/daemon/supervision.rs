@@ -9,10 +9,10 @@ use super::config::{Config, Environment};
 use super::confinement::Confinement;
 use super::keeper::is_connected;
 use super::keeper::message::{FromServer, Launch, ToServer};
-use super::mounting::{FS_TYPE, Mounting};
+use super::mounting::{Mounting, is_mounted};
 use super::{DaemonError, compose, notify};
 use crate::fs::{Death, Journal};
-use crate::system::{Channel, KeyCell, die_with_parent, mounts, name_process, topmost};
+use crate::system::{Channel, KeyCell, die_with_parent, name_process};
 
 /// What outlives this server.
 pub(super) struct Supervision {
@@ -192,9 +192,7 @@ impl Supervision {
 
 /// Tells whether a kept mount is still there, and where it is looked for.
 fn is_live(device: &OwnedFd, mountpoint: &Path) -> bool {
-    let table = mounts().unwrap_or_default();
-    let ours = topmost(&table, mountpoint).is_some_and(|found| found.fs_type == FS_TYPE);
-    ours && is_connected(device)
+    is_mounted(mountpoint).unwrap_or(false) && is_connected(device)
 }
 
 /// Tells whether systemd has started us and waits to hear from us.

@@ -14,10 +14,10 @@ use sd_notify::NotifyState;
 
 use super::config::{Config, Environment};
 use super::lock::StoreLock;
-use super::mounting::{self, FS_TYPE, Mounting};
+use super::mounting::{self, Mounting};
 use super::{DaemonError, logging, notify, ownership};
 use crate::fs::Journal;
-use crate::system::{KeyCell, mounts, service_user, topmost};
+use crate::system::{KeyCell, service_user};
 
 /// Sees to it that there is a mount whose descriptors systemd keeps. Errors: `Busy` where another daemon
 /// serves one.
@@ -82,8 +82,7 @@ fn start_log(config: &Config, environment: &Environment) -> Result<(), DaemonErr
 }
 
 fn is_mounted(path: &Path) -> Result<bool, DaemonError> {
-    let table = mounts().map_err(DaemonError::io("reading the mount table"))?;
-    Ok(topmost(&table, path).is_some_and(|found| found.fs_type == FS_TYPE))
+    mounting::is_mounted(path).map_err(DaemonError::io("reading the mount table"))
 }
 
 /// What systemd says of a unit, as `NAME=VALUE` lines.

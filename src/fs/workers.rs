@@ -19,12 +19,6 @@ use super::turns::Turns;
 pub(super) const MAX_THREADS: usize = 64;
 /// Replies that may wait for others.
 const MAX_PROMISES: usize = 1024;
-/// How many threads may do the jobs of one user: the others' must not wait for a disk or a lock that
-/// one user's jobs wait for.
-fn share(threads: usize) -> usize {
-    (threads * 3 / 4).max(1)
-}
-
 /// Enough for a commit or a policy that is parsed; most jobs use a few KiB.
 const STACK_BYTES: usize = 512 << 10;
 /// How long a thread waits for work before it ends.
@@ -276,6 +270,12 @@ impl<R: Reply> Expire for Slot<R> {
     fn is_answered(&self) -> bool {
         self.0.lock().is_none()
     }
+}
+
+/// Returns how many threads may do the jobs of one user: the others' must not wait for a disk or a lock
+/// that one user's jobs wait for.
+fn share(threads: usize) -> usize {
+    (threads * 3 / 4).max(1)
 }
 
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> bool {

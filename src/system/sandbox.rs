@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use landlock::{
     ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset,
@@ -163,27 +163,12 @@ fn allowed() -> seccompiler::Result<BTreeMap<i64, Vec<SeccompRule>>> {
     Ok(calls)
 }
 
-impl Sandbox {
-    /// Adds a directory in which files may be made.
-    #[must_use]
-    pub fn writing(mut self, path: &Path) -> Self {
-        self.write.push(path.into());
-        self
-    }
-
-    /// Adds a file or directory that may be read.
-    #[must_use]
-    pub fn reading(mut self, path: &Path) -> Self {
-        self.read.push(path.into());
-        self
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs::{self, File};
     use std::net::{TcpListener, UdpSocket};
     use std::os::unix::net::UnixStream;
+    use std::path::Path;
     use std::process::Command;
     use std::thread;
 
@@ -202,10 +187,10 @@ mod tests {
     /// The child's part: what an attacker with our rights would try, and what the server does.
     fn try_everything(place: &Path) {
         let kept = File::open(place.join("kept")).unwrap();
-        let sandbox = Sandbox::default()
-            .writing(&place.join("state"))
-            .reading(&place.join("config"))
-            .reading(Path::new("/proc"));
+        let sandbox = Sandbox {
+            read: vec![place.join("config"), "/proc".into()],
+            write: vec![place.join("state")],
+        };
         let confined = sandbox.enter().unwrap();
 
         assert!(refused(Command::new("/bin/true").status()), "a program was started");
