@@ -92,6 +92,8 @@ actions! {
     RemoveDirectory = "remove_directory",
     Rename = "rename",
     Restore = "restore",
+    /// A step of a rotation; the last one's detail says how it ended.
+    Rotate = "rotate",
     Seal = "seal",
     /// The last line of a segment that another follows. Written by the log itself.
     SegmentClose = "segment_close",

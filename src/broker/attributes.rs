@@ -2,6 +2,7 @@
 
 use super::change::find;
 use super::gate::Asked;
+use super::rotation::check_idle;
 use super::write::note;
 use super::writer::Company;
 use super::{Broker, BrokerError, Result};
@@ -89,17 +90,28 @@ impl Broker {
             return Ok(());
         }
         let (caller, name, value) = (caller.clone(), name.clone(), value.map(str::to_owned));
-        self.inner.submit(Company::Shared, move |batch| {
+        let revoked = self.inner.submit(Company::Shared, move |batch| {
             let asked = Asked { action: Action::SetAttribute, name: &name, version: None };
+            let gate = &batch.inner.gate;
             let (id, mut record, grant) = find(batch, &caller, settable.level, asked)?;
             if let Err(expected) = (settable.set)(&mut record.metadata, value.as_deref()) {
                 let err = BrokerError::Invalid(format!("{}: {expected}", settable.name));
-                return Err(batch.inner.gate.failed(&caller, asked, err));
+                return Err(gate.failed(&caller, asked, err));
             }
+            if record.metadata.status == Status::Active && settable.name == "status" {
+                // What is being rotated cannot be made active by hand; to revoke it is no question of when.
+                check_idle(batch, id, &name).map_err(|err| gate.failed(&caller, asked, err))?;
+            }
+            let revoked = record.metadata.status == Status::Revoked;
             let version = record.history.current().map_or(Version::FIRST, |entry| entry.version);
             note(batch, &caller, Action::SetAttribute, &name, version, &grant);
-            batch.put_secret(id, record)
-        })
+            batch.put_secret(id, record)?;
+            Ok(revoked.then_some(id))
+        })?;
+        if let Some(id) = revoked {
+            self.inner.revoke_hooks.lock().iter().for_each(|run| run(id));
+        }
+        Ok(())
     }
 }
 

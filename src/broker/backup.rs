@@ -80,6 +80,7 @@ impl Broker {
                 version: None,
                 rule: None,
                 reason: Some("a backup was restored".into()),
+                detail: None,
             });
             Ok(())
         })?;

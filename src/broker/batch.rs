@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::index::{At, Discarded, Entry, Made};
 use super::record::{Record, SecretRecord};
 use super::root::Root;
+use super::rotation::Stage;
 use super::{BrokerError, Inner, Kind, Unlocked};
 use crate::audit::{Action, Event, Outcome};
 use crate::crypto::{Keyring, RootKey};
@@ -22,6 +23,8 @@ pub(super) struct Batch<'a> {
     puts: u64,
     /// What stands at names that this transaction has changed.
     overlay: BTreeMap<SecretName, Option<SecretId>>,
+    /// How far the rotations are that this transaction has changed.
+    rotations: BTreeMap<SecretId, Stage>,
     pub(super) effects: Vec<Effect>,
     pub(super) lines: Vec<Line>,
     pub(super) inner: &'a Inner,
@@ -41,6 +44,7 @@ pub(super) enum Effect {
     ReplaceKeyring(Arc<Keyring>),
     ReplaceRootKey(RootKey),
     SetMade(SecretName, Option<Made>),
+    SetRotation(SecretId, Stage),
     SetUses(BTreeMap<Box<str>, u32>),
 }
 
@@ -52,6 +56,7 @@ pub(super) struct Line {
     pub(super) version: Option<Version>,
     pub(super) rule: Option<Arc<str>>,
     pub(super) reason: Option<String>,
+    pub(super) detail: Option<serde_json::Value>,
 }
 
 impl Line {
@@ -62,6 +67,7 @@ impl Line {
             version: self.version,
             rule: self.rule.as_deref(),
             reason: self.reason.as_deref(),
+            detail: self.detail.clone(),
             ..Event::new(self.action, outcome)
         }
     }
@@ -74,6 +80,7 @@ impl<'a> Batch<'a> {
             root: unlocked.root.lock().clone(),
             puts: 0,
             overlay: BTreeMap::new(),
+            rotations: BTreeMap::new(),
             effects: Vec::new(),
             lines: Vec::new(),
             inner,
@@ -105,10 +112,27 @@ impl<'a> Batch<'a> {
     pub(super) fn secret_record(&self, id: SecretId) -> Result<SecretRecord, BrokerError> {
         match self.record(id)? {
             Some(Record::Secret(record)) => Ok(record),
-            Some(Record::Directory(_) | Record::MadeDirectory { .. } | Record::Uses(_)) | None => {
+            Some(
+                Record::Directory(_)
+                | Record::MadeDirectory { .. }
+                | Record::Rotation(_)
+                | Record::Uses(_),
+            )
+            | None => {
                 Err(StoreError::Damaged(format!("the record {id} is missing")).into())
             }
         }
+    }
+
+    /// Returns how far a secret's rotation is, as this transaction sees it.
+    pub(super) fn rotation(&self, id: SecretId) -> Stage {
+        let changed = self.rotations.get(&id).copied();
+        changed.unwrap_or_else(|| self.unlocked.index.read().rotation(id))
+    }
+
+    pub(super) fn set_rotation(&mut self, id: SecretId, stage: Stage) {
+        self.rotations.insert(id, stage);
+        self.effects.push(Effect::SetRotation(id, stage));
     }
 
     /// Returns what stands at a path as this transaction sees it.

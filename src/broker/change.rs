@@ -11,6 +11,7 @@ use super::gate::{Asked, Grant};
 use super::index::Made;
 use super::read::value_key;
 use super::record::SecretRecord;
+use super::rotation::check_idle;
 use super::write::{add_version, note, random_id};
 use super::writer::Company;
 use super::{Broker, BrokerError, Kind, Replace, Result};
@@ -51,6 +52,7 @@ impl Broker {
         self.inner.submit(Company::Shared, move |batch| {
             let asked = Asked { action: Action::Delete, name: &name, version: None };
             let (id, record, grant) = find(batch, &caller, Level::Delete, asked)?;
+            check_idle(batch, id, &name).map_err(|err| batch.inner.gate.failed(&caller, asked, err))?;
             discard(batch, &caller, Action::Delete, id, record, &grant)
         })
     }
@@ -131,6 +133,9 @@ fn rename_secret(
         return Ok(());
     }
     check_reads(batch, caller, (from, &record.metadata.attributes), (to, &attributes), asked)?;
+    let concerned = [Some((id, from)), target.as_ref().map(|(id, _)| (*id, to))];
+    let idle = concerned.into_iter().flatten().try_for_each(|(id, name)| check_idle(batch, id, name));
+    idle.map_err(|err| batch.inner.gate.failed(caller, asked, err))?;
     match target {
         Some(_) if replace == Replace::Refused => Err(BrokerError::Exists(to.clone())),
         Some((target_id, target)) => {
@@ -157,7 +162,7 @@ fn replace_secret(
     let current = record.history.current().map(|entry| entry.version).ok_or_else(missing)?;
     let sealed = batch.get(Table::Values, &value_key(id, current))?.ok_or_else(missing)?;
     let value = batch.keyring.open_value(id, current, &sealed).map_err(BrokerError::Damaged)?;
-    let version = add_version(batch, caller, target_id, &mut target, &value, false)?;
+    let version = add_version(batch, caller.uid, target_id, &mut target, &value, false)?;
     note_rename(batch, caller, &record.name, &target.name, version, grant);
     note(batch, caller, Action::Write, &target.name, version, target_grant);
     discard(batch, caller, Action::Delete, id, record, grant)?;
@@ -187,6 +192,7 @@ fn rename_directory(
         let attributes = Some(&record.metadata.attributes);
         let asked = Asked { action: Action::Rename, name: &name, version: None };
         let grant = gate.admit(caller, Level::Delete, attributes, asked)?;
+        check_idle(batch, id, &name).map_err(|err| gate.failed(caller, asked, err))?;
         let same = &record.metadata.attributes;
         check_reads(batch, caller, (&name, same), (&target, same), asked)?;
         let _allowed: Grant =
@@ -327,12 +333,13 @@ fn note_rename(
         version: Some(version),
         rule: Some(Arc::clone(&grant.rule)),
         reason: Some(format!("to {to}")),
+        detail: None,
     });
 }
 
 fn plain_line(caller: &Caller, action: Action, path: &SecretName) -> Line {
     let (caller, name) = (Some(caller.clone()), Some(path.clone()));
-    Line { action, caller, name, version: None, rule: None, reason: None }
+    Line { action, caller, name, version: None, rule: None, reason: None, detail: None }
 }
 
 /// Finds a secret in the trash and checks `delete` on the name that it had.

@@ -116,6 +116,7 @@ impl Inner {
                 Effect::ReplaceKeyring(keyring) => unlocked.keyring.store(keyring),
                 Effect::ReplaceRootKey(key) => *unlocked.root_key.lock() = key,
                 Effect::SetMade(path, made) => index.set_made(&path, made),
+                Effect::SetRotation(id, stage) => index.set_rotation(id, stage),
                 Effect::SetUses(uses) => self.gate.uses().replace(uses),
             }
         }

@@ -12,6 +12,9 @@ pub use crate::{crypto::CryptoError as KeyError, store::StoreError};
 pub enum BrokerError {
     #[error("refused: the request could not be recorded")]
     Audit(#[from] AuditError),
+    /// Its readers wait for a moment: see [`Broker::wait_unheld`](super::Broker::wait_unheld).
+    #[error("{0} is being changed where it is used")]
+    Changing(SecretName),
     #[error("the value is damaged or was moved")]
     Damaged(#[source] CryptoError),
     #[error("access denied")]
@@ -46,6 +49,8 @@ pub enum BrokerError {
         "the store is of generation {store}, but the audit log has seen {log}: an older copy was put back"
     )]
     Rollback { store: Generation, log: Generation },
+    #[error("a rotation of {0} is running")]
+    Rotating(SecretName),
     #[error("sealed: the store's key is not in memory")]
     Sealed,
     #[error(transparent)]

@@ -9,6 +9,7 @@ use std::ops::Bound;
 
 use super::allowance::{Kind as Counted, Tally};
 use super::record::{Record, SecretRecord};
+use super::rotation::{Facts, Stage};
 use super::{Kind, Pinned, Secret};
 use crate::model::{
     Attributes, Gid, Inode, Levels, SecretId, SecretName, SecretType, Status, Timestamp, Uid,
@@ -22,6 +23,8 @@ pub(super) struct Index {
     trash: HashMap<SecretId, Discarded>,
     secrets: u64,
     tally: Tally,
+    /// Secrets whose rotation has not come to its end.
+    rotations: BTreeMap<SecretId, Stage>,
 }
 
 /// A secret in the trash.
@@ -142,6 +145,18 @@ impl Entry {
             service: rare.and_then(|rare| rare.service.clone()),
             environment: rare.and_then(|rare| rare.environment.clone()),
             tags: rare.map(|rare| rare.tags.clone()).unwrap_or_default(),
+        }
+    }
+
+    /// Returns what is known of it without its record.
+    pub(super) fn facts(&self) -> Facts {
+        Facts {
+            id: self.id,
+            attributes: self.attributes(),
+            version: self.version,
+            modified: self.modified,
+            expires: self.rare.as_ref().and_then(|rare| rare.expires),
+            status: self.status,
         }
     }
 
@@ -328,6 +343,24 @@ impl Index {
 
     pub(super) fn trash(&self) -> impl Iterator<Item = (SecretId, &SecretName)> {
         self.trash.iter().map(|(id, discarded)| (*id, &discarded.name))
+    }
+
+    pub(super) fn set_rotation(&mut self, id: SecretId, stage: Stage) {
+        if stage == Stage::Ended {
+            self.rotations.remove(&id);
+        } else {
+            self.rotations.insert(id, stage);
+        }
+    }
+
+    /// Returns how far a secret's rotation is.
+    pub(super) fn rotation(&self, id: SecretId) -> Stage {
+        self.rotations.get(&id).copied().unwrap_or_default()
+    }
+
+    /// Returns the secrets whose rotation has not come to its end.
+    pub(super) fn open_rotations(&self) -> impl Iterator<Item = SecretId> {
+        self.rotations.keys().copied()
     }
 
     /// Returns how much each uid has made.

@@ -141,6 +141,7 @@ fn key_line(reason: &str) -> Line {
         version: None,
         rule: None,
         reason: Some(reason.into()),
+        detail: None,
     }
 }
 

@@ -43,6 +43,7 @@ pub(super) fn load(store: &dyn Store, keyring: &Keyring) -> Result<Loaded, Broke
                 index.set_made(&name, Some(Made { id, created_by: Some(created_by) }));
             }
             Record::Uses(counts) => uses = counts,
+            Record::Rotation(record) => index.set_rotation(record.secret, record.stage),
         }
         Ok(())
     })?;

@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 
 use crate::audit::{Action, AuditLog, Event, Head, Outcome, Rollback};
 use crate::crypto::{Header, Keyring, RecordSet, RootKey};
-use crate::model::{Caller, Clock, Generation, Inode, Needs, SecretName, StoreId};
+use crate::model::{Caller, Clock, Generation, Inode, Needs, SecretId, SecretName, StoreId};
 use crate::policy::Policy;
 use crate::store::{Store, Table};
 
@@ -32,6 +32,7 @@ mod change;
 mod commit;
 mod error;
 mod gate;
+mod holds;
 mod index;
 mod keys;
 mod load;
@@ -42,6 +43,7 @@ mod record;
 mod refusals;
 mod replay;
 mod root;
+mod rotation;
 #[cfg(test)]
 mod tests;
 mod trash;
@@ -55,11 +57,14 @@ pub use answer::{
 };
 pub use backup::{unpack_backup, write_backup};
 pub use error::{BrokerError, KeyError, StoreError};
+pub use holds::Hold;
 pub use keys::{MakeSlot, read_header};
+pub use rotation::{By, Change, Facts, Stage, Step, Subject};
 
 use batch::Batch;
 use cache::Cache;
 use gate::Gate;
+use holds::Holds;
 use index::Index;
 use keys::{HEADER_KEY, KEYRING_KEY};
 use load::{Integrity, Verdict};
@@ -71,6 +76,9 @@ type Result<T> = std::result::Result<T, BrokerError>;
 
 /// What is run with the name of a secret that has changed.
 pub type ChangeHook = Box<dyn Fn(&SecretName) + Send + Sync>;
+
+/// What is run with a secret that was revoked.
+pub type RevokeHook = Box<dyn Fn(SecretId) + Send + Sync>;
 
 /// Serves secrets to callers. Cheap to clone: all parts are shared.
 #[derive(Clone)]
@@ -125,6 +133,8 @@ struct Inner {
     writer: std::sync::OnceLock<Writer>,
     seal_hooks: Mutex<Vec<Box<dyn Fn() + Send + Sync>>>,
     change_hooks: Mutex<Vec<ChangeHook>>,
+    revoke_hooks: Mutex<Vec<RevokeHook>>,
+    holds: Arc<Holds>,
     replay: Arc<Replay>,
 }
 
@@ -207,6 +217,8 @@ impl Broker {
             writer: std::sync::OnceLock::new(),
             seal_hooks: Mutex::default(),
             change_hooks: Mutex::default(),
+            revoke_hooks: Mutex::default(),
+            holds: Arc::default(),
             replay,
         });
         let writer = Writer::start(Arc::downgrade(&inner)).map_err(StoreError::Io)?;
@@ -309,6 +321,11 @@ impl Broker {
     /// see [`Put::origin`]. It must not wait; the version can be read by then.
     pub fn on_change(&self, run: ChangeHook) {
         self.inner.change_hooks.lock().push(run);
+    }
+
+    /// Registers what is run when a secret was revoked, once that is durable. It must not wait.
+    pub fn on_revoke(&self, run: RevokeHook) {
+        self.inner.revoke_hooks.lock().push(run);
     }
 
     /// Replaces the policy by a parsed one. `None` for the caller: the daemon itself, on a signal.

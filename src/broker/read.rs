@@ -27,7 +27,8 @@ impl Broker {
     /// Reads a version: asks the policy, writes the record, decrypts.
     ///
     /// A caller without the right gets the same answer whether or not the secret exists. Errors:
-    /// `Denied`, `NotFound`, `Verifying`, `Sealed`, `Revoked`, `Expired`, `Audit`, `Damaged`.
+    /// `Denied`, `NotFound`, `Verifying`, `Sealed`, `Revoked`, `Expired`,
+    /// `Changing`, `Audit`, `Damaged`.
     pub fn read(&self, caller: &Caller, name: &SecretName, which: Which) -> Result<Opened> {
         let inner = &*self.inner;
         let level = if which == Which::Pending { Level::Admin } else { Level::Read };
@@ -48,6 +49,9 @@ impl Broker {
                 return Err(inner.gate.failed(caller, asked, BrokerError::Expired(name.clone())));
             }
             Status::Active | Status::Expired | Status::PendingDeletion | Status::Rotating => {}
+        }
+        if which == Which::Current {
+            inner.holds.check(chosen.id, name)?;
         }
         if recorded.is_none() {
             self.take_use(&grant)?;
@@ -104,7 +108,12 @@ impl Broker {
             let gate = &batch.inner.gate;
             let mut uses = match batch.record(USES_ID)? {
                 Some(Record::Uses(uses)) => uses,
-                Some(Record::Secret(_) | Record::Directory(_) | Record::MadeDirectory { .. })
+                Some(
+                    Record::Secret(_)
+                    | Record::Directory(_)
+                    | Record::MadeDirectory { .. }
+                    | Record::Rotation(_),
+                )
                 | None => Default::default(),
             };
             let used = uses.entry((*binding).into()).or_default();
@@ -213,7 +222,13 @@ impl Inner {
                 .ok_or_else(|| StoreError::Damaged(format!("the record {id} is missing")))?;
             match super::load::open_record(keyring, &id.0, &sealed)? {
                 (_, Record::Secret(record)) => Ok(record),
-                (_, Record::Directory(_) | Record::MadeDirectory { .. } | Record::Uses(_)) => {
+                (
+                    _,
+                    Record::Directory(_)
+                    | Record::MadeDirectory { .. }
+                    | Record::Rotation(_)
+                    | Record::Uses(_),
+                ) => {
                     Err(StoreError::Damaged(format!("the record {id} is no secret")).into())
                 }
             }
@@ -225,7 +240,7 @@ impl Unlocked {
     /// Calls `open`, which reads something and opens it; again, if the keyring was replaced in
     /// between. While epochs change, what was read may be under one that the keyring does not have
     /// yet, or not any more.
-    fn with_keyring<T>(&self, open: impl Fn(&Keyring) -> Result<T>) -> Result<T> {
+    pub(super) fn with_keyring<T>(&self, open: impl Fn(&Keyring) -> Result<T>) -> Result<T> {
         loop {
             let keyring = self.keyring.load_full();
             match open(&keyring) {

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::BrokerError;
-use crate::model::{Metadata, SecretId, SecretName, Timestamp, Uid, optional_micros};
+use super::rotation::Stage;
+use crate::model::{Metadata, SecretId, SecretName, Status, Timestamp, Uid, optional_micros};
 use crate::store::StoreError;
 use crate::versions::History;
 
@@ -24,6 +25,25 @@ pub(super) enum Record {
         name: SecretName,
         created_by: Uid,
     },
+    /// What the last rotation of a secret has to remember; see [`rotation_id`].
+    Rotation(RotationRecord),
+}
+
+/// What is kept of a secret's rotations, beside its record.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub(super) struct RotationRecord {
+    pub(super) secret: SecretId,
+    pub(super) stage: Stage,
+    /// The secret's status before the rotation that is under way.
+    pub(super) before: Status,
+    /// The driver's own words; nothing here reads them.
+    pub(super) note: Box<str>,
+}
+
+/// Returns where the record of a secret's rotations lies: the complement of the secret's own id, so
+/// that it is found without an index. Both are 16 random bytes.
+pub(super) fn rotation_id(secret: SecretId) -> SecretId {
+    SecretId(secret.0.map(|byte| !byte))
 }
 
 /// A secret without its values.

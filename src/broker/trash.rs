@@ -5,6 +5,7 @@ use super::change::{check_reads, find_trashed};
 use super::gate::Asked;
 use super::read::value_key;
 use super::record::SecretRecord;
+use super::rotation::forget;
 use super::write::note;
 use super::writer::Company;
 use super::{Broker, BrokerError, Result, Trashed};
@@ -111,6 +112,7 @@ impl Broker {
                     version: Some(current_version(&record)),
                     rule: None,
                     reason: Some("the trash's retention is over".into()),
+                    detail: None,
                 });
                 destroy(batch, id, &record)
             })?;
@@ -129,6 +131,7 @@ fn destroy(batch: &mut Batch<'_>, id: SecretId, record: &SecretRecord) -> Result
         batch.delete(Table::Values, &value_key(id, entry.version))?;
     }
     batch.delete(Table::Records, &id.0)?;
+    forget(batch, id)?;
     batch.effect(Effect::RemoveTrashed(id));
     Ok(())
 }

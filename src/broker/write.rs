@@ -8,11 +8,13 @@ use super::batch::{Batch, Line};
 use super::gate::{Asked, Grant};
 use super::read::value_key;
 use super::record::SecretRecord;
+use super::rotation::check_idle;
 use super::writer::Company;
 use super::{Broker, BrokerError, Origin, Put, Result};
 use crate::audit::Action;
 use crate::model::{
-    Attributes, Caller, Level, Metadata, SecretId, SecretName, SecretType, Status, Version,
+    Attributes, Caller, Level, Metadata, SecretId, SecretName, SecretType, Status, Uid,
+    Version,
 };
 use crate::store::{StoreError, Table};
 use crate::system::SecretBytes;
@@ -66,7 +68,7 @@ impl Broker {
         });
     }
 
-    fn check_size(&self, bytes: u64, put: &Put) -> Result<()> {
+    pub(super) fn check_size(&self, bytes: u64, put: &Put) -> Result<()> {
         let limit = self.inner.limits.max_value_bytes;
         if bytes > limit {
             return Err(BrokerError::TooBig { bytes, limit });
@@ -105,8 +107,8 @@ fn write(
     let grant = gate.admit(caller, level, attributes, asked)?;
     let checked =
         check(batch, name, existing.as_ref().map(|(_, record)| record), put).and_then(|()| {
-            match existing {
-                Some(_) => Ok(()),
+            match &existing {
+                Some((id, _)) => check_idle(batch, *id, name),
                 None => batch.check_allowance(caller, Counted::Secret),
             }
         });
@@ -115,7 +117,7 @@ fn write(
         Some(existing) => existing,
         None => (random_id()?, new_record(batch, caller, name, value)),
     };
-    let version = add_version(batch, caller, id, &mut record, value, put.stage)?;
+    let version = add_version(batch, caller.uid, id, &mut record, value, put.stage)?;
     note(batch, caller, action, name, version, &grant);
     batch.put_secret(id, record)?;
     Ok(version)
@@ -145,7 +147,7 @@ fn check(
 /// Seals a value as the next version of a record, and stores it. The record itself is still to be put.
 pub(super) fn add_version(
     batch: &mut Batch<'_>,
-    caller: &Caller,
+    created_by: Uid,
     id: SecretId,
     record: &mut SecretRecord,
     value: &SecretBytes,
@@ -153,32 +155,43 @@ pub(super) fn add_version(
 ) -> Result<Version> {
     let new = NewVersion {
         created: batch.now,
-        created_by: caller.uid,
+        created_by,
         size: value.len() as u64,
         fingerprint: batch.keyring.fingerprint(value),
     };
     let version = record.history.next();
     let sealed = batch.keyring.seal_value(id, version, value).map_err(BrokerError::Key)?;
+    batch.put(Table::Values, &value_key(id, version), &sealed)?;
     if stage {
         let (_, replaced) = record.history.stage(new);
         drop_value(batch, id, replaced)?;
     } else {
-        let is_change = record.history.current().is_some();
         record.history.publish(new);
-        record.metadata.modified = batch.now;
-        record.metadata.last_rotated =
-            is_change.then_some(batch.now).or(record.metadata.last_rotated);
-        // A new value is what a revoked or expired secret waits for.
-        record.metadata.status = Status::Active;
-        record.metadata.expires = record.metadata.expires.filter(|expires| *expires > batch.now);
+        published(batch, id, record)?;
     }
-    batch.put(Table::Values, &value_key(id, version), &sealed)?;
+    Ok(version)
+}
+
+/// Brings a record in line with a version that has just become its current one.
+pub(super) fn published(
+    batch: &mut Batch<'_>,
+    id: SecretId,
+    record: &mut SecretRecord,
+) -> Result<()> {
+    let metadata = &mut record.metadata;
+    metadata.modified = batch.now;
+    if record.history.previous().is_some() {
+        metadata.last_rotated = Some(batch.now);
+    }
+    // A new value is what a revoked or expired secret waits for.
+    metadata.status = Status::Active;
+    metadata.expires = metadata.expires.filter(|expires| *expires > batch.now);
     if let Some(keep) = batch.inner.limits.keep_versions {
         for old in record.history.retain_previous(usize::try_from(keep).unwrap_or(usize::MAX)) {
             drop_value(batch, id, Some(old))?;
         }
     }
-    Ok(version)
+    Ok(())
 }
 
 fn drop_value(batch: &mut Batch<'_>, id: SecretId, version: Option<Version>) -> Result<()> {
@@ -196,12 +209,13 @@ fn promote(batch: &mut Batch<'_>, caller: &Caller, name: &SecretName) -> Result<
     let grant = gate.admit(caller, Level::Admin, attributes, asked)?;
     let missing = || BrokerError::NotFound(name.clone());
     let (id, mut record) = existing.ok_or_else(missing)?;
+    check_idle(batch, id, name).map_err(|err| gate.failed(caller, asked, err))?;
     let staged = record.history.pending().map(|entry| entry.version).ok_or_else(missing)?;
     let sealed = batch.get(Table::Values, &value_key(id, staged))?.ok_or_else(missing)?;
     let value = batch.keyring.open_value(id, staged, &sealed).map_err(BrokerError::Damaged)?;
     let discarded = record.history.discard_pending();
     drop_value(batch, id, discarded)?;
-    let version = add_version(batch, caller, id, &mut record, &value, false)?;
+    let version = add_version(batch, caller.uid, id, &mut record, &value, false)?;
     note(batch, caller, Action::Promote, name, version, &grant);
     batch.put_secret(id, record)?;
     Ok(version)
@@ -222,6 +236,7 @@ pub(super) fn note(
         version: Some(version),
         rule: Some(Arc::clone(&grant.rule)),
         reason: None,
+        detail: None,
     });
 }
 

@@ -174,7 +174,7 @@ fn broker_kind(error: &BrokerError) -> Kind {
         BrokerError::Exists(_) | BrokerError::IsDirectory(_) | BrokerError::NotEmpty(_) => {
             Kind::SecretAlreadyExists
         }
-        BrokerError::ExpectationFailed { .. } => Kind::Rotation,
+        BrokerError::ExpectationFailed { .. } | BrokerError::Rotating(_) => Kind::Rotation,
         BrokerError::Invalid(_)
         | BrokerError::Name(_)
         | BrokerError::Policy(_)
@@ -184,6 +184,7 @@ fn broker_kind(error: &BrokerError) -> Kind {
         BrokerError::Audit(_)
         | BrokerError::Rollback { .. }
         | BrokerError::Store(_)
+        | BrokerError::Changing(_)
         | BrokerError::Verifying => Kind::BackendConnection,
     }
 }

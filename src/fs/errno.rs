@@ -41,7 +41,7 @@ fn broker_errno(error: &BrokerError) -> c_int {
         BrokerError::Damaged(_) => libc::EBADMSG,
         BrokerError::Denied => libc::EACCES,
         BrokerError::Exists(_) => libc::EEXIST,
-        BrokerError::ExpectationFailed { .. } => libc::EBUSY,
+        BrokerError::ExpectationFailed { .. } | BrokerError::Rotating(_) => libc::EBUSY,
         BrokerError::Expired(_) => libc::EKEYEXPIRED,
         BrokerError::Invalid(_) | BrokerError::Name(_) | BrokerError::Policy(_) => libc::EINVAL,
         BrokerError::IsDirectory(_) => libc::EISDIR,
@@ -57,7 +57,7 @@ fn broker_errno(error: &BrokerError) -> c_int {
         BrokerError::Store(error) => store_errno(error),
         BrokerError::TooBig { .. } => libc::EFBIG,
         // The wait for the verification has used up the deadline.
-        BrokerError::Verifying => libc::ETIMEDOUT,
+        BrokerError::Changing(_) | BrokerError::Verifying => libc::ETIMEDOUT,
     }
 }
 

@@ -104,6 +104,23 @@ impl History {
         (self.add(new, State::Pending), replaced)
     }
 
+    /// Makes the pending version the current one under the number that it has. `None`: there is none,
+    /// or a younger version is current by now.
+    pub fn publish_pending(&mut self) -> Option<Version> {
+        let pending = self.pending()?.version;
+        if self.current().is_some_and(|current| current.version > pending) {
+            return None;
+        }
+        for entry in &mut self.entries {
+            match entry.state {
+                State::Current => entry.state = State::Previous,
+                State::Pending => entry.state = State::Current,
+                State::Destroyed | State::Previous => {}
+            }
+        }
+        Some(pending)
+    }
+
     /// Gives the pending version up; its value is to be removed.
     pub fn discard_pending(&mut self) -> Option<Version> {
         let pending = self.entries.iter_mut().find(|entry| entry.state == State::Pending)?;
@@ -187,6 +204,21 @@ mod tests {
         history.stage(new(2));
         assert_eq!(history.current().unwrap().version, Version(1));
         assert_eq!(history.pending().unwrap().version, Version(2));
+    }
+
+    #[test]
+    fn a_staged_version_is_published_under_its_number_unless_a_younger_one_is_current() {
+        let mut history = History::default();
+        history.publish(new(1));
+        history.stage(new(2));
+        assert_eq!(history.publish_pending(), Some(Version(2)));
+        assert_eq!(history.current().unwrap().version, Version(2));
+        assert_eq!(history.previous().unwrap().version, Version(1));
+        assert_eq!(history.publish_pending(), None);
+        history.stage(new(3));
+        history.publish(new(4));
+        assert_eq!(history.publish_pending(), None);
+        assert_eq!(history.current().unwrap().version, Version(4));
     }
 
     #[test]
