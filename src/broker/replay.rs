@@ -13,9 +13,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use super::log::unreadable;
-use super::{Broker, Result};
+use super::{Broker, BrokerError, Result};
 use crate::audit::{Action, AuditLog, Entry, Event, Outcome, request_of, tail};
-use crate::model::{Caller, Request, SecretId, SecretName, Seq, Version};
+use crate::model::{Caller, Request, SecretId, SecretName, Seq, Status, Version};
 use crate::system::SecretBytes;
 
 /// What is known of requests that were in hand when a server died.
@@ -72,7 +72,17 @@ impl Broker {
     /// on record, and this is not recorded again.
     pub fn read_again(&self, id: SecretId, version: Version) -> Result<SecretBytes> {
         let unlocked = self.inner.unlocked()?;
+        self.check_not_revoked(id)?;
         self.inner.open_value(&unlocked, id, version)
+    }
+
+    /// Fails with `Revoked` for a secret that is revoked now.
+    pub fn check_not_revoked(&self, id: SecretId) -> Result<()> {
+        let record = self.inner.secret_record(&*self.inner.unlocked()?, id)?;
+        if record.metadata.status == Status::Revoked {
+            return Err(BrokerError::Revoked(record.name));
+        }
+        Ok(())
     }
 
     /// Tells whether the request that the caller repeats has made a version already.

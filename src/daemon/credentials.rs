@@ -29,6 +29,9 @@ use crate::model::{Caller, Gid, Process, SecretName, Uid};
 /// Units that are served at one time. Others wait in the socket's queue.
 const THREADS: usize = 4;
 
+/// How long a credential waits while its secret is changed where it is used.
+const CHANGE: Duration = Duration::from_secs(4);
+
 /// Longer than the 1 MiB that systemd takes as a credential.
 const REFUSAL_BYTES: usize = (1 << 20) + 4096;
 
@@ -148,7 +151,13 @@ impl Office {
             Some(name) => name.clone(),
             None => claim.credential.parse().map_err(BrokerError::Name)?,
         };
-        let opened = self.broker.read(&caller, &name, Which::Current)?;
+        let opened = match self.broker.read(&caller, &name, Which::Current) {
+            Err(BrokerError::Changing(_)) => {
+                self.broker.wait_unheld(&name, CHANGE)?;
+                self.broker.read(&caller, &name, Which::Current)?
+            }
+            opened => opened?,
+        };
         tracing::info!(unit = claim.unit, credential = claim.credential, "credential given");
         Ok(opened)
     }

@@ -24,6 +24,7 @@ pub(super) fn errno(error: &FsError) -> c_int {
         FsError::NotFound => libc::ENOENT,
         FsError::NotPermitted => libc::EPERM,
         FsError::Quota => libc::EDQUOT,
+        FsError::Revoked => libc::EKEYREVOKED,
         FsError::Sealed => libc::ENOKEY,
         FsError::Stale => libc::ESTALE,
         FsError::Told(error) => broker_errno(error),

@@ -50,6 +50,9 @@ pub(super) enum FsError {
     /// The caller's share of scratch space or of plaintext in memory is used up.
     #[error("over quota")]
     Quota,
+    /// The secret was revoked while the handle was open.
+    #[error("the secret was revoked")]
+    Revoked,
     /// The store was sealed while the handle was open.
     #[error("sealed: the value is no longer in memory")]
     Sealed,

@@ -93,8 +93,8 @@ impl Fuse {
         self.caller(request)
     }
 
-    /// Replies with an answer that is there; but while "not found" cannot be said yet, a worker
-    /// waits until it can and then makes the call that `again` returns.
+    /// Replies with an answer that is there; but while there can be none for a moment, a worker makes
+    /// the call that `again` returns: see [`Tree::patiently`].
     fn reply<R: Reply, F>(
         &self,
         request: &Request,
@@ -102,15 +102,12 @@ impl Fuse {
         answer: Result<R::Answer>,
         again: impl FnOnce() -> F,
     ) where
-        F: FnOnce(&Tree) -> Result<R::Answer> + Send + 'static,
+        F: Fn(&Tree) -> Result<R::Answer> + Send + 'static,
     {
         match answer {
-            Err(FsError::Broker(BrokerError::Verifying)) => {
+            Err(FsError::Broker(BrokerError::Changing(_) | BrokerError::Verifying)) => {
                 let (again, deadline) = (again(), self.workers.deadline());
-                self.work(request, reply, move |tree| {
-                    tree.wait_verified(deadline)?;
-                    again(tree)
-                });
+                self.work(request, reply, move |tree| tree.patiently(deadline, again));
             }
             answer => reply.send(answer),
         }
@@ -276,7 +273,10 @@ impl Filesystem for Fuse {
             let caller = self.caller(request);
             let want = Want::from_flags(flags.0);
             if self.tree.open_blocks(inode.0) {
-                return self.work(request, reply, move |tree| tree.open(&caller, inode.0, want));
+                let deadline = self.workers.deadline();
+                return self.work(request, reply, move |tree| {
+                    tree.patiently(deadline, |tree| tree.open(&caller, inode.0, want))
+                });
             }
             let answer = self.tree.open(&caller, inode.0, want);
             self.reply(request, reply, answer, || {

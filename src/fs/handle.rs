@@ -76,7 +76,7 @@ pub(super) enum Gone {
 #[derive(Debug)]
 pub(super) struct Pinned {
     pub(super) name: SecretName,
-    id: SecretId,
+    pub(super) id: SecretId,
     pub(super) version: Version,
     value: Wipeable,
     /// Where a value that an earlier server had pinned comes from, when it is first asked for.
@@ -85,7 +85,7 @@ pub(super) struct Pinned {
     passed_on: Mutex<Vec<(Uid, PassedOn)>>,
 }
 
-/// Plaintext that goes when the store is sealed.
+/// Plaintext that goes when the store is sealed, or the secret is revoked.
 #[derive(Debug)]
 pub(super) struct Wipeable(RwLock<Plaintext>);
 
@@ -93,6 +93,7 @@ pub(super) struct Wipeable(RwLock<Plaintext>);
 enum Plaintext {
     Held(Arc<SecretBytes>),
     NotRead,
+    Revoked,
     Wiped,
 }
 
@@ -150,6 +151,18 @@ impl Handles {
     /// Calls `visit` with each handle; it must not open or close one.
     pub(super) fn for_each(&self, mut visit: impl FnMut(&Handle)) {
         self.handles.for_each(|_, handle| visit(handle));
+    }
+
+    /// Forgets the plaintext of a revoked secret. What shows several secrets at once goes too: it does
+    /// not say of which they are.
+    pub(super) fn revoke(&self, secret: SecretId) {
+        self.handles.for_each(|_, handle| {
+            if let Content::Values(values) = &handle.content {
+                values.revoke();
+            } else if let Some(pinned) = handle.pinned().filter(|pinned| pinned.id == secret) {
+                pinned.value.revoke();
+            }
+        });
     }
 
     /// Forgets the plaintext of all handles.
@@ -223,6 +236,19 @@ impl Handle {
     }
 }
 
+impl Handle {
+    /// Returns the version that it reads from.
+    pub(super) fn pinned(&self) -> Option<&Pinned> {
+        if let Content::Secret(pinned) = &self.content {
+            Some(pinned)
+        } else if let Content::Writer(writer) = &self.content {
+            writer.pinned()
+        } else {
+            None
+        }
+    }
+}
+
 /// What became of a reader who is not the opener.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum PassedOn {
@@ -275,7 +301,7 @@ impl Pinned {
         }
     }
 
-    /// Returns the value. Errors: `Sealed`, and those of reading it again.
+    /// Returns the value. Errors: `Revoked`, `Sealed`, and those of reading it again.
     pub(super) fn value(&self) -> Result<Arc<SecretBytes>> {
         if let Some(broker) = &self.again {
             self.value.read_once(|| Ok(broker.read_again(self.id, self.version)?))?;
@@ -315,10 +341,11 @@ impl Wipeable {
         Self(RwLock::new(Plaintext::Held(Arc::new(value))))
     }
 
-    /// Returns the plaintext. Errors: `Sealed`.
+    /// Returns the plaintext. Errors: `Revoked`, `Sealed`.
     pub(super) fn get(&self) -> Result<Arc<SecretBytes>> {
         match &*self.0.read() {
             Plaintext::Held(value) => Ok(value.clone()),
+            Plaintext::Revoked => Err(FsError::Revoked),
             Plaintext::NotRead | Plaintext::Wiped => Err(FsError::Sealed),
         }
     }
@@ -338,6 +365,10 @@ impl Wipeable {
 
     fn wipe(&self) {
         *self.0.write() = Plaintext::Wiped;
+    }
+
+    fn revoke(&self) {
+        *self.0.write() = Plaintext::Revoked;
     }
 }
 

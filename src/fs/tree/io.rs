@@ -107,14 +107,7 @@ impl Tree {
 
     /// A handle that was passed on does not widen access: its new reader is asked for and recorded.
     fn pass_on(&self, caller: &Caller, handle: &Handle) -> Result<()> {
-        let pinned = if let Content::Secret(pinned) = &handle.content {
-            Some(pinned)
-        } else if let Content::Writer(writer) = &handle.content {
-            writer.pinned()
-        } else {
-            None
-        };
-        let pinned = pinned.ok_or(FsError::Access)?;
+        let pinned = handle.pinned().ok_or(FsError::Access)?;
         pinned.pass_on(caller.uid, || {
             Ok(self.broker.read_passed_on(caller, &pinned.name, pinned.version)?)
         })

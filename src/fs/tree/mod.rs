@@ -5,22 +5,23 @@
 //! answer that comes after its deadline can simply be dropped.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Touch;
 use super::attributes::Owners;
 use super::control::{Events, HealthWatch, Host, LastRestore};
 use super::draft::Drafts;
-use super::error::Result;
+use super::error::{FsError, Result};
 use super::handle::{Handle, Handles};
 use super::inode::Inodes;
 use super::journal::{Journal, Work};
 use super::quota::Quotas;
 use super::scratch::Scratch;
-use crate::broker::Broker;
-use crate::model::{Clock, Timestamp};
+use crate::broker::{Broker, BrokerError};
+use crate::model::{Clock, SecretId, Timestamp};
 
 mod adopt;
 mod change;
@@ -79,6 +80,8 @@ pub struct Tree {
     events: Arc<Events>,
     health: Arc<HealthWatch>,
     last_restore: LastRestore,
+    /// Counts revocations.
+    revocations: AtomicU64,
     /// Takes inodes whose pages are to be dropped: never from a request's own thread, which
     /// deadlocks in the kernel.
     pages: OnceLock<Sender<u64>>,
@@ -109,6 +112,7 @@ impl Tree {
             scratch: Scratch::default(),
             drafts: Arc::default(),
             quotas: Quotas::new(),
+            revocations: AtomicU64::new(0),
             last_restore: LastRestore::default(),
             pages: OnceLock::new(),
         });
@@ -121,7 +125,21 @@ impl Tree {
                 tree.inodes.with_pages().into_iter().for_each(|inode| tree.drop_pages(inode));
             }
         }));
+        let weak = Arc::downgrade(&tree);
+        tree.broker.on_revoke(Box::new(move |secret| {
+            if let Some(tree) = weak.upgrade() {
+                tree.revoke(secret);
+            }
+        }));
         tree
+    }
+
+    /// Takes a revoked secret's value from who has it open.
+    fn revoke(&self, secret: SecretId) {
+        // First, so that who opens it at this moment sees it.
+        self.revocations.fetch_add(1, Ordering::SeqCst);
+        self.handles.revoke(secret);
+        self.inodes.with_pages().into_iter().for_each(|inode| self.drop_pages(inode));
     }
 
     /// Returns the queue of inodes whose pages are to be dropped; the first caller has it.
@@ -151,6 +169,28 @@ impl Tree {
     /// Returns how long a worker may wait so that its answer is in time.
     fn patience(&self) -> Duration {
         self.deadline.mul_f32(0.9)
+    }
+
+    /// Makes a call, and again once what kept it from an answer for the moment is over: while the store
+    /// is verified "not found" cannot be said, and while a secret is changed where it is used, its
+    /// readers wait. To be called by a worker.
+    pub(super) fn patiently<T>(
+        &self,
+        at_most: Duration,
+        call: impl Fn(&Self) -> Result<T>,
+    ) -> Result<T> {
+        let until = Instant::now() + at_most;
+        loop {
+            let answer = call(self);
+            let left = until.saturating_duration_since(Instant::now());
+            match answer {
+                Err(FsError::Broker(BrokerError::Verifying)) => self.broker.wait_verified(left)?,
+                Err(FsError::Broker(BrokerError::Changing(name))) => {
+                    self.broker.wait_unheld(&name, left)?;
+                }
+                answer => return answer,
+            }
+        }
     }
 
     /// Waits until "not found" is the truth.

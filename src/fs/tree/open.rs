@@ -1,5 +1,7 @@
 //! open(2) and creat(2): here the policy is asked, and a version is pinned.
 
+use std::sync::atomic::Ordering;
+
 use parking_lot::Mutex;
 
 use super::Tree;
@@ -44,6 +46,8 @@ impl Want {
 #[derive(Debug)]
 pub(in crate::fs) struct Opening {
     handle: Handle,
+    /// How many revocations there had been when it began; 0 where that was not looked at.
+    revocations: u64,
     pub(in crate::fs) mode: OpenMode,
 }
 
@@ -76,6 +80,12 @@ impl Tree {
 
     /// Opens a node.
     pub(in crate::fs) fn open(&self, caller: &Caller, inode: u64, want: Want) -> Result<Opening> {
+        let revocations = self.revocations.load(Ordering::SeqCst);
+        let opening = self.open_node(caller, inode, want)?;
+        Ok(Opening { revocations, ..opening })
+    }
+
+    fn open_node(&self, caller: &Caller, inode: u64, want: Want) -> Result<Opening> {
         let node = self.inodes.node(inode)?;
         let ticket = self.quotas.take(caller.uid.0)?;
         let place = Place { caller, inode, want, ticket };
@@ -102,7 +112,15 @@ impl Tree {
         let inode = opening.handle.inode;
         let writes = matches!(opening.handle.content, Content::Writer(_));
         let pages = !opening.mode.direct;
+        let secret = opening.handle.pinned().map(|pinned| pinned.id);
         let number = self.handles.insert(opening.handle)?;
+        if let Some(secret) = secret
+            && opening.revocations != self.revocations.load(Ordering::SeqCst)
+            && self.broker.check_not_revoked(secret).is_err()
+        {
+            // It was revoked between the read and its place in the table.
+            self.handles.revoke(secret);
+        }
         self.inodes.opened(inode, writes.then_some(number));
         if pages {
             self.inodes.paged(inode);
@@ -406,7 +424,7 @@ impl Place<'_> {
             content,
             ticket: Mutex::new(self.ticket),
         };
-        Opening { handle, mode }
+        Opening { handle, revocations: 0, mode }
     }
 }
 
