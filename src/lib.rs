@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod broker;
 pub mod cli;
+pub mod credential;
 pub mod crypto;
 pub mod daemon;
 pub mod fs;

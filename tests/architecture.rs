@@ -6,13 +6,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module with the modules that it may import.
-const LAYERS: [(&str, &[&str]); 14] = [
+const LAYERS: [(&str, &[&str]); 17] = [
     ("model", &[]),
     ("system", &["model"]),
     ("audit", &["model", "system"]),
+    ("credential", &["model", "system"]),
     ("crypto", &["model", "system"]),
+    ("generate", &["credential", "crypto", "model", "system"]),
     ("identity", &["model", "system"]),
     ("policy", &["model"]),
+    ("schedule", &["model"]),
     ("store", &["model", "system"]),
     ("versions", &["model"]),
     ("keysource", &["crypto", "model", "system"]),
@@ -23,12 +26,15 @@ const LAYERS: [(&str, &[&str]); 14] = [
         &[
             "audit",
             "broker",
+            "credential",
             "crypto",
             "fs",
+            "generate",
             "identity",
             "keysource",
             "model",
             "policy",
+            "schedule",
             "store",
             "system",
             "versions",
@@ -39,13 +45,16 @@ const LAYERS: [(&str, &[&str]); 14] = [
         &[
             "audit",
             "broker",
+            "credential",
             "crypto",
             "daemon",
             "fs",
+            "generate",
             "identity",
             "keysource",
             "model",
             "policy",
+            "schedule",
             "store",
             "system",
             "versions",
