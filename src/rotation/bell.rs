@@ -1,0 +1,131 @@
+//! Consumers are told once for all who want them told at the same time.
+//!
+//! Ten secrets of one service that change together are one reload: who comes while a notice is on its way
+//! shares the next one with all who come until that begins. It is not the one on its way, for the
+//! consumer may have read before this secret was switched.
+
+use std::sync::Arc;
+
+use parking_lot::{Condvar, Mutex};
+
+/// Notices that are under way, by what they are.
+#[derive(Debug)]
+pub(super) struct Bell<N, T> {
+    rings: Mutex<Vec<(N, Arc<Ring<T>>)>>,
+}
+
+/// One notice, and those who share it.
+#[derive(Debug)]
+struct Ring<T> {
+    state: Mutex<RingState<T>>,
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+enum RingState<T> {
+    /// Others may still join.
+    Waiting,
+    /// It is being carried out.
+    Ringing,
+    Done(T),
+}
+
+impl<N, T> Default for Bell<N, T> {
+    fn default() -> Self {
+        Self { rings: Mutex::default() }
+    }
+}
+
+impl<N: Clone + PartialEq, T: Clone> Bell<N, T> {
+    /// Has the notice given by one that begins after this call; `ring` gives it, if nobody else does.
+    pub(super) fn ring(&self, notice: &N, ring: impl FnOnce() -> T) -> T {
+        let mut rings = self.rings.lock();
+        let of_notice: Vec<Arc<Ring<T>>> = rings
+            .iter()
+            .filter(|(known, _)| known == notice)
+            .map(|(_, ring)| Arc::clone(ring))
+            .collect();
+        let joinable = of_notice.iter().find(|ring| ring.may_be_joined());
+        if let Some(shared) = joinable.cloned() {
+            drop(rings);
+            return shared.wait();
+        }
+        let mine = Arc::new(Ring { state: Mutex::new(RingState::Waiting), changed: Condvar::new() });
+        rings.push((notice.clone(), Arc::clone(&mine)));
+        drop(rings);
+        // One at a time: who waits for it here gathers others behind it.
+        of_notice.iter().for_each(|before| drop(before.wait()));
+        mine.set(RingState::Ringing);
+        let told = ring();
+        mine.set(RingState::Done(told.clone()));
+        self.rings.lock().retain(|(_, ring)| !Arc::ptr_eq(ring, &mine));
+        told
+    }
+}
+
+impl<T: Clone> Ring<T> {
+    fn may_be_joined(&self) -> bool {
+        matches!(*self.state.lock(), RingState::Waiting)
+    }
+
+    fn set(&self, state: RingState<T>) {
+        *self.state.lock() = state;
+        self.changed.notify_all();
+    }
+
+    fn wait(&self) -> T {
+        let mut state = self.state.lock();
+        loop {
+            if let RingState::Done(told) = &*state {
+                return told.clone();
+            }
+            self.changed.wait(&mut state);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::mpsc::channel;
+    use std::thread;
+
+    #[test]
+    fn all_who_come_while_a_notice_is_on_its_way_share_the_next_one() {
+        let bell = Bell::<&str, u32>::default();
+        let count = AtomicU32::new(0);
+        let (begun, has_begun) = channel();
+        let (go, may_go) = channel();
+        thread::scope(|scope| {
+            let (bell, count) = (&bell, &count);
+            let first = scope.spawn(move || {
+                bell.ring(&"reload", || {
+                    begun.send(()).unwrap();
+                    may_go.recv().unwrap();
+                    count.fetch_add(1, Ordering::SeqCst)
+                })
+            });
+            has_begun.recv().unwrap();
+            let late: Vec<_> = (0..8)
+                .map(|_| scope.spawn(move || bell.ring(&"reload", || count.fetch_add(1, Ordering::SeqCst))))
+                .collect();
+            // Until all of them stand behind the first: one leads, the others have joined.
+            while Arc::strong_count(&bell.rings.lock()[0].1) < 3 {
+                thread::yield_now();
+            }
+            go.send(()).unwrap();
+            first.join().unwrap();
+            late.into_iter().for_each(|late| drop(late.join().unwrap()));
+        });
+        let rung = count.load(Ordering::SeqCst);
+        assert!((2..9).contains(&rung), "rung {rung} times");
+        assert!(bell.rings.lock().is_empty());
+    }
+
+    #[test]
+    fn other_notices_do_not_wait() {
+        let bell = Bell::<u32, u32>::default();
+        assert_eq!(bell.ring(&1, || bell.ring(&2, || 7)), 7);
+    }
+}
