@@ -6,6 +6,7 @@ pub mod cli;
 pub mod credential;
 pub mod crypto;
 pub mod daemon;
+pub mod effect;
 pub mod fs;
 pub mod identity;
 pub mod keysource;

@@ -6,12 +6,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module with the modules that it may import.
-const LAYERS: [(&str, &[&str]); 17] = [
+const LAYERS: [(&str, &[&str]); 18] = [
     ("model", &[]),
     ("system", &["model"]),
     ("audit", &["model", "system"]),
     ("credential", &["model", "system"]),
     ("crypto", &["model", "system"]),
+    ("effect", &["credential", "model", "system"]),
     ("generate", &["credential", "crypto", "model", "system"]),
     ("identity", &["model", "system"]),
     ("policy", &["model"]),
@@ -28,6 +29,7 @@ const LAYERS: [(&str, &[&str]); 17] = [
             "broker",
             "credential",
             "crypto",
+            "effect",
             "fs",
             "generate",
             "identity",
@@ -48,6 +50,7 @@ const LAYERS: [(&str, &[&str]); 17] = [
             "credential",
             "crypto",
             "daemon",
+            "effect",
             "fs",
             "generate",
             "identity",

@@ -1,0 +1,102 @@
+//! Effects: what a rotation does outside of the store, in a process that holds neither store nor key.
+//!
+//! An [`Order`] is one step of one rotation, with the [`Values`] that this step needs. Whoever drives the
+//! rotation hands it to a [`CarryOut`] and hears what came of it. Every step can be repeated, also after
+//! an answer that never came: setting twice, finishing twice and undoing what was never set all succeed.
+//! No answer holds a value, but the one of [`Task::Generate`].
+#![forbid(unsafe_code)]
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::SecretName;
+use crate::system::SecretBytes;
+
+mod address;
+mod command;
+mod notice;
+mod target;
+mod verifier;
+
+pub use address::{Address, AddressError};
+pub use command::{Argv, Command};
+pub use notice::{Notice, Processes, Signal, SignalName, Unit, UnitAction};
+pub use target::{AuthorizedKeys, ExecTarget, Mysql, Postgresql, Redis, Target, Tls, Users};
+pub use verifier::{Exec, Http, Nothing, Presented, Verifier};
+
+/// One step of a rotation, to be carried out by somebody else.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Order {
+    /// The rotation's id, which programs that are run are told.
+    pub rotation: String,
+    pub secret: SecretName,
+    /// After which the step is ended, whatever it is doing.
+    pub timeout: Duration,
+    pub task: Task,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub enum Task {
+    /// Has a program make the new value.
+    Generate(Command),
+    /// Has the target accept the new value, beside the current one where it can hold two.
+    Set(Target),
+    /// Proves that the new value works.
+    Verify {
+        verifier: Verifier,
+        /// Where a login is tried.
+        target: Option<Target>,
+    },
+    /// Has the target accept the new value alone.
+    Finish(Target),
+    /// Has the target accept the current value alone.
+    Undo(Target),
+    /// Tells a consumer that there is a new value.
+    Notify(Notice),
+}
+
+/// The values that go with an order. A program's output is masked of all of them.
+#[derive(Debug, Default)]
+pub struct Values {
+    pub current: Option<SecretBytes>,
+    pub new: Option<SecretBytes>,
+    /// Of the secret that [`Target::admin`] names.
+    pub admin: Option<SecretBytes>,
+}
+
+/// What came of an order.
+#[derive(Debug)]
+pub struct Report {
+    /// One line for people, without any value.
+    pub note: String,
+    /// What [`Task::Generate`] has made.
+    pub value: Option<SecretBytes>,
+}
+
+/// Carries orders out. Many threads may ask at the same time; an order that hangs holds up no other.
+pub trait CarryOut: Send + Sync {
+    /// Carries an order out and waits for it, no longer than its time.
+    fn carry_out(&self, order: &Order, values: &Values) -> Result<Report, EffectError>;
+}
+
+/// Why an order was not carried out. None says more than its words, and no word is a value.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, thiserror::Error)]
+pub enum EffectError {
+    /// Nobody carries orders out, or whoever did has died: what was done is not known.
+    #[error("the effector is gone: {0}")]
+    Gone(String),
+    /// The order can never be carried out as it is.
+    #[error("{0}")]
+    Invalid(String),
+    /// The other side has said no.
+    #[error("refused: {0}")]
+    Refused(String),
+    /// What was done is not known.
+    #[error("it took too long")]
+    TimedOut,
+    /// The other side was not there.
+    #[error("unreachable: {0}")]
+    Unreachable(String),
+}

@@ -1,0 +1,82 @@
+//! Verifiers: how a new value is shown to work before anybody is given it.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Address, Command};
+
+/// A way to try a new value.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Verifier {
+    /// A program says so.
+    Exec(Exec),
+    /// A web server answers a request with the value in a header as expected.
+    Http(Http),
+    /// The target lets the new credential in.
+    Login(Nothing),
+    /// The stored value is the one that was made. It is the driver's, for it has the store.
+    ReadBack(Nothing),
+    /// The value is a private key that SSH can use.
+    SshKey(Nothing),
+    /// The value is a certificate chain with its key, and a server presents it.
+    Tls(Presented),
+}
+
+impl Verifier {
+    /// Returns the word for it in configuration and results.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Exec(_) => "exec",
+            Self::Http(_) => "http",
+            Self::Login(_) => "login",
+            Self::ReadBack(_) => "read_back",
+            Self::SshKey(_) => "ssh_key",
+            Self::Tls(_) => "tls",
+        }
+    }
+}
+
+/// A verifier without settings; any key is an error.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Nothing {}
+
+/// A program that exits with 0 if the new value works.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Exec {
+    pub command: Command,
+}
+
+/// A GET request. Redirections are not followed: another server must not get the value.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Http {
+    /// `http://` or `https://`; without TLS only to this host itself.
+    pub url: String,
+    /// The header that carries the password in the value.
+    pub header: String,
+    /// What stands before it, such as `Bearer `.
+    #[serde(default)]
+    pub prefix: String,
+    #[serde(default = "ok")]
+    pub status: u16,
+    /// A PEM file with the authorities that are trusted; the system's, if none is named.
+    pub ca: Option<PathBuf>,
+}
+
+fn ok() -> u16 {
+    200
+}
+
+/// A server that presents the certificate in the value; without an address, the pair alone is tried.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Presented {
+    /// Port 443 unless it says another.
+    pub address: Option<Address>,
+    /// The name that is asked for, if it is not the one in the address.
+    pub server_name: Option<String>,
+}
