@@ -3,9 +3,10 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
+use std::ops::ControlFlow;
 use std::path::Path;
 
-use super::segments;
+use super::{Action, segments};
 use crate::model::Seq;
 
 /// How much is read at one time, from the end backwards.
@@ -15,6 +16,21 @@ const BLOCK: u64 = 64 << 10;
 /// verified here: a start has verified the last segment before.
 pub fn tail(dir: &Path, after: Seq, keep: impl Fn(&[u8]) -> bool) -> io::Result<Vec<Vec<u8>>> {
     let mut lines = Vec::new();
+    back(dir, &mut |seq, line| {
+        if seq <= after {
+            return ControlFlow::Break(());
+        }
+        if keep(line) {
+            lines.push(line.to_vec());
+        }
+        ControlFlow::Continue(())
+    })?;
+    lines.reverse();
+    Ok(lines)
+}
+
+/// Calls `visit` with each line, the youngest first, until it breaks off. What they say is not verified.
+pub fn back(dir: &Path, visit: &mut Visit<'_>) -> io::Result<()> {
     for segment in segments::list(dir)?.iter().rev() {
         let mut file = segment.open()?;
         let mut start = file.metadata()?.len();
@@ -32,12 +48,8 @@ pub fn tail(dir: &Path, after: Seq, keep: impl Fn(&[u8]) -> bool) -> io::Result<
             for line in block.rsplit(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
                 // A half line at the end is no line, and room that is kept there holds zeros.
                 let Some(seq) = seq_of(line) else { continue };
-                if seq <= after {
-                    lines.reverse();
-                    return Ok(lines);
-                }
-                if keep(line) {
-                    lines.push(line.to_vec());
+                if visit(seq, line).is_break() {
+                    return Ok(());
                 }
             }
             if start == 0 {
@@ -45,9 +57,22 @@ pub fn tail(dir: &Path, after: Seq, keep: impl Fn(&[u8]) -> bool) -> io::Result<
             }
         }
     }
-    lines.reverse();
-    Ok(lines)
+    Ok(())
 }
+
+/// What [`back`] calls.
+pub(super) type Visit<'v> = dyn FnMut(Seq, &[u8]) -> ControlFlow<()> + 'v;
+
+/// Tells whether a line is about this action, without reading it whole.
+pub fn is_about(line: &[u8], action: Action) -> bool {
+    // Behind the number and the time, before anything that a caller has chosen.
+    let head = line.get(..line.len().min(HEAD)).unwrap_or_default();
+    let field = format!(",\"action\":\"{action}\",");
+    head.windows(field.len()).any(|window| window == field.as_bytes())
+}
+
+/// The bytes of a line up to its action, at most.
+const HEAD: usize = 128;
 
 /// Returns the line of that number in a segment, found by halving: a start must not read all of a large
 /// one.

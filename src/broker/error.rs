@@ -51,6 +51,9 @@ pub enum BrokerError {
     Rollback { store: Generation, log: Generation },
     #[error("a rotation of {0} is running")]
     Rotating(SecretName),
+    /// It was begun, and readers get the value that they got before.
+    #[error("{why}")]
+    RotationFailed { why: String, outcome: Box<serde_json::Value> },
     #[error("sealed: the store's key is not in memory")]
     Sealed,
     #[error(transparent)]

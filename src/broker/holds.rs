@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
@@ -18,7 +18,7 @@ use crate::model::{SecretId, SecretName};
 pub(super) struct Holds {
     /// How many there are, so that a read asks for no lock where there are none.
     count: AtomicUsize,
-    held: Mutex<HashMap<SecretId, SecretName>>,
+    held: Mutex<HashMap<SecretId, (SecretName, Instant)>>,
     freed: Condvar,
 }
 
@@ -36,36 +36,44 @@ impl std::fmt::Debug for Hold {
 }
 
 impl Broker {
-    /// Has reads of a secret's current version wait until the returned hold is dropped. For moments
-    /// only: a reader waits no longer than its deadline.
-    pub fn hold_readers(&self, id: SecretId, name: &SecretName) -> Hold {
+    /// Has reads of a secret's current version wait until the returned hold is dropped, but no longer
+    /// than `at_most`.
+    pub fn hold_readers(&self, id: SecretId, name: &SecretName, at_most: Duration) -> Hold {
         let holds = &self.inner.holds;
         let mut held = holds.held.lock();
-        held.insert(id, name.clone());
+        held.insert(id, (name.clone(), Instant::now() + at_most));
         holds.count.store(held.len(), Ordering::SeqCst);
         Hold { holds: Arc::clone(holds), id }
     }
 
-    /// Waits until nobody holds a secret's readers. `Changing` when it takes longer than `at_most`.
+    /// Waits until a secret's readers are not held any more. `Changing` when it takes longer than
+    /// `at_most`.
     pub fn wait_unheld(&self, name: &SecretName, at_most: Duration) -> Result<()> {
         let holds = &self.inner.holds;
+        let give_up = Instant::now() + at_most;
         let mut held = holds.held.lock();
-        let wait = holds.freed.wait_while_for(
-            &mut held,
-            |held| held.values().any(|holding| holding == name),
-            at_most,
-        );
-        if wait.timed_out() { Err(BrokerError::Changing(name.clone())) } else { Ok(()) }
+        loop {
+            let now = Instant::now();
+            let until = held.values().filter(|(of, _)| of == name).map(|(_, until)| *until).max();
+            let Some(until) = until.filter(|until| *until > now) else { return Ok(()) };
+            if now >= give_up {
+                return Err(BrokerError::Changing(name.clone()));
+            }
+            holds.freed.wait_until(&mut held, until.min(give_up));
+        }
     }
 }
 
 impl Holds {
     /// Fails with `Changing` where the readers of a secret are held.
     pub(super) fn check(&self, id: SecretId, name: &SecretName) -> Result<()> {
-        if self.count.load(Ordering::SeqCst) > 0 && self.held.lock().contains_key(&id) {
-            return Err(BrokerError::Changing(name.clone()));
+        if self.count.load(Ordering::SeqCst) == 0 {
+            return Ok(());
         }
-        Ok(())
+        match self.held.lock().get(&id) {
+            Some((_, until)) if *until > Instant::now() => Err(BrokerError::Changing(name.clone())),
+            Some(_) | None => Ok(()),
+        }
     }
 }
 

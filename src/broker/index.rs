@@ -9,7 +9,7 @@ use std::ops::Bound;
 
 use super::allowance::{Kind as Counted, Tally};
 use super::record::{Record, SecretRecord};
-use super::rotation::{Facts, Stage};
+use super::rotation::Stage;
 use super::{Kind, Pinned, Secret};
 use crate::model::{
     Attributes, Gid, Inode, Levels, SecretId, SecretName, SecretType, Status, Timestamp, Uid,
@@ -145,18 +145,6 @@ impl Entry {
             service: rare.and_then(|rare| rare.service.clone()),
             environment: rare.and_then(|rare| rare.environment.clone()),
             tags: rare.map(|rare| rare.tags.clone()).unwrap_or_default(),
-        }
-    }
-
-    /// Returns what is known of it without its record.
-    pub(super) fn facts(&self) -> Facts {
-        Facts {
-            id: self.id,
-            attributes: self.attributes(),
-            version: self.version,
-            modified: self.modified,
-            expires: self.rare.as_ref().and_then(|rare| rare.expires),
-            status: self.status,
         }
     }
 

@@ -1,10 +1,12 @@
 //! The audit log as admins and front ends see it: read, verified, followed, pruned.
 
+use std::ops::ControlFlow;
+
 use super::{Broker, BrokerError, Notice, Result};
 use crate::audit::{
-    Action, AuditError, AuditKey, AuditLog, Entry, Event, Head, LogFile, Outcome, tail,
+    Action, AuditError, AuditKey, AuditLog, Entry, Event, Head, LogFile, Outcome, back, is_about, tail,
 };
-use crate::model::{Caller, SecretName, Seq};
+use crate::model::{Caller, SecretName, Seq, Timestamp, Uid, Version};
 
 impl Broker {
     /// Verifies the whole audit log: where it ends, or where it breaks.
@@ -73,6 +75,25 @@ impl Broker {
         Ok(lines.collect())
     }
 
+    /// Calls `visit` with each read that is on record, the youngest first, until it returns false; of one
+    /// secret, or of all. It is for the daemon's own use: whoever is told of it must be asked for before.
+    pub fn each_reading_back(
+        &self,
+        secret: Option<&SecretName>,
+        visit: &mut dyn FnMut(Reading) -> bool,
+    ) -> Result<()> {
+        let visited = back(&self.inner.log.directory, &mut |_, line| {
+            if !is_about(line, Action::Read) {
+                return ControlFlow::Continue(());
+            }
+            let entry = serde_json::from_slice::<Entry>(line).ok();
+            let of_secret = |entry: &Entry| secret.is_none() || entry.secret.as_ref() == secret;
+            let reading = entry.filter(of_secret).and_then(Reading::of);
+            if reading.is_none_or(&mut *visit) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        });
+        visited.map_err(unreadable)
+    }
+
     /// Returns the place of the last line, 0 where there is none.
     pub fn audit_seq(&self) -> u64 {
         self.inner.gate.log().map_or(0, |log| log.head().seq.0)
@@ -96,6 +117,41 @@ impl Broker {
         self.inner.gate.subscribe(Box::new(move |recorded| {
             notify(&Notice { seq: recorded.seq, secret: recorded.secret, line: recorded.line });
         }));
+    }
+}
+
+/// A read that was allowed, by a process that is known.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    pub secret: SecretName,
+    pub version: Version,
+    pub time: Timestamp,
+    pub pid: u32,
+    pub start_time: Timestamp,
+    pub uid: Uid,
+    pub exe: Option<String>,
+    pub comm: Option<String>,
+    pub unit: Option<String>,
+    pub container: Option<String>,
+}
+
+impl Reading {
+    fn of(entry: Entry) -> Option<Self> {
+        if entry.outcome != Outcome::Allowed {
+            return None;
+        }
+        Some(Self {
+            secret: entry.secret?,
+            version: entry.version?,
+            time: entry.time,
+            pid: entry.pid?,
+            start_time: entry.start_time?,
+            uid: entry.uid?,
+            exe: entry.exe,
+            comm: entry.comm,
+            unit: entry.unit,
+            container: entry.container,
+        })
     }
 }
 

@@ -59,7 +59,8 @@ pub use backup::{unpack_backup, write_backup};
 pub use error::{BrokerError, KeyError, StoreError};
 pub use holds::Hold;
 pub use keys::{MakeSlot, read_header};
-pub use rotation::{By, Change, Facts, Stage, Step, Subject};
+pub use log::Reading;
+pub use rotation::{By, Change, Stage, Step, Subject};
 
 use batch::Batch;
 use cache::Cache;

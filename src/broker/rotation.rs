@@ -16,7 +16,7 @@ use super::writer::Company;
 use super::{Broker, BrokerError, Inner, Opened, Result, Unlocked, Which};
 use crate::audit::{Action, Event, Outcome};
 use crate::model::{
-    Caller, Level, Metadata, SecretId, SecretName, Status, Timestamp, Version,
+    Attributes, Caller, Level, Metadata, SecretId, SecretName, Status, Timestamp, Version,
 };
 use crate::store::Table;
 use crate::system::SecretBytes;
@@ -28,6 +28,8 @@ pub struct Subject {
     pub name: SecretName,
     pub current: Version,
     pub pending: Option<Version>,
+    /// The number that the next version gets.
+    pub next: Version,
     pub metadata: Metadata,
     pub stage: Stage,
     /// What the last step left to remember, in the driver's own words; empty where there was none.
@@ -51,6 +53,8 @@ pub enum Stage {
 pub enum Change {
     /// The staged version is given up, and the secret is as it was before.
     GiveUp,
+    /// The staged version stays staged, for an administrator to look at; the secret is as it was before.
+    Leave,
     /// Nothing: only the note is kept.
     Nothing,
     /// The value becomes the current version at once.
@@ -113,6 +117,14 @@ impl Broker {
         self.subject(name)
     }
 
+    /// Fails with `Denied`, on record, for a caller who may not know of a name.
+    pub fn admit_question(&self, caller: &Caller, name: &SecretName) -> Result<()> {
+        if self.may_know(caller, name) {
+            return Ok(());
+        }
+        self.check(caller, Level::Read, name)
+    }
+
     /// Returns a secret as its rotation sees it. Errors: `NotFound`, `Verifying`, `Sealed`.
     pub fn subject(&self, name: &SecretName) -> Result<Subject> {
         let inner = &*self.inner;
@@ -120,6 +132,11 @@ impl Broker {
         let absent = || inner.verdict.absent(BrokerError::NotFound(name.clone()));
         let id = unlocked.index.read().secret(name).map(|entry| entry.id).ok_or_else(absent)?;
         inner.subject(&unlocked, id)
+    }
+
+    /// Returns a secret by its id, whatever its name is now. Errors: `Sealed`, `Store`.
+    pub fn subject_by_id(&self, id: SecretId) -> Result<Subject> {
+        self.inner.subject(&*self.inner.unlocked()?, id)
     }
 
     /// Returns the secrets whose rotation has not come to its end, as after a crash.
@@ -132,7 +149,8 @@ impl Broker {
     /// Takes one step. Returns the version that it is about; once it returns, the step is durable.
     ///
     /// A step that is taken already succeeds again. Errors: `Rotating` (another rotation is between
-    /// staging and switch), `NotFound` (nothing is staged), `TooBig`, `Store`, `Audit`, `Sealed`.
+    /// staging and switch), `ExpectationFailed` (somebody has made a version since `secret` was looked
+    /// at), `NotFound` (nothing is staged), `TooBig`, `Store`, `Audit`, `Sealed`.
     pub fn step_rotation(&self, by: By<'_>, secret: &Subject, step: Step) -> Result<Version> {
         if let Change::Publish(value) | Change::Stage(value) = &step.change {
             self.check_size(value.len() as u64, &Default::default())?;
@@ -180,29 +198,18 @@ impl Broker {
 
     /// Calls `visit` with the name and the attributes of every secret, for who looks for those that a
     /// rule of the daemon's own is about.
-    pub fn each_secret(&self, visit: &mut dyn FnMut(&SecretName, Facts)) -> Result<()> {
+    pub fn each_secret(&self, visit: &mut dyn FnMut(&SecretName, &Attributes)) -> Result<()> {
         let unlocked = self.inner.unlocked()?;
         let index = unlocked.index.read();
         let Some(root) = index.folder(None) else { return Ok(()) };
         root.each_secret(&mut String::new(), &mut |name, entry| {
             // Names in the index were parsed when they came in.
             if let Ok(name) = name.parse() {
-                visit(&name, entry.facts());
+                visit(&name, &entry.attributes());
             }
         });
         Ok(())
     }
-}
-
-/// What is known of a secret without its record.
-#[derive(Clone, Debug)]
-pub struct Facts {
-    pub id: SecretId,
-    pub attributes: crate::model::Attributes,
-    pub version: Version,
-    pub modified: Timestamp,
-    pub expires: Option<Timestamp>,
-    pub status: Status,
 }
 
 impl Inner {
@@ -232,6 +239,7 @@ fn subject(id: SecretId, record: SecretRecord, kept: Option<RotationRecord>) -> 
         id,
         current,
         pending: record.history.pending().map(|entry| entry.version),
+        next: record.history.next(),
         metadata: record.metadata,
         name: record.name,
         stage: kept.as_ref().map(|kept| kept.stage).unwrap_or_default(),
@@ -272,6 +280,9 @@ fn take(
         if record.deleted.is_some() {
             return Err(BrokerError::NotFound(name));
         }
+        if record.history.next() != secret.next {
+            return Err(BrokerError::ExpectationFailed { expected: secret.current });
+        }
     }
     let before = kept.filter(|_| changing).map_or(record.metadata.status, |kept| kept.before);
     let missing = || BrokerError::NotFound(name.clone());
@@ -289,6 +300,12 @@ fn take(
                 batch.delete(Table::Values, &value_key(id, dropped))?;
             }
             // It may have been revoked meanwhile.
+            if record.metadata.status == Status::Rotating {
+                record.metadata.status = before;
+            }
+            current
+        }
+        Change::Leave => {
             if record.metadata.status == Status::Rotating {
                 record.metadata.status = before;
             }

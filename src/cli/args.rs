@@ -76,6 +76,17 @@ pub(crate) enum Command {
     Mv(Mv),
     /// Opens a value in $EDITOR, in memory, and stores what comes out.
     Edit(Edit),
+    /// Rotates a secret: makes a new value, has it accepted where it is used, proves that it works, and
+    /// only then gives it to readers.
+    Rotate(Rotate),
+    /// Shows how rotations ended, of one secret or of all, or what is due.
+    Rotations(Rotations),
+    /// Makes every read of a secret fail at once, on open files too, until it has a new value.
+    Revoke(Named),
+    /// Lists the live processes that have opened a secret, with the version that each opened last.
+    Holders(Named),
+    /// Lists the live processes that have not opened the current version of what they hold.
+    Stale,
     /// Shows who did what, from the audit log.
     Log(Log),
     /// Verifies the audit log, or shows where it ends.
@@ -249,6 +260,51 @@ pub(crate) struct Upgrade {
     /// The program that takes over; without one, the one that is running is started anew.
     #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub program: Option<PathBuf>,
+}
+
+/// A rotation. A value that is given is staged first, which takes `admin`; a generated one takes `write`.
+#[derive(Args, Debug)]
+pub(crate) struct Rotate {
+    /// The secret.
+    #[arg(add = ArgValueCompleter::new(complete_name), required_unless_present = "all_due")]
+    pub name: Option<SecretName>,
+    /// Takes the new value from a file.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, group = "given")]
+    pub value_file: Option<PathBuf>,
+    /// Takes the new value from standard input.
+    #[arg(long, group = "given")]
+    pub stdin: bool,
+    /// Takes the value that was written to NAME@pending.
+    #[arg(long, group = "given")]
+    pub pending: bool,
+    /// Does not prove that the new value works.
+    #[arg(long)]
+    pub no_verify: bool,
+    /// Leaves everything as it is if a step fails.
+    #[arg(long)]
+    pub no_rollback: bool,
+    /// Says what would be done, and does nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Waits up to this long, such as 60s, for who holds the old value before it is retired.
+    #[arg(long, value_name = "SPAN")]
+    pub wait_adopted: Option<String>,
+    /// Rotates everything that is due by the schedule.
+    #[arg(long, conflicts_with_all = ["name", "given", "dry_run", "wait_adopted", "no_verify", "no_rollback"])]
+    pub all_due: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Rotations {
+    /// The secret; without one, all that the audit log knows.
+    #[arg(add = ArgValueCompleter::new(complete_name))]
+    pub name: Option<SecretName>,
+    /// What is due by the schedule, and when.
+    #[arg(long, conflicts_with = "name")]
+    pub due: bool,
+    /// How many at most, the last ones; 0 for all.
+    #[arg(long, default_value_t = 100)]
+    pub limit: usize,
 }
 
 #[derive(Args, Debug)]

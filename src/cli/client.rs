@@ -112,6 +112,22 @@ impl Client {
         close(file).map_err(fail)
     }
 
+    /// Writes a value to a view of a secret that takes one, such as `@pending`.
+    pub(crate) fn write_view(
+        &self,
+        name: &SecretName,
+        view: &str,
+        value: &SecretBytes,
+    ) -> Result<(), Failure> {
+        let shown = format!("{name}{view}");
+        let fail = |err: io::Error| Failure::from_errno(&*shown, &err);
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true);
+        let mut file = options.open(self.path(&shown)).map_err(fail)?;
+        file.write_all(value.expose()).map_err(fail)?;
+        close(file).map_err(fail)
+    }
+
     fn open_for_writing(&self, name: &SecretName, how: Writing) -> io::Result<File> {
         let expect = how.expect.map(|version| format!("@expect={version}")).unwrap_or_default();
         let mut options = OpenOptions::new();

@@ -22,6 +22,7 @@ mod edit;
 mod explain;
 mod get;
 mod history;
+mod holders;
 mod init;
 mod key;
 mod log;
@@ -32,7 +33,10 @@ mod mv;
 mod policy;
 mod put;
 mod restore;
+mod revoke;
 mod rm;
+mod rotate;
+mod rotations;
 mod seal;
 mod server;
 mod show;
@@ -61,6 +65,7 @@ pub(super) fn run(context: &Context, command: Command) -> Result<ExitCode, Failu
         Command::Explain(args) => explain::run(context, &args),
         Command::Get(args) => get::run(context, &args),
         Command::History(args) => history::run(context, &args),
+        Command::Holders(args) => holders::run(context, &args),
         Command::Init(args) => init::run(context, &args),
         Command::Key(args) => key::run(context, &args),
         Command::Log(args) => log::run(context, &args),
@@ -75,10 +80,14 @@ pub(super) fn run(context: &Context, command: Command) -> Result<ExitCode, Failu
         Command::Put(args) => put::run(context, &args),
         Command::Refuse => helper("refusing", compose::serve_refusals),
         Command::Restore(args) => restore::run(context, &args),
+        Command::Revoke(args) => revoke::run(context, &args),
+        Command::Rotate(args) => return rotate::run(context, &args),
+        Command::Rotations(args) => rotations::run(context, &args),
         Command::Rm(args) => rm::run(context, &args),
         Command::Seal => seal::run(context),
         Command::Server(args) => server::run(context, &args),
         Command::Show(args) => show::run(context, &args),
+        Command::Stale => holders::stale(context),
         Command::Status => status::run(context),
         Command::Umount(args) => umount::run(context, &args),
         Command::Unmounter(args) => unit::unmount(context, &args),

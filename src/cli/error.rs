@@ -130,7 +130,7 @@ fn daemon_kind(error: &DaemonError) -> (Kind, &'static str) {
         }
         DaemonError::Broker(error) => (broker_kind(error), ""),
         DaemonError::Busy(_) => (Kind::BackendConnection, "use it, or `secretfs umount` it first"),
-        DaemonError::Config(_) | DaemonError::Policy { .. } => {
+        DaemonError::Config(_) | DaemonError::Policy { .. } | DaemonError::Rotation { .. } => {
             (Kind::Config, "correct the file and try again")
         }
         DaemonError::Exists(_) => (Kind::Config, "mount it with `secretfs up`"),
@@ -174,7 +174,9 @@ fn broker_kind(error: &BrokerError) -> Kind {
         BrokerError::Exists(_) | BrokerError::IsDirectory(_) | BrokerError::NotEmpty(_) => {
             Kind::SecretAlreadyExists
         }
-        BrokerError::ExpectationFailed { .. } | BrokerError::Rotating(_) => Kind::Rotation,
+        BrokerError::ExpectationFailed { .. }
+        | BrokerError::Rotating(_)
+        | BrokerError::RotationFailed { .. } => Kind::Rotation,
         BrokerError::Invalid(_)
         | BrokerError::Name(_)
         | BrokerError::Policy(_)
@@ -233,7 +235,7 @@ fn explain(code: i32) -> (Kind, &'static str, &'static str) {
         ),
         libc::EBUSY => (
             Kind::Rotation,
-            "it was changed meanwhile: another version is current",
+            "it was changed meanwhile, or a rotation of it is running",
             "look at `secretfs history NAME` and try again",
         ),
         libc::EFBIG => (Kind::Encryption, "the value is larger than the store's limit", ""),

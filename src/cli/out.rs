@@ -145,6 +145,13 @@ impl Out {
         }
     }
 
+    /// Tells a step of something that takes a while, a line each; nothing where no person looks.
+    pub(crate) fn step(&self, text: impl fmt::Display) {
+        if !self.is_json() && io::stderr().is_terminal() {
+            self.note(text);
+        }
+    }
+
     /// Says why the command failed: on standard error, or as a document on standard output.
     pub(crate) fn failure(&self, failure: &Failure) {
         if self.is_json() {

@@ -29,7 +29,8 @@ pub(crate) fn parse(text: &str, now: Timestamp, way: Direction) -> Result<Timest
     })
 }
 
-fn span(text: &str) -> Option<Duration> {
+/// Parses a span such as `60s`.
+pub(crate) fn span(text: &str) -> Option<Duration> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = match text.strip_prefix(digits)? {
         "s" => 1,

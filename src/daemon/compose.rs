@@ -27,7 +27,9 @@ use crate::crypto::RootKey;
 use crate::fs::{self, control::Host};
 use crate::identity::{self, Callers, Observer};
 use crate::model::{Caller, Clock, Gid, Needs, StoreId, Uid};
+use crate::effect::CarryOut;
 use crate::policy::{self, ExpectationResult, Policy, PolicyError};
+use crate::rotation::{self, Rotator, Settings};
 use crate::store::{JournaledStore, Options, RedbStore, Store, StoreError};
 use crate::system::{Channel, KeyCell, SecretBytes, SystemClock, name_process};
 
@@ -71,6 +73,12 @@ impl Parts {
             daily("trash retention", |broker| broker.purge_trash().map(drop)),
         ]
     }
+}
+
+/// Makes what rotates secrets, with whoever carries out what it does outside.
+pub(super) fn rotator(parts: &Parts, effects: Arc<dyn CarryOut>, settings: Settings) -> Rotator {
+    let broker = parts.broker.clone();
+    Rotator::new(rotation::Parts { broker, effects, clock: clock(), settings })
 }
 
 const DAY: Duration = Duration::from_secs(24 * 3600);

@@ -30,6 +30,8 @@ pub struct Config {
     pub mountpoint: PathBuf,
     pub state_dir: PathBuf,
     pub policy: PathBuf,
+    /// How secrets are rotated; the file need not be there.
+    pub rotation: PathBuf,
     pub key: KeyConfig,
     pub audit: AuditConfig,
     /// `None`: systemd loads no credentials from us.
@@ -272,17 +274,20 @@ const DAY: u64 = 24 * 3600;
 
 /// Fills in the built-in values.
 fn resolve(mode: Mode, layer: Layer, places: &Places, environment: &Environment) -> Config {
-    let Layer { mountpoint, state_dir, policy, io, names, threads, deadline_seconds, .. } = layer;
+    let Layer { mountpoint, state_dir, policy, rotation, io, names, threads, deadline_seconds, .. } =
+        layer;
     let Layer { keeper, watchdog_seconds, on_restart, .. } = layer;
     let path = |given: Option<Absolute>, default: &Path| {
         given.map_or_else(|| default.to_path_buf(), |path| path.0)
     };
+    let policy = path(policy, &places.policy);
     Config {
         mode,
         file: places.config_file.clone(),
         mountpoint: path(mountpoint, &places.mountpoint),
         state_dir: path(state_dir, &places.state_dir),
-        policy: path(policy, &places.policy),
+        rotation: path(rotation, &policy.with_file_name("rotation.toml")),
+        policy,
         key: resolve_key(layer.key, places, environment),
         audit: AuditConfig {
             durability: layer.audit.durability.unwrap_or_default(),

@@ -8,6 +8,7 @@ use super::lock::LockError;
 use super::trust::TrustError;
 use crate::broker::BrokerError;
 use crate::policy::PolicyError;
+use crate::rotation::SettingsError;
 use crate::system::MountpointError;
 
 /// One variant per thing the administrator can do about it.
@@ -40,6 +41,8 @@ pub enum DaemonError {
     NoStore(PathBuf),
     #[error("{path}: {source}")]
     Policy { path: PathBuf, source: PolicyError },
+    #[error("{path}: {source}")]
+    Rotation { path: PathBuf, source: SettingsError },
     #[error(transparent)]
     Trust(#[from] TrustError),
 }

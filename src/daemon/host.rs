@@ -6,6 +6,7 @@
 
 mod check;
 mod command;
+mod rotate;
 
 use std::fs::File;
 use std::io::Write;
@@ -19,7 +20,7 @@ use serde_json::{Value, json};
 use super::compose::{self, Parts};
 use super::config::{Config, KeyConfig, Sources};
 use super::error::chain;
-use super::init::{PassphraseInput, check_policy};
+use super::init::{PassphraseInput, check_policy, check_rotation};
 use super::logging::Level;
 use super::supervision::Supervision;
 use super::{DaemonError, metrics, trust};
@@ -27,6 +28,7 @@ use crate::broker::{Broker, BrokerError, Origin, Progress, Put, Statistics, Stor
 use crate::crypto::RootKey;
 use crate::fs::control::{Health, Host};
 use crate::model::{Caller, Clock, Timestamp};
+use crate::rotation::Rotator;
 use crate::system::{SecretBytes, mounts, topmost};
 use check::LastCheck;
 use command::Command;
@@ -39,6 +41,7 @@ const MOMENT: Duration = Duration::from_millis(500);
 /// What the control files act upon.
 pub(super) struct Daemon {
     parts: Parts,
+    rotator: Rotator,
     sources: Sources,
     config: ArcSwap<Config>,
     /// The key source as of now: it can be changed while the configuration still names the old one.
@@ -57,7 +60,7 @@ pub(super) struct Daemon {
 
 impl Daemon {
     pub(super) fn new(
-        parts: Parts,
+        (parts, rotator): (Parts, Rotator),
         supervision: Arc<Supervision>,
         (config, sources): (Config, Sources),
         level: Level,
@@ -70,6 +73,7 @@ impl Daemon {
             reload_fault: Mutex::new(None),
             device: OnceLock::new(),
             parts,
+            rotator,
             sources,
             clock,
             level,
@@ -114,13 +118,16 @@ impl Daemon {
     fn try_reload(&self, caller: Option<&Caller>) -> Result<Value> {
         let new = self.sources.load().map_err(|error| BrokerError::Invalid(chain(&error)))?;
         let policy = check_policy(&new.policy).map_err(|error| invalid(&error))?;
+        let rotation = check_rotation(&new.rotation).map_err(|error| invalid(&error))?;
         self.broker().replace_policy(caller, policy)?;
+        self.rotator.replace_settings(rotation);
         self.level.set(new.log.level);
         let restart = restart_needed(&self.config.load(), &new);
         let reply = json!({ "reloaded": true, "restart_needed": restart });
         // What only a restart changes keeps its old value, so that `status` tells the truth.
         let mut now = Config::clone(&self.config.load());
         (now.log, now.policy, now.warnings) = (new.log, new.policy, new.warnings);
+        now.rotation = new.rotation;
         self.config.store(Arc::new(now));
         Ok(reply)
     }
@@ -351,6 +358,14 @@ impl Host for Daemon {
         compose::keep_key(&self.config.load(), &self.supervision.key, kept);
         tracing::warn!(uid = caller.uid.0, "unsealed");
         Ok(json!({ "sealed": false }))
+    }
+
+    fn rotate(&self, caller: &Caller, command: &Value) -> Result<Value> {
+        self.run_rotate(caller, command)
+    }
+
+    fn holders(&self, caller: &Caller, command: &Value) -> Result<Value> {
+        self.run_holders(caller, command)
     }
 
     fn admin(&self, caller: &Caller, command: &Value) -> Result<Value> {

@@ -15,8 +15,10 @@ use super::compose;
 use super::config::{Config, Environment, KeyConfig};
 use super::lock::StoreLock;
 use super::paths::Mode;
-use super::{DaemonError, trust};
+use super::trust::{self, TrustError};
+use super::DaemonError;
 use crate::model::{StoreId, Uid};
+use crate::rotation::Settings;
 use crate::system::{SecretBytes, atomic_file};
 
 /// Where a passphrase comes from, when the key source is one.
@@ -95,6 +97,17 @@ pub fn init(
     let store_id = compose::create_store(&unfinished, &config.key, passphrase)?;
     publish(&unfinished, &store).map_err(DaemonError::io("putting the store in place"))?;
     Ok(Made { store_id, admins, kept })
+}
+
+/// Reads how secrets are rotated; no file means that none is by itself.
+pub(super) fn check_rotation(path: &Path) -> Result<Settings, DaemonError> {
+    let text = match trust::read(path) {
+        Err(TrustError::Unreadable { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            return Ok(Settings::default());
+        }
+        read => read?,
+    };
+    Settings::parse(&text).map_err(|source| DaemonError::Rotation { path: path.into(), source })
 }
 
 /// Reads a policy as the daemon does.

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use super::background::Report;
 use super::config::{Config, Sources};
 use super::host::Daemon;
-use super::init::{PassphraseInput, check_policy};
+use super::init::{PassphraseInput, check_policy, check_rotation};
 use super::keeper::message::{FromServer, ToServer};
 use super::lock::{SERVING, StoreLock};
 use super::mounting::{self, Mounting};
@@ -22,6 +22,7 @@ use super::timers::Timers;
 use super::{DaemonError, compose, logging, notify, ownership};
 use crate::fs::Tree;
 use crate::fs::control::Host;
+use crate::rotation::Rotations;
 use crate::system::{Asked, Channel, Signals, harden_process};
 
 pub use super::mounting::FS_TYPE;
@@ -142,6 +143,7 @@ struct Serving {
     config: Config,
     wakes: Receiver<Wake>,
     timers: Timers,
+    rotations: Rotations,
     _device: OwnedFd,
     _lock: StoreLock,
 }
@@ -162,6 +164,7 @@ impl Serving {
         let lock = StoreLock::take_over(&config.state_dir, &doing)?;
         ownership::claim(&config);
         let policy = check_policy(&config.policy)?;
+        let rotation = check_rotation(&config.rotation)?;
         supervision.confine(&config).map_err(DaemonError::io("entering the sandbox"))?;
         let parts = compose::open(&config, policy, &passphrase, exceptions, &supervision)?;
         drop(passphrase);
@@ -171,8 +174,10 @@ impl Serving {
         let (mounting, device) = supervision.device(&config)?;
         let supervision = Arc::new(supervision);
         let tasks = parts.housekeeping();
+        let effects: Arc<dyn crate::effect::CarryOut> = Arc::new(Nobody);
+        let rotator = compose::rotator(&parts, effects, rotation);
         let daemon = Arc::new(Daemon::new(
-            parts,
+            (parts, rotator.clone()),
             Arc::clone(&supervision),
             (config.clone(), sources),
             level,
@@ -194,6 +199,8 @@ impl Serving {
             }
             DaemonError::Mount { path: config.mountpoint.clone(), source }
         })?;
+        let rotations =
+            rotator.start().map_err(DaemonError::io("starting the schedule of rotations"))?;
         let timers = Timers::start(tasks).map_err(DaemonError::io("starting the timers"))?;
         watch_over(&supervision.by, config.watchdog, mounted.tree(), wake)
             .map_err(DaemonError::io("starting the watchdog"))?;
@@ -205,6 +212,7 @@ impl Serving {
             config,
             wakes,
             timers,
+            rotations,
             _device: device,
             _lock: lock,
         };
@@ -257,6 +265,7 @@ impl Serving {
     fn end(self, end: End) -> Result<(), DaemonError> {
         tracing::info!(mountpoint = ?self.config.mountpoint, ?end, "stopping");
         drop(self.timers);
+        drop(self.rotations);
         match end {
             End::Retired => {
                 notify::stopping("another server goes on");
@@ -369,4 +378,16 @@ fn watch_signals(wake: Sender<Wake>) -> Result<(), DaemonError> {
         })
         .map_err(DaemonError::io("starting the thread for signals"))?;
     Ok(())
+}
+
+struct Nobody;
+
+impl crate::effect::CarryOut for Nobody {
+    fn carry_out(
+        &self,
+        _: &crate::effect::Order,
+        _: &crate::effect::Values,
+    ) -> Result<crate::effect::Report, crate::effect::EffectError> {
+        Err(crate::effect::EffectError::Gone("there is none".into()))
+    }
 }

@@ -37,8 +37,8 @@ pub(super) fn errno(error: &FsError) -> c_int {
 
 fn broker_errno(error: &BrokerError) -> c_int {
     match error {
-        // Nothing was read or written; only the log can say more.
-        BrokerError::Audit(_) => libc::EIO,
+        // Nothing was read or written; only the log, or the reply, can say more.
+        BrokerError::Audit(_) | BrokerError::RotationFailed { .. } => libc::EIO,
         BrokerError::Damaged(_) => libc::EBADMSG,
         BrokerError::Denied => libc::EACCES,
         BrokerError::Exists(_) => libc::EEXIST,

@@ -24,5 +24,5 @@ pub use adoption::{Holder, holders};
 pub use due::Due;
 pub use outcome::{Outcome, StepDone, StepName};
 pub use progress::State;
-pub use rotator::{Options, Parts, Rotator, ValueFrom};
+pub use rotator::{Options, Parts, Rotations, Rotator, ValueFrom};
 pub use settings::{Settings, SettingsError};

@@ -21,6 +21,9 @@ pub struct Outcome {
     pub verified_by: Option<String>,
     /// Whether the target was brought back to the value before.
     pub rolled_back: bool,
+    /// The half that may be known, of a new pair of keys: a line for `authorized_keys`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_key: Option<String>,
     /// What went wrong, also where the rotation as a whole succeeded. Never a value.
     pub error: Option<String>,
     /// In seconds.

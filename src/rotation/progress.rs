@@ -66,6 +66,12 @@ impl Progress {
         self.wait_while(at_most, |state| state.outcome.is_none() && state.steps.len() <= seen)
     }
 
+    /// Lets some time go by.
+    pub(super) fn rest(&self, at_most: Duration) {
+        let mut state = self.state.lock();
+        let _timed_out = self.changed.wait_for(&mut state, at_most);
+    }
+
     fn wait_while(&self, at_most: Duration, going_on: impl Fn(&State) -> bool) -> State {
         let mut state = self.state.lock();
         let until = Instant::now() + at_most;

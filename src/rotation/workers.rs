@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::thread;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 
 /// Threads that run at the same time, at most.
 const THREADS: usize = 8;
@@ -21,7 +21,6 @@ pub(super) struct Workers {
 #[derive(Default)]
 struct Shared {
     queue: Mutex<Queue>,
-    idle: Condvar,
 }
 
 #[derive(Default)]
@@ -71,7 +70,6 @@ fn work(shared: &Shared) {
                 Some(job) => job,
                 None => {
                     queue.threads -= 1;
-                    shared.idle.notify_all();
                     return;
                 }
             }

@@ -110,6 +110,12 @@ pub fn exe_stamp(tid: u32) -> io::Result<FileStamp> {
 /// `linux/stat.h`, since Linux 6.8.
 const STATX_MNT_ID_UNIQUE: u32 = 0x4000;
 
+/// Returns the processes that there are.
+pub fn pids() -> io::Result<Vec<u32>> {
+    let names = std::fs::read_dir("/proc")?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    Ok(names.filter_map(|name| name.parse().ok()).collect())
+}
+
 /// Returns the number below which all thread ids are.
 pub fn pid_max() -> io::Result<u32> {
     let text = std::fs::read_to_string("/proc/sys/kernel/pid_max")?;

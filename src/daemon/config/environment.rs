@@ -26,7 +26,7 @@ enum Kind {
 }
 
 /// Variable, table, key. A variable that is empty counts as unset.
-const SETTINGS: [(&str, &str, &str, Kind); 22] = [
+const SETTINGS: [(&str, &str, &str, Kind); 23] = [
     ("SECRETFS_AUDIT_RETENTION_DAYS", "audit", "retention_days", Kind::Number),
     ("SECRETFS_AUDIT_SEGMENT_MIB", "audit", "segment_mib", Kind::Number),
     ("SECRETFS_DEADLINE_SECONDS", "", "deadline_seconds", Kind::Number),
@@ -44,6 +44,7 @@ const SETTINGS: [(&str, &str, &str, Kind); 22] = [
     ("SECRETFS_NAMES", "", "names", Kind::Text),
     ("SECRETFS_ON_RESTART", "", "on_restart", Kind::Text),
     ("SECRETFS_POLICY", "", "policy", Kind::Text),
+    ("SECRETFS_ROTATION", "", "rotation", Kind::Text),
     ("SECRETFS_SANDBOX", "", "sandbox", Kind::Text),
     ("SECRETFS_STATE_DIR", "", "state_dir", Kind::Text),
     ("SECRETFS_THREADS", "", "threads", Kind::Number),

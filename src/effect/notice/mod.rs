@@ -111,6 +111,11 @@ pub struct Unit {
 }
 
 impl Unit {
+    /// Returns what happens to a unit, if that can be the name of one.
+    pub fn new(unit: String, action: UnitAction) -> Result<Self, &'static str> {
+        UnitKeys { unit, action }.try_into()
+    }
+
     /// Returns the unit's name.
     pub fn name(&self) -> &str {
         &self.unit

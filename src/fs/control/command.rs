@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 
 use super::{File, Host, Kind};
-use crate::broker::Broker;
+use crate::broker::{Broker, BrokerError};
 use crate::fs::error::{FsError, Result};
 use crate::model::{Caller, SecretName};
 use crate::system::SecretBytes;
@@ -20,7 +20,9 @@ pub(in crate::fs) const MAX_COMMAND: usize = 4096;
 pub(in crate::fs) enum Prompt {
     Admin,
     Explain,
+    Holders,
     Reload,
+    Rotate,
     Seal,
     Unseal,
 }
@@ -58,6 +60,7 @@ impl Command {
         let verdict = self.prompt.run(broker, host, caller, text.expose());
         let reply = match &verdict {
             Ok(reply) => reply.clone(),
+            Err(FsError::Broker(BrokerError::RotationFailed { outcome, .. })) => (**outcome).clone(),
             Err(error) => json!({ "error": error.to_string() }),
         };
         let text = format!("{reply:#}\n").into_bytes();
@@ -85,10 +88,12 @@ impl Prompt {
             Self::Explain => {
                 let command = parse(text, "secret")?;
                 let name = command.get("secret").and_then(Value::as_str).unwrap_or_default();
-                let name: SecretName = name.parse().map_err(crate::broker::BrokerError::Name)?;
+                let name: SecretName = name.parse().map_err(BrokerError::Name)?;
                 Ok(broker.explain(caller, &name)?)
             }
+            Self::Holders => Ok(host.holders(caller, &parse(text, "secret")?)?),
             Self::Reload => Ok(host.reload(caller)?),
+            Self::Rotate => Ok(host.rotate(caller, &parse(text, "secret")?)?),
             Self::Seal => Ok(host.seal(caller)?),
             Self::Unseal => Ok(host.unseal(caller, passphrase(text)?)?),
         }

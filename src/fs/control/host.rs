@@ -28,6 +28,10 @@ pub trait Host: Send + Sync {
         caller: &Caller,
         passphrase: Option<SecretBytes>,
     ) -> Result<Value, BrokerError>;
+    /// `.control/rotate`: rotates a secret, or tells how a rotation stands.
+    fn rotate(&self, caller: &Caller, command: &Value) -> Result<Value, BrokerError>;
+    /// `.control/holders`: which live processes hold which version.
+    fn holders(&self, caller: &Caller, command: &Value) -> Result<Value, BrokerError>;
     /// `.control/admin`: a JSON object whose `do` names the command.
     fn admin(&self, caller: &Caller, command: &Value) -> Result<Value, BrokerError>;
     /// `.control/backup`: writes the whole encrypted backup, as fast as `out` takes it.

@@ -87,15 +87,22 @@ pub(super) enum Text {
 }
 
 /// Every control file, in the order in which they are listed.
-pub(super) static FILES: [File; 15] = [
+pub(super) static FILES: [File; 17] = [
     file("admin", Kind::Command(Prompt::Admin), 0o600, "DO key=value ... | {\"do\": DO, ...}\n"),
     file("backup", Kind::Backup, 0o400, ""),
     file("events", Kind::Events, 0o400, ""),
     file("explain", Kind::Command(Prompt::Explain), 0o600, "SECRET | {\"secret\": SECRET}\n"),
     file("health", Kind::Health, 0o400, ""),
+    file("holders", Kind::Command(Prompt::Holders), 0o600, "SECRET | {\"stale\": true}\n"),
     file("metrics", Kind::Text(Text::Metrics), 0o400, ""),
     file("reload", Kind::Command(Prompt::Reload), 0o600, "reads policy and configuration again\n"),
     file("restore", Kind::Restore, 0o600, ""),
+    file(
+        "rotate",
+        Kind::Command(Prompt::Rotate),
+        0o600,
+        "SECRET [verify=no] [rollback=no] [value=pending] [wait_adopted=SECONDS] [dry_run=yes] [wait=no]\n",
+    ),
     file("seal", Kind::Command(Prompt::Seal), 0o600, "forgets the keys until unsealed\n"),
     file("status", Kind::Text(Text::Status), 0o400, ""),
     file(

@@ -197,6 +197,14 @@ mod tests {
             unreachable!()
         }
 
+        fn rotate(&self, _: &Caller, _: &Value) -> std::result::Result<Value, BrokerError> {
+            unreachable!()
+        }
+
+        fn holders(&self, _: &Caller, _: &Value) -> std::result::Result<Value, BrokerError> {
+            unreachable!()
+        }
+
         fn metrics(&self) -> String {
             unreachable!()
         }
