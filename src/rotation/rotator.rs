@@ -1,7 +1,10 @@
 //! Who begins rotations, keeps two of one secret apart, and takes up what was left.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -24,6 +27,18 @@ pub struct Parts {
     pub effects: Arc<dyn CarryOut>,
     pub clock: Arc<dyn Clock>,
     pub settings: Settings,
+}
+
+impl fmt::Debug for Parts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parts").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Rotator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rotator").finish_non_exhaustive()
+    }
 }
 
 /// How a rotation is to be done.
@@ -184,14 +199,19 @@ impl Rotator {
     /// Takes up what was left before its end: after a crash, or because a target was not there. To be
     /// called again and again.
     pub fn take_up(&self) {
+        self.take_up_as_of(Instant::now());
+    }
+
+    pub(super) fn take_up_as_of(&self, now: Instant) {
         let inner = &self.inner;
-        if inner.started.elapsed() < LAST_ORDERS {
+        if now.saturating_duration_since(inner.started) < LAST_ORDERS {
             return;
         }
         // Sealed: nothing can be done, and nothing else can be either.
         let Ok(open) = inner.engine.broker.open_rotations() else { return };
         for subject in open {
-            let due = inner.runs.lock().again.get(&subject.id).is_none_or(|again| again.at <= Instant::now());
+            let again = inner.runs.lock().again.get(&subject.id).copied();
+            let due = again.is_none_or(|again| again.at <= now);
             if due && let Err(error) = self.resume(subject) {
                 tracing::warn!(error = chain(&error), "a rotation is not taken up yet");
             }
@@ -258,11 +278,11 @@ impl Rotator {
     /// Starts the thread that takes up what was left and begins what is due. It ends when the returned
     /// value is dropped; what is at work then is taken up by the next start.
     pub fn start(&self) -> std::io::Result<Rotations> {
-        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        let (stop, stopped) = mpsc::channel::<()>();
         let this = self.clone();
-        let thread = std::thread::Builder::new().name("rotations".into()).spawn(move || {
+        let thread = thread::Builder::new().name("rotations".into()).spawn(move || {
             let mut looked = None::<Instant>;
-            while stopped.recv_timeout(TICK) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+            while stopped.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
                 this.take_up();
                 if looked.is_none_or(|looked| looked.elapsed() >= LOOK) {
                     looked = Some(Instant::now());
@@ -346,12 +366,12 @@ impl Drop for Occupied<'_> {
 /// The thread behind the schedule.
 pub struct Rotations {
     workers: Workers,
-    stop: Option<std::sync::mpsc::Sender<()>>,
-    thread: Option<std::thread::JoinHandle<()>>,
+    stop: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
 }
 
-impl std::fmt::Debug for Rotations {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Rotations {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Rotations").finish_non_exhaustive()
     }
 }

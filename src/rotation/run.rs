@@ -320,7 +320,7 @@ impl<'a> Run<'a> {
         new: Option<&SecretBytes>,
     ) -> Result<((), String), String> {
         if is_read_back(verifier) {
-            let stored = self.read(Which::Pending, "reads back what was staged")?;
+            let stored = self.read_new("reads back what was staged")?;
             let same = new.is_some_and(|new| stored.value.constant_time_eq(new));
             let verdict = same.then(|| "it is stored as it was made, and no more is known".to_owned());
             return verdict.map(|note| ((), note)).ok_or("what was stored is another value".into());
@@ -373,7 +373,7 @@ impl<'a> Run<'a> {
         }
         let undone = self.step(StepName::Rollback, |run| {
             let current = run.read(Which::Current, "brings the target back to it")?.value;
-            let pending = run.read(Which::Pending, "takes it back from the target")?.value;
+            let pending = run.read_new("takes it back from the target")?.value;
             let report = run.order(Task::Undo(target.clone()), Some(&current), Some(&pending))?;
             Ok(((), report.note))
         });
@@ -423,7 +423,7 @@ impl<'a> Run<'a> {
             let old = self.note.under_way.as_ref().map_or(self.subject.current, |left| left.old);
             let retired = self.step(StepName::Retire, |run| {
                 let old = run.read(Which::Number(old), "retires it at the target")?.value;
-                let new = run.read(Which::Current, "is to work alone")?.value;
+                let new = run.read_new("is to work alone")?.value;
                 let report = run.order(Task::Finish(target.clone()), Some(&old), Some(&new))?;
                 Ok(((), report.note))
             });
@@ -491,7 +491,7 @@ impl<'a> Run<'a> {
         let task = Task::Notify(notice.clone());
         if let Notice::Command(_) = notice {
             // It may print what it has read, and is told which secret it is about: no two are one.
-            let new = self.read(Which::Current, "is masked in a command's output")?.value;
+            let new = self.read_new("is masked in a command's output")?.value;
             return self.order(task, None, Some(&new)).map(|report| report.note);
         }
         let told = self.engine.bell.ring(notice, || {
@@ -593,12 +593,13 @@ impl<'a> Run<'a> {
 
     /// Reads a version of the secret, on record.
     pub(super) fn read(&self, which: Which, what: &str) -> Result<Opened, String> {
-        let which = match (which, self.new) {
-            (Which::Pending, Some(new)) => Which::Number(new),
-            (which, _) => which,
-        };
         let read = self.engine.broker.read_for_rotation(self.who.by(), &self.subject, which, what);
         read.map_err(|error| chain(&error))
+    }
+
+    /// Reads the new version, which is staged or current by now.
+    fn read_new(&self, what: &str) -> Result<Opened, String> {
+        self.read(Which::Number(self.new.unwrap_or(self.subject.next)), what)
     }
 
     /// Reads another secret that the rotation needs, on record.
@@ -665,7 +666,7 @@ impl<'a> Run<'a> {
     }
 
     fn record(&mut self, step: StepName, ok: bool, note: String, begun: Instant) {
-        let took = begun.elapsed().as_secs_f64() * 1000.0;
+        let took = rounded(begun.elapsed().as_secs_f64() * 1000.0);
         let done = StepDone { step, ok, note, took };
         self.progress.done(done.clone());
         self.steps.push(done);
@@ -701,7 +702,7 @@ impl<'a> Run<'a> {
     fn outcome(&self, success: bool, rolled_back: bool) -> Outcome {
         let finished = self.engine.clock.now();
         let old = self.note.under_way.as_ref().map_or(self.subject.current, |left| left.old);
-        let duration = finished.duration_since(self.began).as_secs_f64().max(0.0);
+        let duration = rounded(finished.duration_since(self.began).as_secs_f64().max(0.0));
         Outcome {
             rotation: self.rotation.clone(),
             secret: self.subject.name.clone(),
@@ -729,6 +730,11 @@ impl std::fmt::Display for Failed {
 
 fn is_read_back(verifier: &Verifier) -> bool {
     matches!(verifier, Verifier::ReadBack(_))
+}
+
+/// Rounds to thousandths: more is noise.
+fn rounded(number: f64) -> f64 {
+    (number * 1000.0).round() / 1000.0
 }
 
 /// Returns an error's message with those of its causes.
