@@ -7,6 +7,7 @@ pub mod credential;
 pub mod crypto;
 pub mod daemon;
 pub mod fs;
+pub mod generate;
 pub mod identity;
 pub mod keysource;
 pub mod model;
