@@ -12,6 +12,7 @@ pub mod identity;
 pub mod keysource;
 pub mod model;
 pub mod policy;
+pub mod schedule;
 pub mod store;
 pub mod system;
 pub mod versions;
