@@ -12,8 +12,8 @@ use crate::cli::args::Rotate;
 use crate::cli::client::Client;
 use crate::cli::error::{Failure, Kind};
 use crate::cli::out::text_of;
-use crate::cli::{plaintext, when};
-use crate::model::SecretName;
+use crate::cli::plaintext;
+use crate::model::{SecretName, parse_span};
 
 pub(super) fn run(context: &Context, args: &Rotate) -> Result<ExitCode, Failure> {
     let client = context.client()?;
@@ -26,7 +26,7 @@ pub(super) fn run(context: &Context, args: &Rotate) -> Result<ExitCode, Failure>
         "wait": false,
     });
     if let Some(text) = &args.wait_adopted {
-        let span = when::span(text).ok_or_else(|| {
+        let span = parse_span(text).ok_or_else(|| {
             Failure::new(Kind::Config, "--wait-adopted", format!("{text:?} is no span such as 60s"))
         })?;
         command["wait_adopted"] = span.as_secs().into();
