@@ -115,6 +115,7 @@ impl<'a> Run<'a> {
         command.env("SECRETFS_ROTATION", &step.order.rotation);
         let hand_over = |value| {
             readable_memory(c"secretfs-value", value)
+                .and_then(|memory| rights.own_file(&memory).map(|()| memory))
                 .map_err(|error| EffectError::Invalid(format!("handing a value over: {error}")))
         };
         command.stdin(match self.input {

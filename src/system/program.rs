@@ -2,7 +2,8 @@
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::fchown;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
@@ -35,6 +36,14 @@ impl Rights {
         let name = CString::new(user.name.as_str()).map_err(|_| io::ErrorKind::InvalidInput)?;
         let groups = getgrouplist(&name, user.gid)?;
         Ok(Self { name: user.name, home: user.dir, uid: user.uid, gid: user.gid, groups })
+    }
+
+    /// Makes a file theirs.
+    pub fn own_file(&self, file: &impl AsFd) -> io::Result<()> {
+        if self.uid == Uid::effective() {
+            return Ok(());
+        }
+        fchown(file, Some(self.uid.as_raw()), Some(self.gid.as_raw()))
     }
 
     /// Makes them the rights of this process, for good.
