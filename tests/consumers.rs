@@ -8,18 +8,17 @@
 )]
 
 mod common;
+mod servers;
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::time::Instant;
+use std::path::Path;
+use std::process::{Command, Output};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, User};
+use nix::sys::signal::Signal;
 
-use common::{DEADLINE, Person, World, bounded, eventually, skip, write_file};
+use common::{Person, World, bounded, eventually, write_file};
+use servers::{Server, account, port, program, succeed};
 
 /// A user who is nobody's service.
 const SOMEBODY: u32 = 1000;
@@ -44,95 +43,6 @@ id = "person"
 role = "ssh"
 uid = [1000]
 "#;
-
-/// Finds a program in the usual directories of programs and daemons; says SKIP where it is not.
-fn program(name: &str) -> Option<PathBuf> {
-    let usual = ["/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/lib/postgresql/15/bin"];
-    let mut places: Vec<PathBuf> = usual.iter().map(PathBuf::from).collect();
-    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-    places.extend(versions.map(|entry| entry.path().join("bin")));
-    let found = places.iter().map(|dir| dir.join(name)).find(|path| path.exists());
-    if found.is_none() {
-        skip(&format!("no {name} here"));
-    }
-    found
-}
-
-/// Returns an account of the host; says SKIP where there is none.
-fn account(name: &str) -> Option<Person> {
-    let user = User::from_name(name).unwrap();
-    if user.is_none() {
-        skip(&format!("no user {name} here"));
-    }
-    let user = user?;
-    let mut person = Person::new(user.uid.as_raw());
-    person.gid = user.gid.as_raw();
-    Some(person)
-}
-
-/// Returns a port of 127.0.0.1 that was free a moment ago.
-fn port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-/// A server, ended when dropped.
-struct Server {
-    child: Child,
-    log: PathBuf,
-}
-
-impl Server {
-    /// Starts a server and waits until it takes connections.
-    fn start(mut command: Command, port: u16, log: PathBuf) -> Self {
-        let output = fs::File::create(&log).unwrap();
-        let errors = output.try_clone().unwrap();
-        let child = command.stdin(Stdio::null()).stdout(output).stderr(errors).spawn().unwrap();
-        let mut server = Self { child, log };
-        let start = Instant::now();
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            let ended = server.child.try_wait().unwrap();
-            assert!(ended.is_none(), "ended with {ended:?}: {}", server.said());
-            assert!(start.elapsed() < DEADLINE, "does not listen: {}", server.said());
-            std::thread::sleep(std::time::Duration::from_millis(10));
-        }
-        server
-    }
-
-    fn signal(&self, signal: Signal) {
-        let _ = kill(Pid::from_raw(self.child.id().cast_signed()), signal);
-    }
-
-    fn said(&self) -> String {
-        fs::read_to_string(&self.log).unwrap_or_default()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // An orderly end takes its children with it. PostgreSQL's word for "at once" is SIGQUIT, nginx's
-        // and sshd's SIGTERM.
-        for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGQUIT, Signal::SIGKILL] {
-            self.signal(signal);
-            let start = Instant::now();
-            while start.elapsed() < DEADLINE / 10 {
-                if matches!(self.child.try_wait(), Ok(Some(_)) | Err(_)) {
-                    return;
-                }
-                std::thread::sleep(std::time::Duration::from_millis(10));
-            }
-        }
-        drop(self.child.wait());
-        if std::thread::panicking() {
-            eprintln!("the server said: {}", self.said());
-        }
-    }
-}
-
-fn succeed(command: &mut Command) -> String {
-    let output: Output = bounded(command);
-    assert!(output.status.success(), "{command:?}: {output:?}");
-    String::from_utf8(output.stdout).unwrap()
-}
 
 /// Makes a key and a certificate for 127.0.0.1 and puts both into the mount as root would: the key goes
 /// from the generator into the secret. Returns the certificate.

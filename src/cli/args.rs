@@ -136,6 +136,9 @@ pub(crate) enum Command {
     Completions(Completions),
     /// Writes the manual pages into a directory.
     Man(Man),
+    /// The helper process that carries out what rotations do elsewhere.
+    #[command(hide = true)]
+    Effector(EffectorArgs),
     /// Mounts for the system's unit, before its server starts.
     #[command(hide = true)]
     Mounter(UnitArgs),
@@ -230,6 +233,17 @@ pub(crate) struct MountArgs {
     pub accept_rollback: bool,
     #[command(flatten)]
     pub from: PassphraseFrom,
+}
+
+/// How the effector is started, and by it a process for each order.
+#[derive(Args, Debug)]
+pub(crate) struct EffectorArgs {
+    /// What may be ordered.
+    #[arg(long, value_name = "FILE")]
+    pub rotation: PathBuf,
+    /// Carries out one order.
+    #[arg(long)]
+    pub order: bool,
 }
 
 /// What the system's unit gives to those who mount and unmount for it.

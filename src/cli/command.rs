@@ -62,6 +62,9 @@ pub(super) fn run(context: &Context, command: Command) -> Result<ExitCode, Failu
         Command::Destroy(args) => destroy::run(context, &args),
         Command::Doctor(args) => return doctor::run(context, &args),
         Command::Edit(args) => edit::run(context, &args),
+        Command::Effector(args) => {
+            helper("the effector", || compose::serve_effector(&args.rotation, args.order))
+        }
         Command::Explain(args) => explain::run(context, &args),
         Command::Get(args) => get::run(context, &args),
         Command::History(args) => history::run(context, &args),
@@ -132,7 +135,7 @@ impl Context {
     }
 }
 
-fn helper(what: &str, serve: fn() -> std::io::Result<()>) -> Done {
+fn helper(what: &str, serve: impl FnOnce() -> std::io::Result<()>) -> Done {
     serve().map_err(|err| Failure::new(Kind::BackendConnection, what, err.to_string()))
 }
 

@@ -3,6 +3,7 @@
 //! The rest of the daemon and the command line know the parts through this file alone, so that the
 //! parts can change their constructors without anybody else noticing.
 
+use std::ffi::OsStr;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -24,10 +25,10 @@ use crate::broker::{
     Broker, BrokerError, LogSettings, Parts as BrokerParts, Progress, read_header, unpack_backup,
 };
 use crate::crypto::RootKey;
+use crate::effect::{self, CarryOut, Effector};
 use crate::fs::{self, control::Host};
 use crate::identity::{self, Callers, Observer};
 use crate::model::{Caller, Clock, Gid, Needs, StoreId, Uid};
-use crate::effect::CarryOut;
 use crate::policy::{self, ExpectationResult, Policy, PolicyError};
 use crate::rotation::{self, Rotator, Settings};
 use crate::store::{JournaledStore, Options, RedbStore, Store, StoreError};
@@ -38,6 +39,8 @@ pub(super) use super::keys::new_slot;
 /// The opened store with everything that serves it.
 pub struct Parts {
     pub broker: Broker,
+    /// Carries out what a rotation does outside of the store.
+    pub effects: Arc<dyn CarryOut>,
     store: Arc<dyn Store>,
 }
 
@@ -76,8 +79,8 @@ impl Parts {
 }
 
 /// Makes what rotates secrets, with whoever carries out what it does outside.
-pub(super) fn rotator(parts: &Parts, effects: Arc<dyn CarryOut>, settings: Settings) -> Rotator {
-    let broker = parts.broker.clone();
+pub(super) fn rotator(parts: &Parts, settings: Settings) -> Rotator {
+    let (broker, effects) = (parts.broker.clone(), Arc::clone(&parts.effects));
     Rotator::new(rotation::Parts { broker, effects, clock: clock(), settings })
 }
 
@@ -116,7 +119,7 @@ pub(super) fn open(
     policy: Policy,
     passphrase: &PassphraseInput,
     exceptions: Exceptions,
-    supervision: &Supervision,
+    (supervision, effects): (&Supervision, Arc<dyn CarryOut>),
 ) -> Result<Parts, DaemonError> {
     let store = super::lock::patiently(
         || open_store(config),
@@ -145,7 +148,7 @@ pub(super) fn open(
     };
     let sealed = Arc::clone(key);
     broker.on_seal(Box::new(move || sealed.wipe()));
-    Ok(Parts { broker, store })
+    Ok(Parts { broker, effects, store })
 }
 
 /// Returns the key that the server before has left, or else what the key source gives. `None`: it
@@ -365,6 +368,32 @@ impl fs::Identify for Identification {
             ..Caller::with_ids(Uid(uid), Gid(gid))
         }
     }
+}
+
+/// Gets the process that carries out what rotations do outside of the store: from systemd where it holds the
+/// mount, or else from this very program. Before any thread.
+pub(super) fn start_effector(by: &By, config: &Config) -> io::Result<Arc<dyn CarryOut>> {
+    if matches!(by, By::Systemd) {
+        return Ok(Arc::new(Effector::at_socket(Path::new(EFFECTOR_SOCKET))));
+    }
+    let arguments = ["effector", "--rotation"].map(OsStr::new);
+    let arguments = [arguments.as_slice(), &[config.rotation.as_os_str()]].concat();
+    Ok(Arc::new(Effector::spawn(Path::new("/proc/self/exe"), &arguments)?))
+}
+
+/// Where `secretfs-effector.socket` listens.
+const EFFECTOR_SOCKET: &str = "/run/secretfs-effector";
+
+/// Is the effector, or with an order of it: the hidden subcommand's whole life.
+pub fn serve_effector(rotation: &Path, order: bool) -> io::Result<()> {
+    name_process()?;
+    let channel = Channel::inherited()?;
+    if order {
+        return effect::carry_out_one(channel, rotation);
+    }
+    let arguments = ["effector", "--order", "--rotation"].map(OsStr::new);
+    let arguments = [arguments.as_slice(), &[rotation.as_os_str()]].concat();
+    effect::serve(&channel, Path::new("/proc/self/exe"), &arguments)
 }
 
 /// Gets the helper process that reads `/proc/<tid>/exe`: from systemd where it holds the mount, which can

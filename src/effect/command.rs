@@ -1,6 +1,13 @@
 //! A program that an administrator has named in `rotation.toml`.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
+
+use super::run::Run;
+use super::step::{Outcome, Step};
+use super::{EffectError, Report};
+use crate::system::SecretBytes;
 
 /// What is run, as whom, and for how long.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -11,6 +18,45 @@ pub struct Command {
     pub user: Option<String>,
     /// Shorter than the step's own time.
     pub timeout_seconds: Option<u64>,
+}
+
+impl Command {
+    /// Returns how long it may take.
+    pub(super) fn timeout(&self) -> Option<Duration> {
+        self.timeout_seconds.map(Duration::from_secs)
+    }
+
+    /// Runs it for a new value, which is what it prints without the newline at the end.
+    pub(super) fn generate(&self, step: &Step<'_>) -> Result<Report, EffectError> {
+        let run = Run { current: step.values.current.as_ref(), ..Run::of(self) };
+        let printed = run.for_value(step)?;
+        let printed = printed.expose();
+        let value = printed.strip_suffix(b"\n").unwrap_or(printed);
+        if value.is_empty() {
+            return Err(EffectError::Refused("the program printed no value".to_owned()));
+        }
+        let value = SecretBytes::copy_from(value)
+            .map_err(|error| EffectError::Invalid(error.to_string()))?;
+        Ok(Report { note: format!("{} made a value", self.argv.program), value: Some(value) })
+    }
+
+    /// Runs it to tell a consumer; it is given no value.
+    pub(super) fn tell(&self, step: &Step<'_>) -> Outcome {
+        Run::of(self).to_the_end(step)
+    }
+
+    /// Runs it with the values of an order and the word for what to do.
+    pub(super) fn with_values(&self, verb: &'static str, step: &Step<'_>) -> Outcome {
+        let values = step.values;
+        let run = Run {
+            verb: Some(verb),
+            current: values.current.as_ref(),
+            new: values.new.as_ref(),
+            admin: values.admin.as_ref(),
+            ..Run::of(self)
+        };
+        run.to_the_end(step)
+    }
 }
 
 /// A program by its absolute path, and its arguments.

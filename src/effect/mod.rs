@@ -14,14 +14,25 @@ use crate::model::SecretName;
 use crate::system::SecretBytes;
 
 mod address;
+mod client;
 mod command;
+mod mask;
+mod message;
 mod notice;
+mod permit;
+mod run;
+mod server;
+mod ssh_key;
+mod step;
+mod stream;
 mod target;
 mod verifier;
 
 pub use address::{Address, AddressError};
+pub use client::Effector;
 pub use command::{Argv, Command};
 pub use notice::{Notice, Processes, Signal, SignalName, Unit, UnitAction};
+pub use server::{carry_out_one, serve};
 pub use target::{AuthorizedKeys, ExecTarget, Mysql, Postgresql, Redis, Target, Tls, Users};
 pub use verifier::{Exec, Http, Nothing, Presented, Verifier};
 

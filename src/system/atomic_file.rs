@@ -1,8 +1,8 @@
 //! Writes whole files so that a crash leaves the old content or the new, never a mixture.
 
-use std::fs::{File, Permissions};
+use std::fs::{File, Metadata, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::Path;
 
 use tempfile::NamedTempFile;
@@ -11,6 +11,20 @@ use tempfile::NamedTempFile;
 pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let directory = directory_of(path);
     write_beside(directory, bytes, mode)?.persist(path).map_err(|error| error.error)?;
+    sync(directory)
+}
+
+/// As [`replace`], with the permission bits and the owner that the file at `path` had.
+pub fn replace_keeping(path: &Path, bytes: &[u8], before: &Metadata) -> io::Result<()> {
+    let directory = directory_of(path);
+    let file = write_beside(directory, bytes, before.mode() & 0o7777)?;
+    let made = file.as_file().metadata()?;
+    if (made.uid(), made.gid()) != (before.uid(), before.gid()) {
+        fchown(file.as_file(), Some(before.uid()), Some(before.gid()))?;
+        // The change of owner may have taken bits away.
+        file.as_file().set_permissions(Permissions::from_mode(before.mode() & 0o7777))?;
+    }
+    file.persist(path).map_err(|error| error.error)?;
     sync(directory)
 }
 
@@ -58,6 +72,23 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"new");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o400);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_replaced_file_keeps_its_mode_and_its_owner() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state");
+        replace(&path, b"old", 0o4640).unwrap();
+        if nix::unistd::geteuid().is_root() {
+            std::os::unix::fs::chown(&path, Some(1), Some(2)).unwrap();
+            fs::set_permissions(&path, Permissions::from_mode(0o4640)).unwrap();
+        }
+        let before = fs::metadata(&path).unwrap();
+        replace_keeping(&path, b"new", &before).unwrap();
+        let after = fs::metadata(&path).unwrap();
+        let kept = |metadata: &Metadata| (metadata.mode(), metadata.uid(), metadata.gid());
+        assert_eq!(kept(&after), kept(&before));
+        assert_eq!(fs::read(&path).unwrap(), b"new");
     }
 
     #[test]

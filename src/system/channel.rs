@@ -10,7 +10,9 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, Shutdown, SockFlag, SockType,
     UnixAddr, connect, getsockopt, recv, recvmsg, send, sendmsg, shutdown, socket, socketpair,
@@ -55,15 +57,28 @@ impl Channel {
     }
 
     /// Starts a command with the other end as descriptor 3.
-    pub fn spawn_command(mut command: Command) -> io::Result<(Child, Self)> {
+    pub fn spawn_command(command: Command) -> io::Result<(Child, Self)> {
         let (ours, theirs) = Self::pair()?;
-        let fd = theirs.0.as_raw_fd();
+        Ok((theirs.spawn_with(command)?, ours))
+    }
+
+    /// Starts a command that gets this end as descriptor 3.
+    pub fn spawn_with(self, mut command: Command) -> io::Result<Child> {
+        let fd = self.0.as_raw_fd();
         // SAFETY: between fork and exec the closure makes two system calls that are
         // async-signal-safe and touches no memory of the parent. Descriptor 3 is not the standard
-        // library's own pipe: the pair was made first and so took the lower numbers.
+        // library's own pipe where this end was there first and 3 was not free since; if it is, the
+        // worst is that a failure of exec is not told.
         unsafe { command.pre_exec(move || inherit(fd)) };
-        let child = command.spawn()?;
-        Ok((child, ours))
+        command.spawn()
+    }
+
+    /// Takes an end that has come as a descriptor. Errors: it is no such socket.
+    pub fn of_descriptor(fd: OwnedFd) -> io::Result<Self> {
+        if getsockopt(&fd, sockopt::SockType)? != SockType::SeqPacket {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        Ok(Self(fd))
     }
 
     /// Takes the end that [`Channel::spawn`] left for this process. Errors: it is not there, or
@@ -79,11 +94,7 @@ impl Channel {
         }
         // SAFETY: the descriptor is open, and whoever started us left it to us: nothing else in
         // this process owns it, and the flag above keeps it from being taken twice.
-        let fd = unsafe { OwnedFd::from_raw_fd(Self::INHERITED) };
-        if getsockopt(&fd, sockopt::SockType)? != SockType::SeqPacket {
-            return Err(io::ErrorKind::InvalidInput.into());
-        }
-        Ok(Self(fd))
+        Self::of_descriptor(unsafe { OwnedFd::from_raw_fd(Self::INHERITED) })
     }
 
     /// Sends a message, waiting for room.
@@ -115,6 +126,24 @@ impl Channel {
         let (message, rest) = postcard::take_from_bytes(bytes)
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
         if rest.is_empty() { Ok(Some(message)) } else { Err(io::ErrorKind::InvalidData.into()) }
+    }
+
+    /// Waits for a message or the end, which [`receive`](Self::receive) then has at once. Errors:
+    /// `TimedOut` at the deadline.
+    pub fn await_message(&self, deadline: Instant) -> io::Result<()> {
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            // Rounded up: a deadline that is nearly there must not be asked for over and over.
+            let millis = u64::try_from(left.as_micros().div_ceil(1000)).unwrap_or(u64::MAX);
+            let timeout = PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX);
+            let mut polled = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut polled, timeout) {
+                Ok(0) if left.is_zero() => return Err(io::ErrorKind::TimedOut.into()),
+                Ok(0) | Err(nix::errno::Errno::EINTR) => {}
+                Ok(_) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     /// Sends descriptors; the other end gets duplicates.
@@ -150,6 +179,12 @@ impl Channel {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 
@@ -232,6 +267,19 @@ mod tests {
         drop(here);
         let error = there.receive_descriptors().unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn whoever_waits_hears_a_message_the_end_or_that_the_time_is_up() {
+        let soon = || Instant::now() + std::time::Duration::from_millis(5);
+        let (here, there) = Channel::pair().unwrap();
+        assert_eq!(there.await_message(soon()).unwrap_err().kind(), io::ErrorKind::TimedOut);
+        here.send(&7_u8).unwrap();
+        there.await_message(soon()).unwrap();
+        assert_eq!(there.receive::<u8>().unwrap(), Some(7));
+        drop(here);
+        there.await_message(soon()).unwrap();
+        assert_eq!(there.receive::<u8>().unwrap(), None);
     }
 
     #[test]

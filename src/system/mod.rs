@@ -11,11 +11,13 @@ mod mapping;
 mod memfd;
 pub mod memory;
 mod mounts;
+mod parcel;
 mod pidfd;
 mod privileges;
 #[cfg(test)]
 pub(crate) mod probe;
 pub mod procfs;
+mod program;
 mod sandbox;
 mod service_user;
 mod shared_map;
@@ -34,8 +36,10 @@ pub use mounts::{
     filesystem_magic, filesystem_magic_of, is_protected, is_stale, mounts, parse_mountinfo,
     remove_mountpoint, topmost, unmount,
 };
+pub use parcel::{Parcel, readable_memory};
 pub use pidfd::{PidFd, PidInfo};
 pub use privileges::keep_only_ptrace;
+pub use program::{Rights, confer};
 pub use sandbox::{Confined, Sandbox};
 pub use service_user::{ServiceUser, service_user};
 pub use shared_map::SharedMap;

@@ -5,6 +5,8 @@
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
+use nix::sys::signal::Signal;
+
 use crate::model::Uid;
 
 /// A thread, as `pidfd_open(2)` with `PIDFD_THREAD` gives it (Linux 6.9).
@@ -27,15 +29,33 @@ pub struct PidInfo {
 impl PidFd {
     /// Opens a thread. Errors: `ESRCH` if there is none, `EINVAL` on older kernels.
     pub fn of_thread(tid: u32) -> io::Result<Self> {
-        let tid = libc::pid_t::try_from(tid).map_err(|_| io::ErrorKind::InvalidInput)?;
+        Self::open(tid, libc::PIDFD_THREAD)
+    }
+
+    /// Opens a process. Errors: `ESRCH` if there is none.
+    pub fn of_process(pid: u32) -> io::Result<Self> {
+        Self::open(pid, 0)
+    }
+
+    fn open(number: u32, flags: libc::c_uint) -> io::Result<Self> {
+        let number = libc::pid_t::try_from(number).map_err(|_| io::ErrorKind::InvalidInput)?;
         // SAFETY: the call takes two integers and touches no memory of ours.
-        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, tid, libc::PIDFD_THREAD) };
+        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, number, flags) };
         let fd = i32::try_from(fd).map_err(|_| io::ErrorKind::InvalidData)?;
         if fd < 0 {
             return Err(io::Error::last_os_error());
         }
         // SAFETY: the kernel has just given us this descriptor, and nobody else knows of it.
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// Sends a signal to it, and to nobody else that has its number since. Errors: `ESRCH` once it is gone.
+    pub fn send_signal(&self, signal: Signal) -> io::Result<()> {
+        let (fd, no_info) = (self.0.as_raw_fd(), std::ptr::null::<libc::siginfo_t>());
+        // SAFETY: without a structure the kernel fills in what kill(2) would; the rest are integers.
+        let sent =
+            unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, signal as i32, no_info, 0) };
+        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
     /// Returns what the thread is now. Errors: `ESRCH` once it is gone, `ENOTTY` before Linux 6.13.

@@ -27,6 +27,8 @@ pub struct Stat {
     pub comm: Vec<u8>,
     /// One letter: `T` is stopped.
     pub state: u8,
+    /// The process that has started it, or has taken it over.
+    pub parent: u32,
     /// In clock ticks since the boot.
     pub start_ticks: u64,
 }
@@ -60,7 +62,7 @@ impl FileStamp {
     }
 }
 
-/// Reads name and start of a thread.
+/// Reads name, start and parent of a thread.
 pub fn stat(tid: u32) -> io::Result<Stat> {
     parse_stat(&read(tid, "stat", MAX_STAT_BYTES)?)
 }
@@ -154,8 +156,10 @@ fn parse_stat(bytes: &[u8]) -> io::Result<Stat> {
     // The first field after the name is the third of the line.
     let mut fields = fields.split_ascii_whitespace();
     let state = fields.next().and_then(|state| state.bytes().next()).ok_or_else(malformed)?;
-    let start = fields.nth(START_TIME - 4).ok_or_else(malformed)?;
-    Ok(Stat { comm, state, start_ticks: start.parse().map_err(|_| malformed())? })
+    let number = |field: Option<&str>| field.and_then(|field| field.parse().ok());
+    let parent = number(fields.next()).and_then(|parent| u32::try_from(parent).ok());
+    let start_ticks = number(fields.nth(START_TIME - 5)).ok_or_else(malformed)?;
+    Ok(Stat { comm, state, parent: parent.ok_or_else(malformed)?, start_ticks })
 }
 
 fn parse_status(bytes: &[u8]) -> io::Result<Status> {
@@ -188,7 +192,10 @@ mod tests {
     fn a_name_with_brackets_and_newlines_does_not_shift_the_fields() {
         let line = b"42 (a) S 1 (\n b) R 1 42 42 0 -1 4194304 9 0 0 0 1 2 3 4 20 0 1 0 777 1 2 3\n";
         let stat = parse_stat(line).unwrap();
-        assert_eq!(stat, Stat { comm: b"a) S 1 (\n b".to_vec(), state: b'R', start_ticks: 777 });
+        assert_eq!(
+            stat,
+            Stat { comm: b"a) S 1 (\n b".to_vec(), state: b'R', parent: 1, start_ticks: 777 }
+        );
         assert!(parse_stat(b"42 (a) R 1 2").is_err());
         assert!(parse_stat(b"42 )a(").is_err());
     }

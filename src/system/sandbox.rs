@@ -106,8 +106,8 @@ const CALLS: &[i64] = &[
     libc::SYS_statfs, libc::SYS_statx, libc::SYS_sync_file_range, libc::SYS_umask, libc::SYS_unlinkat,
     libc::SYS_write, libc::SYS_writev,
     // Memory; what is executable is restricted below.
-    libc::SYS_brk, libc::SYS_madvise, libc::SYS_memfd_create, libc::SYS_mlock, libc::SYS_mlock2,
-    libc::SYS_mremap, libc::SYS_msync, libc::SYS_munlock, libc::SYS_munmap,
+    libc::SYS_brk, libc::SYS_madvise, libc::SYS_memfd_create, libc::SYS_memfd_secret, libc::SYS_mlock,
+    libc::SYS_mlock2, libc::SYS_mremap, libc::SYS_msync, libc::SYS_munlock, libc::SYS_munmap,
     // Threads, time, signals.
     libc::SYS_clock_getres, libc::SYS_clock_gettime, libc::SYS_clock_nanosleep, libc::SYS_clone3,
     libc::SYS_exit, libc::SYS_exit_group, libc::SYS_futex, libc::SYS_getpid, libc::SYS_getppid,

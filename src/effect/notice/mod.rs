@@ -5,6 +5,10 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::Command;
+use super::step::{Outcome, Step};
+
+mod signal;
+mod unit;
 
 /// A way to tell a consumer.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -22,6 +26,15 @@ impl Notice {
             Self::Command(_) => "command",
             Self::Signal(_) => "signal",
             Self::Unit(_) => "unit",
+        }
+    }
+
+    /// Tells the consumer.
+    pub(super) fn send(&self, step: &Step<'_>) -> Outcome {
+        match self {
+            Self::Command(command) => command.tell(step),
+            Self::Signal(signal) => signal.send(step),
+            Self::Unit(unit) => unit.tell(step),
         }
     }
 }

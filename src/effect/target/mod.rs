@@ -4,8 +4,15 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::step::{Outcome, Step};
 use super::{Address, Command};
 use crate::model::SecretName;
+
+mod authorized_keys;
+mod exec;
+mod mysql;
+mod postgresql;
+mod redis;
 
 /// A place that accepts a credential.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -61,6 +68,50 @@ impl Target {
             Self::Redis(target) => Some(&target.user),
         }
     }
+
+    /// Has it accept the new value.
+    pub(super) fn set(&self, step: &Step<'_>) -> Outcome {
+        match self {
+            Self::AuthorizedKeys(target) => target.set(step),
+            Self::Exec(target) => target.set(step),
+            Self::Mysql(target) => target.set(step),
+            Self::Postgresql(target) => target.set(step),
+            Self::Redis(target) => target.set(step),
+        }
+    }
+
+    /// Tries the new value there.
+    pub(super) fn login(&self, step: &Step<'_>) -> Outcome {
+        match self {
+            Self::AuthorizedKeys(target) => target.login(step),
+            Self::Exec(target) => target.login(step),
+            Self::Mysql(target) => target.login(step),
+            Self::Postgresql(target) => target.login(step),
+            Self::Redis(target) => target.login(step),
+        }
+    }
+
+    /// Has it accept the new value alone.
+    pub(super) fn finish(&self, step: &Step<'_>) -> Outcome {
+        match self {
+            Self::AuthorizedKeys(target) => target.finish(step),
+            Self::Exec(target) => target.finish(step),
+            Self::Mysql(target) => target.finish(step),
+            Self::Postgresql(target) => target.finish(step),
+            Self::Redis(target) => target.finish(step),
+        }
+    }
+
+    /// Has it accept the current value alone.
+    pub(super) fn undo(&self, step: &Step<'_>) -> Outcome {
+        match self {
+            Self::AuthorizedKeys(target) => target.undo(step),
+            Self::Exec(target) => target.undo(step),
+            Self::Mysql(target) => target.undo(step),
+            Self::Postgresql(target) => target.undo(step),
+            Self::Redis(target) => target.undo(step),
+        }
+    }
 }
 
 /// One user, or two that take turns: while clients use the one, the other's password is changed.
@@ -82,6 +133,14 @@ impl Users {
         match self {
             Self::One(user) => std::slice::from_ref(user),
             Self::Two(users) => users,
+        }
+    }
+
+    /// Returns the other of two.
+    pub(super) fn idle(&self, busy: &str) -> Option<&str> {
+        match self {
+            Self::One(_) => None,
+            Self::Two([first, second]) => Some(if first == busy { second } else { first }),
         }
     }
 

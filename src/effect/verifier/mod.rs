@@ -4,7 +4,12 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Address, Command};
+use super::ssh_key::PublicKey;
+use super::step::{Outcome, Step, invalid};
+use super::{Address, Command, Target};
+
+mod http;
+mod tls;
 
 /// A way to try a new value.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -34,6 +39,24 @@ impl Verifier {
             Self::ReadBack(_) => "read_back",
             Self::SshKey(_) => "ssh_key",
             Self::Tls(_) => "tls",
+        }
+    }
+
+    /// Tries the new value.
+    pub(super) fn verify(&self, target: Option<&Target>, step: &Step<'_>) -> Outcome {
+        match self {
+            Self::Exec(verifier) => verifier.command.with_values("verify", step),
+            Self::Http(verifier) => verifier.verify(step),
+            Self::Login(_) => {
+                target.ok_or_else(|| invalid("there is no target to log in to"))?.login(step)
+            }
+            Self::ReadBack(_) => Err(invalid("the effector has no store to read from")),
+            Self::SshKey(_) => {
+                let key = PublicKey::of_private(step.new_value()?);
+                let key = key.map_err(|error| invalid(&error.to_string()))?;
+                Ok(format!("the value is a private key of the type {}", key.algorithm))
+            }
+            Self::Tls(verifier) => verifier.verify(step),
         }
     }
 }

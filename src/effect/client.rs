@@ -1,0 +1,136 @@
+//! The server's end: gives orders, waits for answers, and gets another effector when one has died.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use super::message::{receive_answer, send_order};
+use super::{CarryOut, EffectError, Order, Report, Values};
+use crate::system::Channel;
+
+/// How much longer than its time an order may take to say so.
+const GRACE: Duration = Duration::from_secs(2);
+/// A program that dies at once must not be started over and over.
+const RESPAWN_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A running effector. Many threads may give orders at the same time.
+#[derive(Debug)]
+pub struct Effector {
+    source: Source,
+    /// `None` before the first order to a socket, and where none could be started.
+    running: Mutex<Option<Running>>,
+}
+
+/// Where an effector comes from.
+#[derive(Clone, Debug)]
+enum Source {
+    /// A program, which is started.
+    Program(PathBuf, Vec<OsString>),
+    /// A socket: whoever listens there starts one for each connection.
+    Socket(PathBuf),
+}
+
+#[derive(Debug)]
+struct Running {
+    channel: Channel,
+    child: Option<Child>,
+    started: Instant,
+}
+
+impl Effector {
+    /// Starts `program` with `arguments`, which must call [`serve`](super::serve) on the channel that it
+    /// inherits.
+    pub fn spawn(program: &Path, arguments: &[&OsStr]) -> io::Result<Self> {
+        let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        let source = Source::Program(program.into(), arguments);
+        let running = Mutex::new(Some(source.start()?));
+        Ok(Self { source, running })
+    }
+
+    /// Connects to a socket with the first order. An effector is started there for us, by somebody who may
+    /// give it more than we have.
+    pub fn at_socket(socket: &Path) -> Self {
+        Self { source: Source::Socket(socket.into()), running: Mutex::default() }
+    }
+
+    /// Hands the end of a new channel to the effector, or to the next one if it has died.
+    fn hand_over(&self, end: &Channel) -> io::Result<()> {
+        let mut running = self.running.lock();
+        if let Some(mut present) = running.take() {
+            if present.channel.send_descriptors(&[end.as_fd()]).is_ok() {
+                *running = Some(present);
+                return Ok(());
+            }
+            tracing::warn!("the effector has died");
+            present.end();
+            std::thread::sleep(RESPAWN_INTERVAL.saturating_sub(present.started.elapsed()));
+        }
+        let next = running.insert(self.source.start()?);
+        next.channel.send_descriptors(&[end.as_fd()])
+    }
+
+    /// Gives the order and waits. Errors: `TimedOut`, or the effector is gone.
+    fn ask(&self, order: &Order, values: &Values) -> io::Result<Result<Report, EffectError>> {
+        let (ours, theirs) = Channel::pair()?;
+        self.hand_over(&theirs)?;
+        drop(theirs);
+        send_order(&ours, order, values)?;
+        ours.await_message(Instant::now() + order.timeout + GRACE)?;
+        let answer = receive_answer(&ours)?;
+        answer.ok_or_else(|| io::Error::other("it died before it answered"))
+    }
+}
+
+impl CarryOut for Effector {
+    fn carry_out(&self, order: &Order, values: &Values) -> Result<Report, EffectError> {
+        self.ask(order, values).unwrap_or_else(|error| {
+            Err(match error.kind() {
+                io::ErrorKind::TimedOut => EffectError::TimedOut,
+                io::ErrorKind::InvalidInput => {
+                    EffectError::Invalid("the order is longer than 8 KiB".to_owned())
+                }
+                _ => EffectError::Gone(error.to_string()),
+            })
+        })
+    }
+}
+
+impl Drop for Effector {
+    fn drop(&mut self) {
+        self.running.lock().iter_mut().for_each(Running::end);
+    }
+}
+
+impl Source {
+    fn start(&self) -> io::Result<Running> {
+        let started = Instant::now();
+        let (channel, child) = match self {
+            Self::Socket(path) => (Channel::connect(path)?, None),
+            Self::Program(program, arguments) => {
+                let mut command = Command::new(program);
+                command.args(arguments).env_clear().current_dir("/");
+                command.stdin(Stdio::null()).stdout(Stdio::null());
+                let (child, channel) = Channel::spawn_command(command)?;
+                (channel, Some(child))
+            }
+        };
+        Ok(Running { channel, child, started })
+    }
+}
+
+impl Running {
+    /// Ends it with all orders in its hands.
+    fn end(&mut self) {
+        self.channel.close();
+        if let Some(child) = &mut self.child {
+            // It would end by itself, unless it was stopped.
+            drop(child.kill());
+            drop(child.wait());
+        }
+    }
+}

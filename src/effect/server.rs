@@ -1,0 +1,130 @@
+//! The effector's own processes: one that starts another for each order, and does nothing else.
+//!
+//! A process an order, because an order may hang anywhere, also where no library has a time limit, and
+//! then it is killed with all that it has started. With it goes every copy of a value that was made on the
+//! way. The first process maps no value at all.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::{Pid, getppid};
+use parking_lot::Mutex;
+
+use super::mask::Mask;
+use super::message::{receive_order, send_answer};
+use super::permit::Permit;
+use super::step::Step;
+use super::{EffectError, Order, Report, Task, Values, Verifier};
+use crate::system::{Channel, die_with_parent, harden_process};
+
+/// Starts a process for each order until the other end is closed. `program` is called with `arguments` and
+/// has to call [`carry_out_one`].
+pub fn serve(channel: &Channel, program: &Path, arguments: &[&OsStr]) -> io::Result<()> {
+    harden_process()?;
+    loop {
+        let ends = match channel.receive_descriptors() {
+            Ok(ends) => ends,
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        for end in ends {
+            let mut command = Command::new(program);
+            command.args(arguments).env_clear().current_dir("/").process_group(0);
+            command.stdin(Stdio::null()).stdout(Stdio::null());
+            // Started by this thread, which lives as long as the process: it is what they die with.
+            match Channel::of_descriptor(end).and_then(|end| end.spawn_with(command)) {
+                Ok(child) => reap(child)?,
+                // Whoever has ordered sees the end of the channel.
+                Err(error) => tracing::error!(%error, "no process for an order"),
+            }
+        }
+    }
+}
+
+fn reap(mut child: Child) -> io::Result<()> {
+    let wait = move || drop(child.wait());
+    thread::Builder::new().name("reaper".to_owned()).spawn(wait).map(drop)
+}
+
+/// Carries out the order that comes over a channel, and answers. `rotation` is the file that says what may be
+/// ordered.
+pub fn carry_out_one(channel: Channel, rotation: &Path) -> io::Result<()> {
+    harden_process()?;
+    die_with_parent(getppid().as_raw().cast_unsigned())?;
+    let Some((order, values)) = receive_order(&channel)? else { return Ok(()) };
+    let answering = Arc::new(Answering { channel, answered: Mutex::new(false) });
+    watch(&answering, Instant::now() + time_for(&order))?;
+    let outcome = carry_out(&order, &values, rotation);
+    answering.answer(outcome)
+}
+
+fn carry_out(order: &Order, values: &Values, rotation: &Path) -> Result<Report, EffectError> {
+    let mask = Mask::of(values);
+    let done = Permit::load(rotation).and_then(|permit| {
+        permit.check(&order.task)?;
+        Step { order, values, mask: &mask }.carry_out()
+    });
+    match done {
+        Ok(report) => Ok(Report { note: mask.text(&report.note), ..report }),
+        Err(error) => Err(mask.error(error)),
+    }
+}
+
+/// Returns how long an order may take: a command may have less time than its step.
+fn time_for(order: &Order) -> Duration {
+    use super::{ExecTarget, Notice, Target};
+    let command = match &order.task {
+        Task::Generate(command)
+        | Task::Notify(Notice::Command(command))
+        | Task::Set(Target::Exec(ExecTarget { command, .. }))
+        | Task::Finish(Target::Exec(ExecTarget { command, .. }))
+        | Task::Undo(Target::Exec(ExecTarget { command, .. }))
+        | Task::Verify { target: Some(Target::Exec(ExecTarget { command, .. })), .. } => {
+            Some(command)
+        }
+        Task::Verify { verifier: Verifier::Exec(verifier), .. } => Some(&verifier.command),
+        Task::Finish(_) | Task::Notify(_) | Task::Set(_) | Task::Undo(_) | Task::Verify { .. } => {
+            None
+        }
+    };
+    let own = command.and_then(super::Command::timeout);
+    own.map_or(order.timeout, |own| own.min(order.timeout))
+}
+
+/// The channel over which one answer goes.
+struct Answering {
+    channel: Channel,
+    answered: Mutex<bool>,
+}
+
+impl Answering {
+    fn answer(&self, outcome: Result<Report, EffectError>) -> io::Result<()> {
+        let mut answered = self.answered.lock();
+        if std::mem::replace(&mut *answered, true) {
+            return Ok(());
+        }
+        send_answer(&self.channel, outcome)
+    }
+}
+
+/// Ends this process and all that it has started when the time is up or nobody wants the answer any more.
+fn watch(answering: &Arc<Answering>, deadline: Instant) -> io::Result<()> {
+    let answering = Arc::clone(answering);
+    let end = move || {
+        // Nothing else is ever sent: what comes is the end.
+        if answering.channel.await_message(deadline).is_err() {
+            // It fails only for those who have gone.
+            drop(answering.answer(Err(EffectError::TimedOut)));
+        }
+        // The group is this process's own: see `serve`.
+        let _ = killpg(Pid::from_raw(0), Signal::SIGKILL);
+    };
+    thread::Builder::new().name("deadline".to_owned()).spawn(end).map(drop)
+}

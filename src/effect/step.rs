@@ -1,0 +1,77 @@
+//! One order in the hands of the process that carries it out.
+
+use super::mask::Mask;
+use super::{EffectError, Order, Report, Task, Users, Values};
+use crate::credential::{self, ShapeError};
+use crate::system::SecretBytes;
+
+/// What came of a step: a line for people.
+pub(super) type Outcome = Result<String, EffectError>;
+
+/// An order with its values.
+#[derive(Debug)]
+pub(super) struct Step<'a> {
+    pub(super) order: &'a Order,
+    pub(super) values: &'a Values,
+    pub(super) mask: &'a Mask,
+}
+
+impl Step<'_> {
+    /// Does what the order says.
+    pub(super) fn carry_out(&self) -> Result<Report, EffectError> {
+        let note = match &self.order.task {
+            Task::Generate(command) => return command.generate(self),
+            Task::Set(target) => target.set(self),
+            Task::Verify { verifier, target } => verifier.verify(target.as_ref(), self),
+            Task::Finish(target) => target.finish(self),
+            Task::Undo(target) => target.undo(self),
+            Task::Notify(notice) => notice.send(self),
+        };
+        Ok(Report { note: note?, value: None })
+    }
+
+    /// Returns the new value, without which most steps mean nothing.
+    pub(super) fn new_value(&self) -> Result<&SecretBytes, EffectError> {
+        self.values.new.as_ref().ok_or_else(|| invalid("the order has no new value"))
+    }
+
+    /// Returns the user and the password in a value, for a target with these users.
+    pub(super) fn credential<'u>(
+        users: &'u Users,
+        value: &SecretBytes,
+    ) -> Result<(&'u str, SecretBytes), EffectError> {
+        let password = credential::password(value).map_err(shapeless)?;
+        Ok((user_of(users, value)?, password))
+    }
+
+    /// Returns who changes the target, and with what password.
+    pub(super) fn admin(
+        &self,
+        named: Option<&str>,
+    ) -> Result<(Option<String>, Option<SecretBytes>), EffectError> {
+        let Some(value) = &self.values.admin else { return Ok((named.map(str::to_owned), None)) };
+        let password = credential::password(value).map_err(shapeless)?;
+        Ok((named.map(str::to_owned).or_else(|| credential::user(value)), Some(password)))
+    }
+}
+
+/// Returns the one of the users whom a value is for.
+pub(super) fn user_of<'u>(users: &'u Users, value: &SecretBytes) -> Result<&'u str, EffectError> {
+    match (credential::user(value), users) {
+        (Some(named), users) => {
+            users.all().iter().find(|user| **user == named).map(String::as_str).ok_or_else(|| {
+                invalid(&format!("the target does not have the value's user {named}"))
+            })
+        }
+        (None, Users::One(user)) => Ok(user),
+        (None, Users::Two(_)) => Err(invalid("users that take turns need values that name them")),
+    }
+}
+
+pub(super) fn invalid(why: &str) -> EffectError {
+    EffectError::Invalid(why.to_owned())
+}
+
+pub(super) fn shapeless(error: ShapeError) -> EffectError {
+    EffectError::Invalid(error.to_string())
+}
