@@ -118,9 +118,7 @@ impl<'a> Batch<'a> {
                 | Record::Rotation(_)
                 | Record::Uses(_),
             )
-            | None => {
-                Err(StoreError::Damaged(format!("the record {id} is missing")).into())
-            }
+            | None => Err(StoreError::Damaged(format!("the record {id} is missing")).into()),
         }
     }
 

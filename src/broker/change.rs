@@ -52,7 +52,8 @@ impl Broker {
         self.inner.submit(Company::Shared, move |batch| {
             let asked = Asked { action: Action::Delete, name: &name, version: None };
             let (id, record, grant) = find(batch, &caller, Level::Delete, asked)?;
-            check_idle(batch, id, &name).map_err(|err| batch.inner.gate.failed(&caller, asked, err))?;
+            check_idle(batch, id, &name)
+                .map_err(|err| batch.inner.gate.failed(&caller, asked, err))?;
             discard(batch, &caller, Action::Delete, id, record, &grant)
         })
     }
@@ -134,7 +135,8 @@ fn rename_secret(
     }
     check_reads(batch, caller, (from, &record.metadata.attributes), (to, &attributes), asked)?;
     let concerned = [Some((id, from)), target.as_ref().map(|(id, _)| (*id, to))];
-    let idle = concerned.into_iter().flatten().try_for_each(|(id, name)| check_idle(batch, id, name));
+    let idle =
+        concerned.into_iter().flatten().try_for_each(|(id, name)| check_idle(batch, id, name));
     idle.map_err(|err| batch.inner.gate.failed(caller, asked, err))?;
     match target {
         Some(_) if replace == Replace::Refused => Err(BrokerError::Exists(to.clone())),

@@ -4,7 +4,8 @@ use std::ops::ControlFlow;
 
 use super::{Broker, BrokerError, Notice, Result};
 use crate::audit::{
-    Action, AuditError, AuditKey, AuditLog, Entry, Event, Head, LogFile, Outcome, back, is_about, tail,
+    Action, AuditError, AuditKey, AuditLog, Entry, Event, Head, LogFile, Outcome, back, is_about,
+    tail,
 };
 use crate::model::{Caller, SecretName, Seq, Timestamp, Uid, Version};
 
@@ -89,7 +90,11 @@ impl Broker {
             let entry = serde_json::from_slice::<Entry>(line).ok();
             let of_secret = |entry: &Entry| secret.is_none() || entry.secret.as_ref() == secret;
             let reading = entry.filter(of_secret).and_then(Reading::of);
-            if reading.is_none_or(&mut *visit) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            if reading.is_none_or(&mut *visit) {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
         });
         visited.map_err(unreadable)
     }

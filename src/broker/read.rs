@@ -228,9 +228,7 @@ impl Inner {
                     | Record::MadeDirectory { .. }
                     | Record::Rotation(_)
                     | Record::Uses(_),
-                ) => {
-                    Err(StoreError::Damaged(format!("the record {id} is no secret")).into())
-                }
+                ) => Err(StoreError::Damaged(format!("the record {id} is no secret")).into()),
             }
         })
     }

@@ -111,8 +111,7 @@ impl Broker {
             let sight = inner.gate.sight(caller);
             let attributes = inner.attributes_for(&sight, name);
             let asked = Asked { action: Action::Rotate, name, version: None };
-            let _granted =
-                inner.gate.admit_by(&sight, Level::Write, attributes.as_ref(), asked)?;
+            let _granted = inner.gate.admit_by(&sight, Level::Write, attributes.as_ref(), asked)?;
         }
         self.subject(name)
     }

@@ -13,8 +13,7 @@ use super::writer::Company;
 use super::{Broker, BrokerError, Origin, Put, Result};
 use crate::audit::Action;
 use crate::model::{
-    Attributes, Caller, Level, Metadata, SecretId, SecretName, SecretType, Status, Uid,
-    Version,
+    Attributes, Caller, Level, Metadata, SecretId, SecretName, SecretType, Status, Uid, Version,
 };
 use crate::store::{StoreError, Table};
 use crate::system::SecretBytes;

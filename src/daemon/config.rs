@@ -274,8 +274,9 @@ const DAY: u64 = 24 * 3600;
 
 /// Fills in the built-in values.
 fn resolve(mode: Mode, layer: Layer, places: &Places, environment: &Environment) -> Config {
-    let Layer { mountpoint, state_dir, policy, rotation, io, names, threads, deadline_seconds, .. } =
-        layer;
+    let Layer {
+        mountpoint, state_dir, policy, rotation, io, names, threads, deadline_seconds, ..
+    } = layer;
     let Layer { keeper, watchdog_seconds, on_restart, .. } = layer;
     let path = |given: Option<Absolute>, default: &Path| {
         given.map_or_else(|| default.to_path_buf(), |path| path.0)

@@ -11,12 +11,12 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::{geteuid, getuid};
 
+use super::DaemonError;
 use super::compose;
 use super::config::{Config, Environment, KeyConfig};
 use super::lock::StoreLock;
 use super::paths::Mode;
 use super::trust::{self, TrustError};
-use super::DaemonError;
 use crate::model::{StoreId, Uid};
 use crate::rotation::Settings;
 use crate::system::{SecretBytes, atomic_file};

@@ -3,13 +3,13 @@
 //! The audit log knows who opened which version. A process counts by the version that it opened last; one
 //! that has ended, or has opened the current version since, holds nothing.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use serde::Serialize;
 
 use crate::broker::{Broker, BrokerError, Reading};
-use crate::model::{SecretName, Timestamp, Version};
+use crate::model::{Clock, SecretName, Timestamp, Version};
 use crate::system::procfs;
 
 /// A live process with the version that it opened last.
@@ -46,15 +46,19 @@ impl fmt::Display for Holder {
 
 /// Returns the live processes that have opened a secret (`None`: any), each with the version that it
 /// opened last, by name and process.
-pub fn holders(broker: &Broker, secret: Option<&SecretName>) -> Result<Vec<Holder>, BrokerError> {
-    let alive = alive();
+pub fn holders(
+    broker: &Broker,
+    clock: &dyn Clock,
+    secret: Option<&SecretName>,
+) -> Result<Vec<Holder>, BrokerError> {
+    let alive = alive(clock.now());
     let oldest = alive.values().min().copied().unwrap_or(Timestamp::MAX);
     let is_alive = |reading: &Reading| {
         let started = alive.get(&reading.pid);
         started.is_some_and(|started| is_same(*started, reading.start_time))
     };
     let mut found: Vec<Holder> = Vec::new();
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
     broker.each_reading_back(secret, &mut |reading| {
         // Nobody who lives has read anything before the first of them was started.
         if reading.time < oldest {
@@ -73,7 +77,8 @@ pub fn holders(broker: &Broker, secret: Option<&SecretName>) -> Result<Vec<Holde
 }
 
 fn holder(reading: Reading) -> Holder {
-    let Reading { secret, version, pid, start_time, time, uid, exe, comm, unit, container } = reading;
+    let Reading { secret, version, pid, start_time, time, uid, exe, comm, unit, container } =
+        reading;
     Holder {
         secret,
         version,
@@ -90,8 +95,7 @@ fn holder(reading: Reading) -> Holder {
 }
 
 /// Returns every process with the time at which it was started.
-fn alive() -> HashMap<u32, Timestamp> {
-    let now = Timestamp::now();
+fn alive(now: Timestamp) -> HashMap<u32, Timestamp> {
     let pids = procfs::pids().unwrap_or_default().into_iter();
     let started = pids.filter_map(|pid| {
         let stat = procfs::stat(pid).ok()?;

@@ -50,7 +50,8 @@ impl<N: Clone + PartialEq, T: Clone> Bell<N, T> {
             drop(rings);
             return shared.wait();
         }
-        let mine = Arc::new(Ring { state: Mutex::new(RingState::Waiting), changed: Condvar::new() });
+        let mine =
+            Arc::new(Ring { state: Mutex::new(RingState::Waiting), changed: Condvar::new() });
         rings.push((notice.clone(), Arc::clone(&mine)));
         drop(rings);
         // One at a time: who waits for it here gathers others behind it.
@@ -108,7 +109,11 @@ mod tests {
             });
             has_begun.recv().unwrap();
             let late: Vec<_> = (0..8)
-                .map(|_| scope.spawn(move || bell.ring(&"reload", || count.fetch_add(1, Ordering::SeqCst))))
+                .map(|_| {
+                    scope.spawn(move || {
+                        bell.ring(&"reload", || count.fetch_add(1, Ordering::SeqCst))
+                    })
+                })
                 .collect();
             // Until all of them stand behind the first: one leads, the others have joined.
             while Arc::strong_count(&bell.rings.lock()[0].1) < 3 {

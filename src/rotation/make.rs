@@ -29,10 +29,14 @@ pub(super) fn make(
     options: &Options,
 ) -> Result<(Made, String), String> {
     if options.value == ValueFrom::Pending {
-        let staged = run.subject.pending.ok_or("nothing is staged: write it to NAME@pending first")?;
+        let staged =
+            run.subject.pending.ok_or("nothing is staged: write it to NAME@pending first")?;
         let value = run.read(Which::Number(staged), "was staged to become the new value")?.value;
         let current = current(run, plan)?;
-        return Ok((Made { value, expires: None, public: None, current }, format!("version {staged}, as staged")));
+        return Ok((
+            Made { value, expires: None, public: None, current },
+            format!("version {staged}, as staged"),
+        ));
     }
     let maker = plan.maker(run.subject.metadata.attributes.secret_type)?;
     let current = if maker.needs_current() || plan.target.is_some() {
@@ -66,12 +70,8 @@ fn generate(
     let authority = generator.authority().map(|name| run.helper(name, "signs for")).transpose()?;
     let user = current.as_ref().and_then(credential::user);
     let user = plan.target.as_ref().and_then(|target: &Target| target.next_user(user.as_deref()));
-    let inputs = Inputs {
-        current: current.as_ref(),
-        user,
-        authority: authority.as_ref(),
-        now: run.began,
-    };
+    let inputs =
+        Inputs { current: current.as_ref(), user, authority: authority.as_ref(), now: run.began };
     let generated = generator.generate(&inputs).map_err(|error| error.to_string())?;
     let for_whom = user.map(|user| format!(" for {user}")).unwrap_or_default();
     let note = format!("{}{for_whom}", kind(generator));

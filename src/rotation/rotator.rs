@@ -225,11 +225,8 @@ impl Rotator {
             let why = format!("what is open of the rotation of {} is not known", subject.name);
             return Err(BrokerError::Invalid(why));
         };
-        let progress = match inner.occupy(&subject, &left.rotation) {
-            Ok(progress) => progress,
-            // It is at work.
-            Err(_) => return Ok(()),
-        };
+        // It may be at work.
+        let Ok(progress) = inner.occupy(&subject, &left.rotation) else { return Ok(()) };
         let (this, id) = (self.clone(), subject.id);
         let timeout = inner.plan(&subject).timeout;
         let job = Box::new(move || {
@@ -294,7 +291,11 @@ impl Rotator {
                 }
             }
         })?;
-        Ok(Rotations { workers: self.inner.workers.clone(), stop: Some(stop), thread: Some(thread) })
+        Ok(Rotations {
+            workers: self.inner.workers.clone(),
+            stop: Some(stop),
+            thread: Some(thread),
+        })
     }
 
     pub(super) fn broker(&self) -> &Broker {

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::adoption;
+use super::adoption::{Holder, holders};
 use super::bell::Bell;
 use super::make::{self, Made};
 use super::note::{After, Note, Phase, UnderWay};
@@ -28,6 +28,12 @@ pub(super) struct Engine {
     pub(super) effects: Arc<dyn CarryOut>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) bell: Bell<Notice, Result<String, EffectError>>,
+}
+
+impl Engine {
+    fn holders(&self, name: &SecretName) -> Result<Vec<Holder>, BrokerError> {
+        holders(&self.broker, &*self.clock, Some(name))
+    }
 }
 
 /// On whose behalf.
@@ -166,9 +172,8 @@ impl<'a> Run<'a> {
     fn direct(mut self, plan: &Plan, options: &Options, made: Made, after: After) -> Outcome {
         let proven = options.verify.then_some(plan.verify.as_ref()).flatten();
         if let Some(verifier) = proven.filter(|verifier| !is_read_back(verifier)) {
-            let proved = self.step(StepName::Verify, |run| {
-                run.verify(verifier, None, None, Some(&made.value))
-            });
+            let proved = self
+                .step(StepName::Verify, |run| run.verify(verifier, None, None, Some(&made.value)));
             if let Err(failed) = proved {
                 return self.fail(failed, Stage::Ended, Change::Nothing, false);
             }
@@ -198,7 +203,8 @@ impl<'a> Run<'a> {
                 (Stage::Switched, None)
             };
             let change = Change::Publish(std::mem::replace(&mut value, again));
-            match self.commit(change, stage, expires, "the new value is current", outcome.as_ref()) {
+            match self.commit(change, stage, expires, "the new value is current", outcome.as_ref())
+            {
                 Ok(_) => {
                     if let Some(outcome) = outcome {
                         return self.told(outcome);
@@ -322,7 +328,8 @@ impl<'a> Run<'a> {
         if is_read_back(verifier) {
             let stored = self.read_new("reads back what was staged")?;
             let same = new.is_some_and(|new| stored.value.constant_time_eq(new));
-            let verdict = same.then(|| "it is stored as it was made, and no more is known".to_owned());
+            let verdict =
+                same.then(|| "it is stored as it was made, and no more is known".to_owned());
             return verdict.map(|note| ((), note)).ok_or("what was stored is another value".into());
         }
         let task = Task::Verify { verifier: verifier.clone(), target: target.cloned() };
@@ -454,9 +461,11 @@ impl<'a> Run<'a> {
         let begun = Instant::now();
         let new = self.new.unwrap_or(self.subject.current);
         let look = |run: &Self| {
-            let found = adoption::holders(&run.engine.broker, Some(&run.subject.name));
+            let found = run.engine.holders(&run.subject.name);
             let found = found.map_err(|error| chain(&error))?;
-            Ok::<_, String>(found.into_iter().filter(|holder| holder.version < new).collect::<Vec<_>>())
+            Ok::<_, String>(
+                found.into_iter().filter(|holder| holder.version < new).collect::<Vec<_>>(),
+            )
         };
         let mut holders = look(self)?;
         while !holders.is_empty() && begun.elapsed() < after.wait_adopted {
@@ -468,9 +477,11 @@ impl<'a> Run<'a> {
             return Ok(((), "no live process holds an older version".into()));
         }
         let named: Vec<String> = holders.iter().take(5).map(ToString::to_string).collect();
-        let mut note = format!("{} still hold an older version: {}", holders.len(), named.join(", "));
+        let mut note =
+            format!("{} still hold an older version: {}", holders.len(), named.join(", "));
         if after.restart_holders {
-            let mut units: Vec<String> = holders.into_iter().filter_map(|holder| holder.unit).collect();
+            let mut units: Vec<String> =
+                holders.into_iter().filter_map(|holder| holder.unit).collect();
             units.sort();
             units.dedup();
             for unit in units {
@@ -494,9 +505,10 @@ impl<'a> Run<'a> {
             let new = self.read_new("is masked in a command's output")?.value;
             return self.order(task, None, Some(&new)).map(|report| report.note);
         }
-        let told = self.engine.bell.ring(notice, || {
-            self.carry_out(task, Values::default()).map(|report| report.note)
-        });
+        let told = self
+            .engine
+            .bell
+            .ring(notice, || self.carry_out(task, Values::default()).map(|report| report.note));
         told.map_err(|error| error.to_string())
     }
 

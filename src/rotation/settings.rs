@@ -100,7 +100,8 @@ impl Plan {
         if let Some(maker) = &self.maker {
             return Ok(Cow::Borrowed(maker));
         }
-        let default = Generator::default_for(secret_type).map(|made| Cow::Owned(Maker::Generator(made)));
+        let default =
+            Generator::default_for(secret_type).map(|made| Cow::Owned(Maker::Generator(made)));
         default.ok_or_else(|| {
             format!(
                 "a secret of type {} is rotated only if rotation.toml has a `generate` for it, or if \
@@ -126,7 +127,8 @@ impl Plan {
         options: &Options,
     ) -> Result<Vec<String>, String> {
         let mut lines = Vec::new();
-        let mut line = |step: StepName, what: &str| lines.push(format!("{}: {what}", step.as_str()));
+        let mut line =
+            |step: StepName, what: &str| lines.push(format!("{}: {what}", step.as_str()));
         match options.value {
             ValueFrom::Pending => line(StepName::Generate, "nothing, the staged value is taken"),
             ValueFrom::Generated => match &*self.maker(secret_type)? {
@@ -150,7 +152,10 @@ impl Plan {
         }
         let wait = options.wait_adopted.unwrap_or(self.wait_adopted);
         if wait > Duration::ZERO {
-            line(StepName::Adopt, &format!("wait up to {} s for who holds the old value", wait.as_secs()));
+            line(
+                StepName::Adopt,
+                &format!("wait up to {} s for who holds the old value", wait.as_secs()),
+            );
         }
         if self.restart_holders {
             line(StepName::Adopt, "restart the units of those that still hold it");
@@ -282,7 +287,8 @@ impl TableText {
         if selection.is_empty() {
             return Err("a rotation must say which secrets: use names, types, services, environments or tags".into());
         }
-        let timeout = self.timeout_seconds.map_or(PATIENCE, |seconds| Duration::from_secs(seconds.into()));
+        let timeout =
+            self.timeout_seconds.map_or(PATIENCE, |seconds| Duration::from_secs(seconds.into()));
         if timeout.is_zero() || timeout > Duration::from_secs(LONGEST_TIMEOUT.into()) {
             return Err(format!("timeout_seconds is 1 to {LONGEST_TIMEOUT}"));
         }

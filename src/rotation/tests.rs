@@ -116,6 +116,9 @@ enum Fault {
 const FAULTS: [Fault; 5] =
     [Fault::Refuses, Fault::HangsBefore, Fault::HangsAfter, Fault::DiesBefore, Fault::DiesAfter];
 
+/// Is told what the target accepts.
+type Watch = Box<dyn FnMut(&[Vec<u8>]) + Send>;
+
 /// What the target accepts.
 #[derive(Default)]
 struct Target {
@@ -124,7 +127,7 @@ struct Target {
     faults: Mutex<HashMap<Kind, (Fault, u32)>>,
     asked: Mutex<Vec<Kind>>,
     /// Called before and after each step.
-    watch: Mutex<Option<Box<dyn FnMut(&[Vec<u8>]) + Send>>>,
+    watch: Mutex<Option<Watch>>,
 }
 
 impl Target {
@@ -253,7 +256,8 @@ impl World {
         let store = Arc::new(Watched { inner, full: Mutex::default() });
         let header = read_header(&*store).unwrap();
         let root = header.slots[0].open(header.store, &bytes(&[7; 32])).unwrap();
-        let broker = Broker::open(parts(&store, &clock, directory.path().join("audit")), root).unwrap();
+        let broker =
+            Broker::open(parts(&store, &clock, directory.path().join("audit")), root).unwrap();
         broker.wait_verified(Duration::from_secs(10)).unwrap();
         let target = Arc::new(Target::default());
         let rotator = Rotator::new(Parts {
@@ -378,7 +382,8 @@ fn without_a_target_the_whole_switch_is_one_step() {
 #[test]
 fn it_takes_write_and_the_rest_is_refused_before_anything_happens() {
     let world = World::new();
-    let rotate = |uid, secret: &str| world.rotator.rotate(&caller(uid), &name(secret), Options::default());
+    let rotate =
+        |uid, secret: &str| world.rotator.rotate(&caller(uid), &name(secret), Options::default());
     assert!(matches!(rotate(1001, "app/single"), Err(BrokerError::Denied)));
     assert!(matches!(rotate(1000, "other/x"), Err(BrokerError::Denied)));
     assert!(matches!(rotate(1000, "app/none"), Err(BrokerError::NotFound(_))));
@@ -449,7 +454,8 @@ fn two_at_once_of_one_secret_are_refused_and_of_two_are_not() {
         drop(inside.send(()));
         drop(may_leave.recv());
     }));
-    let begun = world.rotator.rotate(&caller(1000), &name("app/single"), Options::default()).unwrap();
+    let begun =
+        world.rotator.rotate(&caller(1000), &name("app/single"), Options::default()).unwrap();
     entered.recv().unwrap();
     let again = world.rotator.rotate(&caller(1000), &name("app/single"), Options::default());
     assert!(matches!(again, Err(BrokerError::Rotating(_))));
@@ -646,7 +652,6 @@ fn the_outcome_is_remembered_with_the_secret_and_in_the_log() {
     let lines = audit::query(&world.directory.path().join("audit"), &audit::Filter::default());
     let recorded: Vec<Outcome> = lines
         .unwrap()
-        .into_iter()
         .map(Result::unwrap)
         .filter(|entry| entry.action == audit::Action::Rotate)
         .filter_map(|entry| serde_json::from_value(entry.detail?).ok())

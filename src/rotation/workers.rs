@@ -41,8 +41,7 @@ impl Workers {
         if queue.threads < THREADS {
             queue.threads += 1;
             let shared = Arc::clone(&self.shared);
-            let begun =
-                thread::Builder::new().name("rotation".into()).spawn(move || work(&shared));
+            let begun = thread::Builder::new().name("rotation".into()).spawn(move || work(&shared));
             if let Err(error) = begun {
                 queue.threads -= 1;
                 if queue.threads == 0 {

@@ -114,7 +114,8 @@ const STATX_MNT_ID_UNIQUE: u32 = 0x4000;
 
 /// Returns the processes that there are.
 pub fn pids() -> io::Result<Vec<u32>> {
-    let names = std::fs::read_dir("/proc")?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let names =
+        std::fs::read_dir("/proc")?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     Ok(names.filter_map(|name| name.parse().ok()).collect())
 }
 

@@ -18,22 +18,7 @@ use crate::model::{SecretName, parse_span};
 pub(super) fn run(context: &Context, args: &Rotate) -> Result<ExitCode, Failure> {
     let client = context.client()?;
     let Some(name) = &args.name else { return all_due(context, &client) };
-    let mut command = json!({
-        "secret": name,
-        "verify": !args.no_verify,
-        "rollback": !args.no_rollback,
-        "dry_run": args.dry_run,
-        "wait": false,
-    });
-    if let Some(text) = &args.wait_adopted {
-        let span = parse_span(text).ok_or_else(|| {
-            Failure::new(Kind::Config, "--wait-adopted", format!("{text:?} is no span such as 60s"))
-        })?;
-        command["wait_adopted"] = span.as_secs().into();
-    }
-    if args.pending || args.stdin || args.value_file.is_some() {
-        command["value"] = "pending".into();
-    }
+    let command = command(name, args)?;
     if !args.dry_run {
         stage(&client, name, args)?;
     }
@@ -44,8 +29,25 @@ pub(super) fn run(context: &Context, args: &Rotate) -> Result<ExitCode, Failure>
         lines.map(text_of).try_for_each(|line| context.out.line(line))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let outcome = follow(context, &client, reply)?;
-    end(context, &outcome)
+    end(context, &follow(context, &client, reply)?)
+}
+
+fn command(name: &SecretName, args: &Rotate) -> Result<Value, Failure> {
+    let wait_adopted = args.wait_adopted.as_ref().map(|text| {
+        let span = parse_span(text).map(|span| span.as_secs());
+        let wrong = || format!("{text:?} is no span such as 60s");
+        span.ok_or_else(|| Failure::new(Kind::Config, "--wait-adopted", wrong()))
+    });
+    let given = args.pending || args.stdin || args.value_file.is_some();
+    Ok(json!({
+        "secret": name,
+        "verify": !args.no_verify,
+        "rollback": !args.no_rollback,
+        "dry_run": args.dry_run,
+        "wait": false,
+        "wait_adopted": wait_adopted.transpose()?,
+        "value": given.then_some("pending"),
+    }))
 }
 
 /// Stages a value that was given; it never stands in a command.
@@ -68,7 +70,8 @@ fn follow(context: &Context, client: &Client, mut reply: Value) -> Result<Value,
             context.out.step(said(step));
         }
         seen = steps.len().max(seen);
-        if reply.get("state").and_then(Value::as_str) != Some("running") {
+        // Only a result says whether it is one.
+        if reply.get("success").is_some() {
             return Ok(reply);
         }
         let rotation = reply.get("rotation").cloned().unwrap_or_default();
@@ -112,10 +115,8 @@ fn all_due(context: &Context, client: &Client) -> Result<ExitCode, Failure> {
     let reply = client.control("rotate", br#"{"all_due": true}"#)?;
     let begun = reply.get("begun").and_then(Value::as_array).cloned().unwrap_or_default();
     let mut code = ExitCode::SUCCESS;
-    for mut rotation in begun {
-        rotation["state"] = "running".into();
-        let outcome = follow(context, client, rotation)?;
-        if end(context, &outcome)? != ExitCode::SUCCESS {
+    for rotation in begun {
+        if end(context, &follow(context, client, rotation)?)? != ExitCode::SUCCESS {
             code = ExitCode::from(Kind::Rotation.exit_code());
         }
     }

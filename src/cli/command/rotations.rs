@@ -60,7 +60,8 @@ fn recorded(client: &Client, limit: usize) -> Result<Vec<Value>, Failure> {
         if event.get("action").and_then(Value::as_str) != Some("rotate") {
             continue;
         }
-        let Some(outcome) = event.get_mut("detail").map(Value::take).filter(Value::is_object) else {
+        let Some(outcome) = event.get_mut("detail").map(Value::take).filter(Value::is_object)
+        else {
             continue;
         };
         kept.push_back(outcome);

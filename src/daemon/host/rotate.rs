@@ -66,7 +66,8 @@ impl Daemon {
         if let Some(rotation) = &command.follow {
             let seen = command.seen.map(|seen| usize::try_from(seen.0).unwrap_or(usize::MAX));
             let state = rotator.wait(rotation, seen, patience);
-            let lost = || BrokerError::Invalid("that rotation is not known here, or not any more".into());
+            let lost =
+                || BrokerError::Invalid("that rotation is not known here, or not any more".into());
             return reply(&state.ok_or_else(lost)?, Verdict::Told);
         }
         if let Some(name) = &command.history {
@@ -80,7 +81,8 @@ impl Daemon {
             self.admit(caller, "rotations-due")?;
             return Ok(json!({ "due": rotator.due()?, "at_work": rotator.at_work() }));
         }
-        let missing = || BrokerError::Invalid("which secret? SECRET, or {\"secret\": SECRET}".into());
+        let missing =
+            || BrokerError::Invalid("which secret? SECRET, or {\"secret\": SECRET}".into());
         let name = command.secret.as_ref().ok_or_else(missing)?;
         let options = command.options();
         if command.dry_run.0 {
@@ -100,7 +102,7 @@ impl Daemon {
             return Err(BrokerError::Invalid(why.into()));
         }
         self.admit(caller, "holders")?;
-        let mut found = holders(self.broker(), command.secret.as_ref())?;
+        let mut found = holders(self.broker(), &*self.clock, command.secret.as_ref())?;
         if command.stale.0 {
             found.retain(crate::rotation::Holder::is_stale);
         }
@@ -175,7 +177,11 @@ impl<'de> Deserialize<'de> for Flag {
             Value::Bool(flag) => Ok(Self(flag)),
             Value::String(word) if word == "yes" || word == "true" => Ok(Self(true)),
             Value::String(word) if word == "no" || word == "false" => Ok(Self(false)),
-            _ => Err(D::Error::custom("expected yes or no")),
+            Value::Array(_)
+            | Value::Null
+            | Value::Number(_)
+            | Value::Object(_)
+            | Value::String(_) => Err(D::Error::custom("expected yes or no")),
         }
     }
 }
@@ -198,8 +204,10 @@ mod tests {
 
     #[test]
     fn a_bare_line_and_an_object_say_the_same() {
-        let line = json!({ "secret": "a/b", "verify": "no", "wait_adopted": "60", "value": "pending" });
-        let object = json!({ "secret": "a/b", "verify": false, "wait_adopted": 60, "value": "pending" });
+        let line =
+            json!({ "secret": "a/b", "verify": "no", "wait_adopted": "60", "value": "pending" });
+        let object =
+            json!({ "secret": "a/b", "verify": false, "wait_adopted": 60, "value": "pending" });
         for command in [line, object] {
             let options = Rotate::deserialize(&command).unwrap().options();
             assert!(!options.verify && options.rollback);

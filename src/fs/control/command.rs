@@ -60,7 +60,9 @@ impl Command {
         let verdict = self.prompt.run(broker, host, caller, text.expose());
         let reply = match &verdict {
             Ok(reply) => reply.clone(),
-            Err(FsError::Broker(BrokerError::RotationFailed { outcome, .. })) => (**outcome).clone(),
+            Err(FsError::Broker(BrokerError::RotationFailed { outcome, .. })) => {
+                (**outcome).clone()
+            }
             Err(error) => json!({ "error": error.to_string() }),
         };
         let text = format!("{reply:#}\n").into_bytes();
