@@ -58,8 +58,9 @@ const LONGEST_HOLD: Duration = Duration::from_secs(2);
 /// How long a step outside may take when its rotation is not configured any more.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How often who still holds the old value is looked up.
-const LOOK: Duration = Duration::from_millis(500);
+/// How soon, and later how often, who still holds the old value is looked up.
+const FIRST_LOOK: Duration = Duration::from_millis(20);
+const LAST_LOOK: Duration = Duration::from_secs(1);
 
 /// A rotation at work.
 pub(super) struct Run<'a> {
@@ -206,10 +207,13 @@ impl<'a> Run<'a> {
             match self.commit(change, stage, expires, "the new value is current", outcome.as_ref())
             {
                 Ok(_) => {
-                    if let Some(outcome) = outcome {
+                    self.steps.retain(|step| step.step != StepName::Switch);
+                    self.record(StepName::Switch, true, format!("version {new}"), begun);
+                    if last {
+                        // What is on record could not know how long it would take to record it.
+                        let outcome = self.outcome(true, false);
                         return self.told(outcome);
                     }
-                    self.record(StepName::Switch, true, format!("version {new}"), begun);
                     return self.after_switch(None, &after);
                 }
                 // Somebody wrote meanwhile: the next number is another, and ours is still to come.
@@ -467,10 +471,11 @@ impl<'a> Run<'a> {
                 found.into_iter().filter(|holder| holder.version < new).collect::<Vec<_>>(),
             )
         };
-        let mut holders = look(self)?;
+        let (mut holders, mut pause) = (look(self)?, FIRST_LOOK);
         while !holders.is_empty() && begun.elapsed() < after.wait_adopted {
             let left = after.wait_adopted.saturating_sub(begun.elapsed());
-            self.progress.rest(left.min(LOOK));
+            self.progress.rest(left.min(pause));
+            pause = (pause * 2).min(LAST_LOOK);
             holders = look(self)?;
         }
         if holders.is_empty() {
