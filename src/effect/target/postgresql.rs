@@ -120,7 +120,7 @@ impl Postgresql {
             Address::Socket(path) if path.is_dir() => {
                 Address::Socket(path.join(format!(".s.PGSQL.{PORT}")))
             }
-            other => other.clone(),
+            address @ (Address::Host { .. } | Address::Socket(_)) => address.clone(),
         }
     }
 }
@@ -217,10 +217,11 @@ impl Session {
     }
 
     fn receive_or_refusal(&mut self) -> Result<Message, EffectError> {
-        match self.receive()? {
-            Message::ErrorResponse(error) => Err(refusal(&error)),
-            message => Ok(message),
+        let message = self.receive()?;
+        if let Message::ErrorResponse(error) = message {
+            return Err(refusal(&error));
         }
+        Ok(message)
     }
 
     fn run(&mut self, statement: &str) -> Result<(), EffectError> {
