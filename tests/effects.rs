@@ -497,6 +497,24 @@ fn a_command_has_the_rights_of_its_user_and_no_value() {
 }
 
 #[test]
+fn what_a_command_leaves_running_on_purpose_goes_on() {
+    let notice = "kind = \"command\"\nargv = [\"/bin/sh\", \"-c\", \"sleep 1000 & echo $!\"]";
+    let bench = Bench::new(&format!("[[notify]]\n{notice}"));
+    let left: Vec<i32> = (0..10)
+        .map(|_| {
+            let report = bench.order(Task::Notify(parse(notice)), &Values::default()).unwrap();
+            report.note.rsplit(' ').next().unwrap().parse().unwrap()
+        })
+        .collect();
+    drop(bench);
+    let gone = left.iter().filter(|pid| is_gone(**pid)).count();
+    for pid in left {
+        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+    }
+    assert_eq!(gone, 0);
+}
+
+#[test]
 fn a_command_of_another_user_reads_the_values_that_it_is_given() {
     if !can_mount() {
         return;

@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn the_last_line_is_left_or_the_first_where_half_a_value_may_end_the_text() {
         let mask = mask("canary-7f3a");
-        assert_eq!(mask.line(&said("one\n\x1b[1mcanary-7f3a\n\n"), false), "[1m[value]");
+        assert_eq!(mask.line(&said("one\n\x1b[1mcanary-7f3a\n\n"), false), " [1m[value]");
         assert_eq!(mask.line(&said("one\ncanary-7f"), true), "one");
         assert_eq!(mask.line(&said(&"x".repeat(1000)), false).len(), MAX_LINE);
         assert_eq!(mask.line(&said(""), false), "");
