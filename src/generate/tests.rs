@@ -250,6 +250,19 @@ fn a_generator_is_read_back_from_what_is_written() {
 }
 
 #[test]
+fn the_example_in_the_manual_is_a_generator() {
+    let manual = include_str!("../../docs/ROTATION.md");
+    let section = manual.split("\n## ").find(|part| part.starts_with("Generators")).unwrap();
+    let examples = section.split("```toml\n").skip(1);
+    let examples: Vec<&str> = examples.map(|rest| rest.split("```").next().unwrap()).collect();
+    assert!(!examples.is_empty());
+    for example in examples {
+        let generator: Generator = toml::from_str(example).unwrap();
+        assert!(!generator.generate(&inputs()).unwrap().value.is_empty());
+    }
+}
+
+#[test]
 fn ssh_keys_are_read_by_ssh_keygen_and_give_the_public_half() {
     let Some(world) = World::with(&["ssh-keygen"]) else { return };
     for (config, kind, bits) in [
