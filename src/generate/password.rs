@@ -121,7 +121,8 @@ impl TryFrom<Settings> for Password {
         }
         for class in &settings.require {
             if !characters.iter().any(|&byte| class.contains(byte)) {
-                return Err(format!("{class:?} are required, but there are none to choose from"));
+                let class = format!("{class:?}").to_lowercase();
+                return Err(format!("{class} are required, but there are none to choose from"));
             }
         }
         Ok(Self { settings, characters })
