@@ -1,8 +1,8 @@
 //! Moments as people write them: a date, a time, or a span from now.
 
-use std::time::Duration;
-
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
+
+use crate::model::parse_span;
 
 /// Which way a span such as `2h` points.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -13,7 +13,7 @@ pub(crate) enum Direction {
 
 /// Parses `2027-01-31` (midnight, UTC), `2027-01-31T12:00:00Z`, or `90d`, `12h`, `30m`, `45s`, `2w`.
 pub(crate) fn parse(text: &str, now: Timestamp, way: Direction) -> Result<Timestamp, String> {
-    if let Some(span) = span(text) {
+    if let Some(span) = parse_span(text) {
         let moved = match way {
             Direction::Ago => now.checked_sub(span),
             Direction::FromNow => now.checked_add(span),
@@ -27,19 +27,6 @@ pub(crate) fn parse(text: &str, now: Timestamp, way: Direction) -> Result<Timest
     date.map(|date| date.timestamp()).ok_or_else(|| {
         format!("{text:?} is no time: use 2027-01-31, 2027-01-31T12:00:00Z or a span such as 90d")
     })
-}
-
-fn span(text: &str) -> Option<Duration> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit = match text.strip_prefix(digits)? {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        "d" => 24 * 3600,
-        "w" => 7 * 24 * 3600,
-        _ => return None,
-    };
-    digits.parse::<u64>().ok()?.checked_mul(unit).map(Duration::from_secs)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 //! rotation would put a bare password in the place of the whole.
 #![forbid(unsafe_code)]
 
+use std::fmt;
 use std::ops::Range;
 
 use crate::system::{MemoryError, SecretBuffer, SecretBytes};
@@ -68,6 +69,16 @@ pub enum Shape {
     Bare,
     Json,
     Url,
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Bare => "bare password",
+            Self::Json => "JSON object",
+            Self::Url => "URL",
+        })
+    }
 }
 
 /// Why a value has no user or password that could be read or replaced.

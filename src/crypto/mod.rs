@@ -23,7 +23,7 @@ mod value;
 pub use header::Header;
 pub use kdf::Stretching;
 pub use keyring::Keyring;
-pub use random::random_id;
+pub use random::{fill_random, random_id};
 pub use record_set::{Element, RecordSet};
 pub use root::RootKey;
 pub use slot::{Slot, SlotKind};

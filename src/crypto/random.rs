@@ -12,10 +12,11 @@ pub fn random_id() -> Result<[u8; 16], CryptoError> {
 /// Returns `N` random bytes.
 pub(super) fn bytes<const N: usize>() -> Result<[u8; N], CryptoError> {
     let mut bytes = [0; N];
-    fill(&mut bytes)?;
+    fill_random(&mut bytes)?;
     Ok(bytes)
 }
 
-pub(super) fn fill(room: &mut [u8]) -> Result<(), CryptoError> {
+/// Fills `room` with random bytes.
+pub fn fill_random(room: &mut [u8]) -> Result<(), CryptoError> {
     getrandom::fill(room).map_err(|_| CryptoError::NoRandom)
 }

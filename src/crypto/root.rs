@@ -39,7 +39,7 @@ impl fmt::Debug for RootKey {
 /// Makes 32 random bytes in locked memory.
 pub(super) fn random_key() -> Result<SecretBytes, CryptoError> {
     SecretBytes::with_len(KEY_BYTES, |room| {
-        random::fill(room)?;
+        random::fill_random(room)?;
         Ok(room.len())
     })
 }

@@ -35,6 +35,20 @@ impl Clock for ManualClock {
     }
 }
 
+/// Parses a span of one unit: `45s`, `30m`, `12h`, `90d` or `2w`.
+pub fn parse_span(text: &str) -> Option<Duration> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match text.strip_prefix(digits)? {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 24 * 3600,
+        "w" => 7 * 24 * 3600,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(unit).map(Duration::from_secs)
+}
+
 /// Stores a [`Timestamp`] as microseconds since the Unix epoch, for `#[serde(with = "micros")]`.
 pub mod micros {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};

@@ -12,12 +12,14 @@ mod metadata;
 mod name;
 mod pattern;
 mod secret_type;
+mod weekly_hours;
 
 pub use caller::{Caller, Container, Exe, FindProcess, Needs, Process, Request};
-pub use clock::{Clock, ManualClock, Timestamp, micros, optional_micros};
+pub use clock::{Clock, ManualClock, Timestamp, micros, optional_micros, parse_span};
 pub use id::{Epoch, Generation, Gid, Inode, SecretId, Seq, StoreId, Uid, Version};
 pub use level::{Level, Levels};
 pub use metadata::{Attributes, Metadata, Status};
 pub use name::{NameError, SecretName};
 pub use pattern::{Pattern, PatternError};
 pub use secret_type::SecretType;
+pub use weekly_hours::{Days, Hours, WeeklyHours, time_zone};

@@ -5,9 +5,7 @@ use std::fmt;
 
 use jiff::SignedDuration;
 
-use crate::model::{Caller, Container, Exe, Gid, Process, Timestamp, Uid};
-
-use super::schedule::Schedule;
+use crate::model::{Caller, Container, Exe, Gid, Process, Timestamp, Uid, WeeklyHours};
 
 /// One condition; of a list any entry does.
 #[derive(Debug)]
@@ -20,7 +18,7 @@ pub(super) enum Condition {
     ExeSha256(Box<[[u8; 32]]>),
     /// The caller's own or a supplementary group.
     Gid(Box<[Gid]>),
-    Schedule(Schedule),
+    Schedule(WeeklyHours),
     Uid(Box<[Uid]>),
     /// Full cgroup paths without a leading slash.
     Unit(Box<[Box<str>]>),

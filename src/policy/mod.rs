@@ -18,7 +18,6 @@ mod explain;
 mod initial;
 mod parse;
 mod rule;
-mod schedule;
 
 #[cfg(test)]
 mod oracle;

@@ -5,12 +5,11 @@ use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 
-use crate::model::{Gid, Level, Levels, Pattern, SecretType, Uid};
+use crate::model::{Days, Gid, Level, Levels, Pattern, SecretType, Uid, WeeklyHours, time_zone};
 
 use super::condition::{Condition, ContainerRef};
 use super::document::{self, Table, Value};
 use super::rule::{Names, Rule, Selection};
-use super::schedule::{Days, Schedule};
 use super::{Binding, Effect, Grant, Policy, PolicyError, Users, expect};
 
 type Result<T> = std::result::Result<T, PolicyError>;
@@ -207,7 +206,7 @@ fn push<T>(all: &mut Vec<Condition>, list: Box<[T]>, condition: fn(Box<[T]>) -> 
     }
 }
 
-fn schedule(table: &Table<'_>) -> Result<Option<Schedule>> {
+fn schedule(table: &Table<'_>) -> Result<Option<WeeklyHours>> {
     let hours = table.parsed("hours", Value::parse)?;
     let days = table.parsed("days", Value::parse::<Days>)?;
     if hours.is_empty() && days.is_empty() {
@@ -218,15 +217,10 @@ fn schedule(table: &Table<'_>) -> Result<Option<Schedule>> {
     }
     let zone = match table.value("timezone") {
         None => TimeZone::system(),
-        Some(value) => match value.string()? {
-            "UTC" => TimeZone::UTC,
-            name => TimeZone::get(name).map_err(|_| {
-                value.error(format!("{name:?} is no time zone known here: use one as in \"UTC\" or \"Europe/Berlin\""))
-            })?,
-        },
+        Some(value) => time_zone(value.string()?).map_err(|why| value.error(why))?,
     };
     let days = if days.is_empty() { Days::ALL } else { days.into_iter().collect() };
-    Ok(Some(Schedule { zone, hours, days }))
+    Ok(Some(WeeklyHours::new(zone, hours, days)))
 }
 
 pub(super) fn uid(value: Value<'_>, users: &dyn Users) -> Result<Uid> {

@@ -1,4 +1,4 @@
-//! Hours and days in which a binding holds, in a time zone that is fixed when it is parsed.
+//! Hours and days of the week, in a time zone that is fixed when it is parsed.
 //!
 //! A window that passes midnight belongs to the day on which it begins: `days = ["fri"]` with
 //! `hours = "22:00-06:00"` ends on Saturday morning.
@@ -6,45 +6,74 @@
 use std::fmt;
 use std::str::FromStr;
 
+use jiff::Span;
+use jiff::civil::{DateTime, Time};
 use jiff::tz::TimeZone;
 
-use crate::model::Timestamp;
+use super::Timestamp;
 
 const DAY_NAMES: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 const MINUTES_PER_DAY: u16 = 24 * 60;
 
-/// When a binding holds.
-#[derive(Debug)]
-pub(super) struct Schedule {
-    pub(super) zone: TimeZone,
+/// Windows of time that come back each week.
+#[derive(Clone, Debug)]
+pub struct WeeklyHours {
+    zone: TimeZone,
     /// None at all: the whole day.
-    pub(super) hours: Box<[Hours]>,
-    pub(super) days: Days,
+    hours: Box<[Hours]>,
+    days: Days,
 }
 
 /// A window in minutes since midnight: from `start` until just before `end`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Hours {
+pub struct Hours {
     start: u16,
     end: u16,
 }
 
 /// Days of the week, Monday being bit 0.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Days(u8);
+pub struct Days(u8);
 
-impl Schedule {
-    pub(super) fn holds(&self, now: Timestamp) -> bool {
-        let local = self.zone.to_datetime(now);
+impl WeeklyHours {
+    /// Joins hours and days; without any hours they are whole days.
+    pub fn new(zone: TimeZone, hours: Box<[Hours]>, days: Days) -> Self {
+        Self { zone, hours, days }
+    }
+
+    /// Tells whether one of the windows is open.
+    pub fn holds(&self, now: Timestamp) -> bool {
+        self.window_end(self.zone.to_datetime(now)).is_some()
+    }
+
+    /// Returns the first moment after `from` at which the window then open is closed, or at which the
+    /// clocks are changed before that; `from` itself if none is open.
+    pub fn end(&self, from: Timestamp) -> Timestamp {
+        let local = self.zone.to_datetime(from);
+        let Some(minutes) = self.window_end(local) else { return from };
+        let end = local.date().to_datetime(Time::midnight());
+        let end = end.checked_add(Span::new().minutes(minutes)).unwrap_or(DateTime::MAX);
+        let end = self.zone.to_ambiguous_timestamp(end);
+        let change = self.zone.following(from).next().map(|change| change.timestamp());
+        let moments = [end.earlier().ok(), end.later().ok(), change];
+        let next = moments.into_iter().flatten().filter(|&moment| moment > from).min();
+        next.unwrap_or(Timestamp::MAX)
+    }
+
+    /// Returns when the window that is open ends, in minutes since midnight of the day of `local`.
+    fn window_end(&self, local: DateTime) -> Option<u16> {
         let minute = local.hour().unsigned_abs() as u16 * 60 + local.minute().unsigned_abs() as u16;
         let today = local.weekday().to_monday_zero_offset().unsigned_abs();
         if self.hours.is_empty() {
-            return self.days.has(today);
+            return self.days.has(today).then_some(MINUTES_PER_DAY);
         }
-        self.hours.iter().any(|hours| match hours.at(minute) {
-            Some(Begun::Today) => self.days.has(today),
-            Some(Begun::Yesterday) => self.days.has((today + 6) % 7),
-            None => false,
+        self.hours.iter().find_map(|hours| {
+            let (begun, end) = hours.at(minute)?;
+            let day = match begun {
+                Begun::Today => today,
+                Begun::Yesterday => (today + 6) % 7,
+            };
+            self.days.has(day).then_some(end)
         })
     }
 }
@@ -55,18 +84,21 @@ enum Begun {
 }
 
 impl Hours {
-    fn at(self, minute: u16) -> Option<Begun> {
+    /// Returns on which day the window began that is open at that minute, and when it ends.
+    fn at(self, minute: u16) -> Option<(Begun, u16)> {
         let passes_midnight = self.end < self.start;
         if passes_midnight && minute < self.end {
-            return Some(Begun::Yesterday);
+            return Some((Begun::Yesterday, self.end));
         }
         let is_in = minute >= self.start && (passes_midnight || minute < self.end);
-        is_in.then_some(Begun::Today)
+        let end = if passes_midnight { MINUTES_PER_DAY + self.end } else { self.end };
+        is_in.then_some((Begun::Today, end))
     }
 }
 
 impl Days {
-    pub(super) const ALL: Self = Self(0x7f);
+    /// Every day.
+    pub const ALL: Self = Self(0x7f);
 
     fn has(self, day: u8) -> bool {
         self.0 >> day & 1 == 1
@@ -117,7 +149,7 @@ impl FromIterator<Self> for Days {
     }
 }
 
-impl fmt::Display for Schedule {
+impl fmt::Display for WeeklyHours {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut separator = "";
         if !self.hours.is_empty() {
@@ -136,4 +168,14 @@ impl fmt::Display for Schedule {
         }
         write!(f, " ({})", self.zone.iana_name().unwrap_or("local time"))
     }
+}
+
+/// Finds a time zone by its name in the database of zones, or UTC.
+pub fn time_zone(name: &str) -> Result<TimeZone, String> {
+    if name == "UTC" {
+        return Ok(TimeZone::UTC);
+    }
+    TimeZone::get(name).map_err(|_| {
+        format!("{name:?} is no time zone known here: use one as in \"UTC\" or \"Europe/Berlin\"")
+    })
 }
