@@ -44,6 +44,8 @@ put() { install -D -m "$1" "$2" "$root/$3"; }
 put 0755 "$secretfs" usr/bin/secretfs
 strip --strip-unneeded --remove-section=.comment --remove-section=.note "$root/usr/bin/secretfs"
 put 0644 systemd/secretfs.service usr/lib/systemd/system/secretfs.service
+put 0644 systemd/secretfs-effector.socket usr/lib/systemd/system/secretfs-effector.socket
+put 0644 systemd/secretfs-effector@.service usr/lib/systemd/system/secretfs-effector@.service
 put 0644 systemd/secretfs-observer.socket usr/lib/systemd/system/secretfs-observer.socket
 put 0644 systemd/secretfs-observer@.service usr/lib/systemd/system/secretfs-observer@.service
 put 0644 systemd/secretfs.sysusers.conf usr/lib/sysusers.d/secretfs.conf

@@ -12,6 +12,7 @@ packages=(
   e2fsprogs               # mkfs.ext4 for a small disk, chattr for what a mountpoint leaves
   inotify-tools           # inotifywait, a watcher
   groff-base              # reads the manual pages
+  mariadb-server redis-server  # where rotations change passwords, as in PostgreSQL
   nginx-light             # real consumers of files on the mount
   openssh-client openssh-server
   openssl

@@ -45,15 +45,18 @@ impl Bench {
         let program = env!("CARGO_BIN_EXE_secretfs");
         let own = ["effector", "--rotation"].map(OsStr::new);
         let effector = if unshare.is_empty() {
-            Effector::spawn(Path::new(program), &[own.as_slice(), &[file.as_os_str()]].concat())
+            Effector::of_program(
+                Path::new(program),
+                &[own.as_slice(), &[file.as_os_str()]].concat(),
+            )
         } else {
             let mut arguments: Vec<&OsStr> = unshare.iter().map(OsStr::new).collect();
             arguments.push(OsStr::new(program));
             arguments.extend(own);
             arguments.push(file.as_os_str());
-            Effector::spawn(Path::new("/usr/bin/unshare"), &arguments)
+            Effector::of_program(Path::new("/usr/bin/unshare"), &arguments)
         };
-        Self { effector: effector.unwrap(), dir }
+        Self { effector, dir }
     }
 
     fn order(&self, task: Task, values: &Values) -> Result<Report, EffectError> {
@@ -281,7 +284,7 @@ fn a_mariadb_user_has_both_passwords_between_set_and_finish() {
 
 #[test]
 fn two_mariadb_users_take_turns_by_the_socket() {
-    let statements = "CREATE USER app_a@'%' IDENTIFIED BY 'canary-a'; CREATE USER app_b@'%' ACCOUNT UNLOCK \
+    let statements = "CREATE USER app_a@'%' IDENTIFIED BY 'canary-a'; CREATE USER app_b@'%' \
         IDENTIFIED VIA mysql_native_password USING 'invalid'";
     let Some(server) = Mariadb::start(statements) else { return };
     let target = format!(
@@ -491,6 +494,24 @@ fn a_command_has_the_rights_of_its_user_and_no_value() {
     let bench = Bench::new(&format!("[generator]\nkind = \"exec\"\n{generator}"));
     let made = bench.order(Task::Generate(parse(generator)), &Values::default()).unwrap();
     assert_eq!(made.value.unwrap().expose(), b"daemon");
+}
+
+#[test]
+fn what_a_command_leaves_running_on_purpose_goes_on() {
+    let notice = "kind = \"command\"\nargv = [\"/bin/sh\", \"-c\", \"sleep 1000 & echo $!\"]";
+    let bench = Bench::new(&format!("[[notify]]\n{notice}"));
+    let left: Vec<i32> = (0..10)
+        .map(|_| {
+            let report = bench.order(Task::Notify(parse(notice)), &Values::default()).unwrap();
+            report.note.rsplit(' ').next().unwrap().parse().unwrap()
+        })
+        .collect();
+    drop(bench);
+    let gone = left.iter().filter(|pid| is_gone(**pid)).count();
+    for pid in left {
+        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+    }
+    assert_eq!(gone, 0);
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod booted;
 mod common;
 
 use booted::Boot;
+use secretfs::effect::{CarryOut, EffectError, Effector, Order, Task, Values};
 
 /// Initialises the store, and lets the units of these tests read what is theirs.
 const PREPARE: &str = r#"
@@ -344,6 +345,7 @@ claim "journal: $(journalctl -u secretfs -o cat | grep -c '^serving')"
 observer=$(systemctl list-units --plain --no-legend 'secretfs-observer@*' | cut -d' ' -f1)
 observer=$(systemctl show --property=MainPID --value "$observer")
 claim "observer: $(of $observer CapEff) $(id -nu "$(of $observer Uid)")"
+claim "effector: $(systemctl is-active secretfs-effector.socket)"
 "#
         ),
     );
@@ -369,9 +371,90 @@ claim "observer: $(of $observer CapEff) $(id -nu "$(of $observer Uid)")"
         "reloaded",
         "journal: 1",
         "observer: 0000000000080000 secretfs",
+        "effector: active",
     ] {
         claims.have(claim);
     }
+}
+
+#[test]
+fn the_effector_s_unit_tells_units_and_acts_as_other_users() {
+    let Some(boot) = Boot::new() else { return };
+    // The orders come from this very program, which runs inside too: see `give_orders`.
+    let program = std::env::current_exe().unwrap();
+    let boot = boot.program("give-orders", &program).unit(
+        "told.service",
+        "[Service]\nExecStart=/bin/sh -c 'trap \"echo heard >&2\" HUP; while :; do sleep 1 & wait; done'\n\
+         ExecReload=/bin/sh -c 'echo reloaded >&2'\n",
+    );
+    let prepare = format!("{PREPARE}\ncat >/etc/secretfs/rotation.toml <<'END'\n{ORDERS}\nEND");
+    let claims = boot.run(
+        &prepare,
+        r#"
+systemctl start told
+GIVE_ORDERS=1 give-orders --exact --nocapture give_orders >&2 && claim "the orders are given"
+eventually sh -c 'journalctl -u told -o cat | grep -qx heard'
+claim "told: $(journalctl -u told -o cat | grep -cx heard) $(journalctl -u told -o cat | grep -cx reloaded)"
+"#,
+    );
+    claims.have("the orders are given");
+    claims.have("told: 1 1");
+}
+
+/// What the effector in the container may do.
+const ORDERS: &str = r#"
+[[notice]]
+kind = "unit"
+unit = "told.service"
+action = "reload"
+[[notice]]
+kind = "signal"
+unit = "told.service"
+signal = "HUP"
+[[notice]]
+kind = "unit"
+unit = "absent.service"
+action = "try_restart"
+[[notice]]
+kind = "unit"
+unit = "absent.service"
+action = "restart"
+[[notice]]
+kind = "command"
+user = "daemon"
+argv = ["/usr/bin/id", "-un"]
+"#;
+
+/// The part that runs in the container; elsewhere it does nothing.
+#[test]
+fn give_orders() {
+    if std::env::var_os("GIVE_ORDERS").is_none() {
+        return;
+    }
+    let effector = Effector::at_socket(std::path::Path::new("/run/secretfs-effector"));
+    let notices: toml::Table = toml::from_str(ORDERS).unwrap();
+    let said: Vec<Result<String, EffectError>> = notices["notice"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|notice| {
+            let order = Order {
+                rotation: "r-1".into(),
+                secret: "app/key".parse().unwrap(),
+                timeout: common::DEADLINE,
+                task: Task::Notify(notice.clone().try_into().unwrap()),
+            };
+            effector.carry_out(&order, &Values::default()).map(|report| report.note)
+        })
+        .collect();
+    let [reloaded, signalled, absent, missing, command] = said.as_slice() else {
+        unreachable!("{said:?}")
+    };
+    assert_eq!(reloaded.as_deref(), Ok("reload of told.service is done"));
+    assert_eq!(signalled.as_deref(), Ok("HUP sent to told.service"));
+    assert_eq!(absent.as_deref(), Ok("absent.service does not run"));
+    assert!(matches!(missing, Err(EffectError::Refused(_))), "{missing:?}");
+    assert_eq!(command.as_deref(), Ok("/usr/bin/id: daemon"));
 }
 
 #[test]

@@ -11,6 +11,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::engine::ArgValueCompleter;
 
 use super::client::complete_name;
+use super::generate;
+use crate::generate::Generator;
 use crate::model::{NameError, SecretName, SecretType};
 
 /// A filesystem of secrets: reading a file decrypts it for a caller whom the policy allows, and
@@ -349,9 +351,11 @@ pub(crate) struct Put {
     /// Reads the value from a file instead of standard input.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "generate")]
     pub file: Option<PathBuf>,
-    /// Makes up a random value of LEN characters out of A-Z a-z 0-9 - _ (6 bits each).
-    #[arg(long, value_name = "LEN", num_args = 0..=1, default_missing_value = "32", require_equals = true, value_parser = clap::value_parser!(u32).range(8..=65_536))]
-    pub generate: Option<u32>,
+    /// Makes up a value: LEN characters out of A-Z a-z 0-9 - _ (32 if nothing is said), password[:LEN],
+    /// api-key[:BYTES], hex[:BYTES], hmac, webhook, uuid, ssh, ssh-rsa or tls:NAME[,NAME] (signed by
+    /// itself).
+    #[arg(long, value_name = "WHAT", num_args = 0..=1, default_missing_value = "32", require_equals = true, value_parser = generate::parse)]
+    pub generate: Option<Generator>,
     #[command(flatten)]
     pub attributes: Attributes,
     /// Fails unless version N is the current one.

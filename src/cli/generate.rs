@@ -1,56 +1,112 @@
-//! Random values: characters that need no quoting in URLs, shells and files.
+//! What `put --generate` can make, in a word.
 
-use crate::system::{MemoryError, SecretBytes};
+use crate::generate::{ByteCount, Encoding, Generator, HmacAlgorithm, Password, Prefix, Ssh};
+use crate::generate::{SshAlgorithm, Tls};
 
-/// The URL-safe alphabet of RFC 4648. It has 64 characters, so six bits of a random byte choose one
-/// and none is more likely than another.
-const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+/// The words, for whoever mistypes one.
+const KINDS: &str = "LEN, password[:LEN], api-key[:BYTES], hex[:BYTES], hmac, webhook, \
+                                uuid, ssh, ssh-rsa or tls:NAME[,NAME]";
 
-/// Why there is no value.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum GenerateError {
-    #[error(transparent)]
-    Memory(#[from] MemoryError),
-    #[error("the operating system gave no random bytes")]
-    NoRandom,
-}
+/// The shortest value that may be asked for by its length.
+const MIN_LENGTH: usize = 8;
 
-/// Returns a random value of that many characters.
-pub(crate) fn generate(characters: usize) -> Result<SecretBytes, GenerateError> {
-    SecretBytes::with_len(characters, |room| {
-        getrandom::fill(room).map_err(|_| GenerateError::NoRandom)?;
-        for byte in room.iter_mut() {
-            *byte = character(*byte);
+/// Parses a length, or a kind and what it takes behind a colon.
+pub(crate) fn parse(text: &str) -> Result<Generator, String> {
+    if let Ok(length) = text.parse() {
+        return if length < MIN_LENGTH {
+            Err(format!("a value of {length} characters: use at least {MIN_LENGTH}"))
+        } else {
+            Password::url_safe(length).map(Generator::Password)
+        };
+    }
+    let (kind, setting) = match text.split_once(':') {
+        Some((kind, setting)) => (kind, Some(setting)),
+        None => (text, None),
+    };
+    let bytes = || match setting {
+        Some(text) => ByteCount::try_from(number(text)?),
+        None => Ok(ByteCount::default()),
+    };
+    let generator = match (kind, setting) {
+        ("password", None) => Generator::Password(Password::default()),
+        ("password", Some(text)) => {
+            let length = usize::try_from(number(text)?).unwrap_or(usize::MAX);
+            Generator::Password(Password::of_length(length)?)
         }
-        Ok(characters)
-    })
+        ("api-key", _) => Generator::ApiKey { bytes: bytes()? },
+        ("hex", _) => Generator::Raw { bytes: bytes()?, encoding: Encoding::Hex },
+        ("hmac", None) => {
+            Generator::Hmac { algorithm: HmacAlgorithm::default(), encoding: Encoding::default() }
+        }
+        ("webhook", None) => Generator::Prefixed {
+            prefix: Prefix::webhook(),
+            bytes: ByteCount::default(),
+            encoding: Encoding::Base64,
+        },
+        ("uuid", None) => Generator::Uuid {},
+        ("ssh", None) => Generator::Ssh(Ssh::of(SshAlgorithm::Ed25519)),
+        ("ssh-rsa", None) => Generator::Ssh(Ssh::of(SshAlgorithm::Rsa)),
+        ("tls", Some(names)) => {
+            let names = names.split(',').map(str::to_owned).collect();
+            Generator::Tls(Tls::self_signed(names)?)
+        }
+        _ => return Err(format!("use {KINDS}")),
+    };
+    Ok(generator)
 }
 
-fn character(random: u8) -> u8 {
-    ALPHABET.get(usize::from(random & 63)).copied().unwrap_or(b'A')
+fn number(text: &str) -> Result<u32, String> {
+    text.parse().map_err(|_| format!("{text:?} is no number"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeMap;
+    use crate::generate::Inputs;
+    use crate::model::Timestamp;
 
     #[test]
-    fn each_character_of_the_alphabet_comes_from_as_many_bytes_as_every_other() {
-        let mut counts = BTreeMap::new();
-        for random in 0..=u8::MAX {
-            *counts.entry(character(random)).or_insert(0) += 1;
+    fn each_word_makes_a_value_of_its_kind() {
+        let cases: [(&str, usize, &str); 9] = [
+            ("8", 8, ""),
+            ("64", 64, ""),
+            ("password", 32, ""),
+            ("password:20", 20, ""),
+            ("api-key:48", 64, ""),
+            ("hex:16", 32, ""),
+            ("hmac", 43, ""),
+            ("webhook", 50, "whsec_"),
+            ("uuid", 36, ""),
+        ];
+        let now = Timestamp::UNIX_EPOCH;
+        let inputs = Inputs { current: None, user: None, authority: None, now };
+        for (word, length, start) in cases {
+            let value = parse(word).unwrap().generate(&inputs).unwrap().value;
+            assert_eq!(value.len(), length, "{word}");
+            assert!(value.expose().starts_with(start.as_bytes()), "{word}");
         }
-        assert_eq!(counts.len(), 64);
-        assert!(counts.values().all(|&count| count == 4));
-        assert!(counts.keys().all(|c| c.is_ascii_alphanumeric() || b"-_".contains(c)));
+        let made = parse("tls:localhost,127.0.0.1").unwrap().generate(&inputs).unwrap();
+        assert!(made.value.expose().starts_with(b"-----BEGIN PRIVATE KEY-----"));
+        assert!(made.expires.is_some());
+        let made = parse("ssh").unwrap().generate(&inputs).unwrap();
+        assert!(made.public.unwrap().starts_with("ssh-ed25519 "));
     }
 
     #[test]
-    fn values_have_the_length_asked_for_and_are_not_repeated() {
-        let first = generate(32).unwrap();
-        assert_eq!(first.len(), 32);
-        assert!(!generate(32).unwrap().constant_time_eq(&first));
-        assert!(generate(32).unwrap().expose().iter().all(|byte| ALPHABET.contains(byte)));
+    fn a_length_gives_characters_that_need_no_quoting() {
+        let now = Timestamp::UNIX_EPOCH;
+        let inputs = Inputs { current: None, user: None, authority: None, now };
+        let value = parse("5000").unwrap().generate(&inputs).unwrap().value;
+        let safe = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_".contains(byte);
+        assert!(value.expose().iter().all(safe));
+        assert!(b"-_".iter().all(|byte| value.expose().contains(byte)));
+    }
+
+    #[test]
+    fn other_words_are_refused_with_those_that_there_are() {
+        for bad in ["", "7", "99999", "magic", "tls", "tls:", "tls:a b", "uuid:4", "password:x"] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+        assert!(parse("magic").unwrap_err().contains("password[:LEN]"));
     }
 }

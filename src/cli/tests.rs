@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use clap::{CommandFactory, Parser};
 
 use super::args::{Cli, Command};
+use crate::generate::{Generator, Password};
 
 /// What arguments may take, by the name that is shown for it. None is a value of a secret.
 const TAKEN: [&str; 27] = [
@@ -16,7 +17,6 @@ const TAKEN: [&str; 27] = [
     "FILE",
     "FROM",
     "GID",
-    "LEN",
     "MOUNTPOINT",
     "N",
     "NAME",
@@ -33,6 +33,7 @@ const TAKEN: [&str; 27] = [
     "UID",
     "UID|USER",
     "UNIT",
+    "WHAT",
     "WHEN",
     "COMMAND",
 ];
@@ -75,17 +76,19 @@ fn the_grammar_holds_together() {
 }
 
 #[test]
-fn a_generated_value_needs_no_length_and_takes_one_only_after_an_equals_sign() {
-    let length = |args: &[&str]| {
+fn a_generated_value_needs_no_kind_and_takes_one_only_after_an_equals_sign() {
+    let of_length = |length| Some(Generator::Password(Password::url_safe(length).unwrap()));
+    let parsed = |args: &[&str]| {
         let cli = Cli::try_parse_from([&["secretfs", "put"], args].concat()).ok()?;
         let Command::Put(put) = cli.command else { return None };
         Some((put.generate, put.name.to_string()))
     };
-    assert_eq!(length(&["--generate", "a/b"]), Some((Some(32), "a/b".into())));
-    assert_eq!(length(&["--generate=64", "x"]), Some((Some(64), "x".into())));
-    assert_eq!(length(&["x"]), Some((None, "x".into())));
-    assert_eq!(length(&["--generate=4", "x"]), None);
-    assert_eq!(length(&["--generate", "--file", "f", "x"]), None);
+    assert_eq!(parsed(&["--generate", "a/b"]), Some((of_length(32), "a/b".into())));
+    assert_eq!(parsed(&["--generate=64", "x"]), Some((of_length(64), "x".into())));
+    assert_eq!(parsed(&["--generate=uuid", "x"]), Some((Some(Generator::Uuid {}), "x".into())));
+    assert_eq!(parsed(&["x"]), Some((None, "x".into())));
+    assert_eq!(parsed(&["--generate=4", "x"]), None);
+    assert_eq!(parsed(&["--generate", "--file", "f", "x"]), None);
 }
 
 #[test]

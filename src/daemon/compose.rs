@@ -3,9 +3,9 @@
 //! The rest of the daemon and the command line know the parts through this file alone, so that the
 //! parts can change their constructors without anybody else noticing.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -16,6 +16,7 @@ use super::accounts::{HostAccounts, local_names};
 use super::config::{Config, Durability, IoMode, KeyConfig, NamesMode, OnRestart};
 use super::credentials::CredentialSocket;
 use super::init::PassphraseInput;
+use super::keeper::message::FromServer;
 use super::keys;
 use super::supervision::{By, Supervision};
 use super::timers::Task;
@@ -32,7 +33,7 @@ use crate::model::{Caller, Clock, Gid, Needs, StoreId, Uid};
 use crate::policy::{self, ExpectationResult, Policy, PolicyError};
 use crate::rotation::{self, Rotator, Settings};
 use crate::store::{JournaledStore, Options, RedbStore, Store, StoreError};
-use crate::system::{Channel, KeyCell, SecretBytes, SystemClock, name_process};
+use crate::system::{Channel, KeyCell, SecretBytes, SystemClock, close_from, name_process};
 
 pub(super) use super::keys::new_slot;
 
@@ -370,15 +371,28 @@ impl fs::Identify for Identification {
     }
 }
 
-/// Gets the process that carries out what rotations do outside of the store: from systemd where it holds the
-/// mount, or else from this very program. Before any thread.
-pub(super) fn start_effector(by: &By, config: &Config) -> io::Result<Arc<dyn CarryOut>> {
-    if matches!(by, By::Systemd) {
-        return Ok(Arc::new(Effector::at_socket(Path::new(EFFECTOR_SOCKET))));
-    }
-    let arguments = ["effector", "--rotation"].map(OsStr::new);
-    let arguments = [arguments.as_slice(), &[config.rotation.as_os_str()]].concat();
-    Ok(Arc::new(Effector::spawn(Path::new("/proc/self/exe"), &arguments)?))
+/// Returns who carries out what rotations do outside of the store: a process that systemd starts where it holds
+/// the mount, or the keeper, or this program itself. None of them does before there is an order.
+pub(super) fn effects(by: &By, config: &Config) -> Arc<dyn CarryOut> {
+    Arc::new(match by {
+        By::Keeper(channel) => {
+            let keeper = Arc::clone(channel);
+            let ask = move |end: Channel| keeper.send_along(&FromServer::Effector, end.as_fd());
+            Effector::of_parent(Box::new(ask))
+        }
+        By::Nobody => {
+            let arguments = effector_arguments(config);
+            let arguments: Vec<&OsStr> = arguments.iter().map(OsString::as_os_str).collect();
+            // Not by its path: the file there may be another one by now.
+            Effector::of_program(Path::new("/proc/self/exe"), &arguments)
+        }
+        By::Systemd => Effector::at_socket(Path::new(EFFECTOR_SOCKET)),
+    })
+}
+
+/// Returns with what an effector is started.
+pub(super) fn effector_arguments(config: &Config) -> [OsString; 3] {
+    ["effector".into(), "--rotation".into(), config.rotation.clone().into()]
 }
 
 /// Where `secretfs-effector.socket` listens.
@@ -387,6 +401,8 @@ const EFFECTOR_SOCKET: &str = "/run/secretfs-effector";
 /// Is the effector, or with an order of it: the hidden subcommand's whole life.
 pub fn serve_effector(rotation: &Path, order: bool) -> io::Result<()> {
     name_process()?;
+    // Behind the channel there may be what whoever started the server had open: no program may have it.
+    close_from(4)?;
     let channel = Channel::inherited()?;
     if order {
         return effect::carry_out_one(channel, rotation);

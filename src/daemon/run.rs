@@ -1,7 +1,7 @@
 //! The daemon's life: start in a fixed order, serve, end cleanly.
 //!
-//! First the process closes itself to others, then observer and effector are split off (before
-//! there are threads or keys), then comes what can fail for a reason that a person can repair. Only when the mount
+//! First the process closes itself to others, then the observer is split off (before there are
+//! threads or keys), then comes what can fail for a reason that a person can repair. Only when the mount
 //! answers is anybody told that it does. An error on the way undoes what was done.
 
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -154,8 +154,6 @@ impl Serving {
         harden_process().map_err(DaemonError::io("closing the process to others"))?;
         let observer = compose::start_observer(&supervision.by)
             .map_err(DaemonError::io("starting the observer"))?;
-        let effects = compose::start_effector(&supervision.by, &config)
-            .map_err(DaemonError::io("starting the effector"))?;
         let level = logging::start(config.log, &sources.environment)
             .map_err(DaemonError::io("starting the log"))?;
         config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
@@ -168,6 +166,7 @@ impl Serving {
         let policy = check_policy(&config.policy)?;
         let rotation = check_rotation(&config.rotation)?;
         supervision.confine(&config).map_err(DaemonError::io("entering the sandbox"))?;
+        let effects = compose::effects(&supervision.by, &config);
         let parts =
             compose::open(&config, policy, &passphrase, exceptions, (&supervision, effects))?;
         drop(passphrase);

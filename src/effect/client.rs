@@ -18,17 +18,18 @@ const GRACE: Duration = Duration::from_secs(2);
 /// A program that dies at once must not be started over and over.
 const RESPAWN_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A running effector. Many threads may give orders at the same time.
+/// An effector, which runs from the first order on. Many threads may give orders at the same time.
 #[derive(Debug)]
 pub struct Effector {
     source: Source,
-    /// `None` before the first order to a socket, and where none could be started.
+    /// `None` before the first order, and where none could be started.
     running: Mutex<Option<Running>>,
 }
 
 /// Where an effector comes from.
-#[derive(Clone, Debug)]
 enum Source {
+    /// Somebody who starts one with the other end of a channel.
+    Parent(Box<dyn Fn(Channel) -> io::Result<()> + Send + Sync>),
     /// A program, which is started.
     Program(PathBuf, Vec<OsString>),
     /// A socket: whoever listens there starts one for each connection.
@@ -43,19 +44,26 @@ struct Running {
 }
 
 impl Effector {
-    /// Starts `program` with `arguments`, which must call [`serve`](super::serve) on the channel that it
-    /// inherits.
-    pub fn spawn(program: &Path, arguments: &[&OsStr]) -> io::Result<Self> {
+    /// Starts `program` with `arguments` for the first order. It must call [`serve`](super::serve) on the
+    /// channel that it inherits.
+    pub fn of_program(program: &Path, arguments: &[&OsStr]) -> Self {
         let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
-        let source = Source::Program(program.into(), arguments);
-        let running = Mutex::new(Some(source.start()?));
-        Ok(Self { source, running })
+        Self::of(Source::Program(program.into(), arguments))
     }
 
-    /// Connects to a socket with the first order. An effector is started there for us, by somebody who may
+    /// Connects to a socket for the first order. An effector is started there for us, by somebody who may
     /// give it more than we have.
     pub fn at_socket(socket: &Path) -> Self {
-        Self { source: Source::Socket(socket.into()), running: Mutex::default() }
+        Self::of(Source::Socket(socket.into()))
+    }
+
+    /// Has somebody else start an effector for the first order, who is given its end of the channel.
+    pub fn of_parent(start: Box<dyn Fn(Channel) -> io::Result<()> + Send + Sync>) -> Self {
+        Self::of(Source::Parent(start))
+    }
+
+    fn of(source: Source) -> Self {
+        Self { source, running: Mutex::default() }
     }
 
     /// Hands the end of a new channel to the effector, or to the next one if it has died.
@@ -89,12 +97,13 @@ impl Effector {
 impl CarryOut for Effector {
     fn carry_out(&self, order: &Order, values: &Values) -> Result<Report, EffectError> {
         self.ask(order, values).unwrap_or_else(|error| {
-            Err(match error.kind() {
-                io::ErrorKind::TimedOut => EffectError::TimedOut,
-                io::ErrorKind::InvalidInput => {
-                    EffectError::Invalid("the order is longer than 8 KiB".to_owned())
-                }
-                _ => EffectError::Gone(error.to_string()),
+            let kind = error.kind();
+            Err(if kind == io::ErrorKind::TimedOut {
+                EffectError::TimedOut
+            } else if kind == io::ErrorKind::InvalidInput {
+                EffectError::Invalid("the order is longer than 8 KiB".to_owned())
+            } else {
+                EffectError::Gone(error.to_string())
             })
         })
     }
@@ -110,6 +119,11 @@ impl Source {
     fn start(&self) -> io::Result<Running> {
         let started = Instant::now();
         let (channel, child) = match self {
+            Self::Parent(start) => {
+                let (ours, theirs) = Channel::pair()?;
+                start(theirs)?;
+                (ours, None)
+            }
             Self::Socket(path) => (Channel::connect(path)?, None),
             Self::Program(program, arguments) => {
                 let mut command = Command::new(program);
@@ -120,6 +134,16 @@ impl Source {
             }
         };
         Ok(Running { channel, child, started })
+    }
+}
+
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Parent(_) => f.write_str("Parent(..)"),
+            Self::Program(program, _) => f.debug_tuple("Program").field(program).finish(),
+            Self::Socket(path) => f.debug_tuple("Socket").field(path).finish(),
+        }
     }
 }
 

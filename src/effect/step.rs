@@ -1,7 +1,7 @@
 //! One order in the hands of the process that carries it out.
 
 use super::mask::Mask;
-use super::{EffectError, Order, Report, Task, Users, Values};
+use super::{EffectError, Order, Report, Task, Values};
 use crate::credential::{self, ShapeError};
 use crate::system::SecretBytes;
 
@@ -35,15 +35,6 @@ impl Step<'_> {
         self.values.new.as_ref().ok_or_else(|| invalid("the order has no new value"))
     }
 
-    /// Returns the user and the password in a value, for a target with these users.
-    pub(super) fn credential<'u>(
-        users: &'u Users,
-        value: &SecretBytes,
-    ) -> Result<(&'u str, SecretBytes), EffectError> {
-        let password = credential::password(value).map_err(shapeless)?;
-        Ok((user_of(users, value)?, password))
-    }
-
     /// Returns who changes the target, and with what password.
     pub(super) fn admin(
         &self,
@@ -52,19 +43,6 @@ impl Step<'_> {
         let Some(value) = &self.values.admin else { return Ok((named.map(str::to_owned), None)) };
         let password = credential::password(value).map_err(shapeless)?;
         Ok((named.map(str::to_owned).or_else(|| credential::user(value)), Some(password)))
-    }
-}
-
-/// Returns the one of the users whom a value is for.
-pub(super) fn user_of<'u>(users: &'u Users, value: &SecretBytes) -> Result<&'u str, EffectError> {
-    match (credential::user(value), users) {
-        (Some(named), users) => {
-            users.all().iter().find(|user| **user == named).map(String::as_str).ok_or_else(|| {
-                invalid(&format!("the target does not have the value's user {named}"))
-            })
-        }
-        (None, Users::One(user)) => Ok(user),
-        (None, Users::Two(_)) => Err(invalid("users that take turns need values that name them")),
     }
 }
 

@@ -90,13 +90,15 @@ pub(super) fn configuration()
 /// Says what an interrupted conversation means. A certificate that is not trusted is a refusal, and ours.
 pub(super) fn lost(error: &io::Error) -> EffectError {
     let is_tls = error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>());
-    match error.kind() {
-        io::ErrorKind::InvalidData if is_tls => EffectError::Refused(format!("TLS: {error}")),
-        io::ErrorKind::InvalidData => EffectError::Refused(error.to_string()),
-        io::ErrorKind::UnexpectedEof => {
-            EffectError::Unreachable("the server has closed the connection".to_owned())
-        }
-        _ => EffectError::Unreachable(error.to_string()),
+    let kind = error.kind();
+    if is_tls {
+        EffectError::Refused(format!("TLS: {error}"))
+    } else if kind == io::ErrorKind::InvalidData || kind == io::ErrorKind::InvalidInput {
+        EffectError::Refused(error.to_string())
+    } else if kind == io::ErrorKind::UnexpectedEof {
+        EffectError::Unreachable("the server has closed the connection".to_owned())
+    } else {
+        EffectError::Unreachable(error.to_string())
     }
 }
 

@@ -33,8 +33,10 @@ impl Authority {
             match &*label {
                 "CERTIFICATE" => certificates.push(contents),
                 "PRIVATE KEY" => key = Some(contents),
-                "EC PARAMETERS" => {}
-                _ => return Err(refused("its key must be PKCS#8 without a passphrase")),
+                _ if label.ends_with("PRIVATE KEY") => {
+                    return Err(refused("its key must be PKCS#8 without a passphrase"));
+                }
+                _ => {}
             }
         }
         let key = key.ok_or(refused("there is no private key (PKCS#8)"))?;

@@ -62,6 +62,14 @@ impl Password {
         Settings { length, ..Settings::default() }.try_into()
     }
 
+    /// Returns the generator of values of that many of the 64 characters that need no quoting in URLs,
+    /// shells and files.
+    pub fn url_safe(length: usize) -> Result<Self, String> {
+        let alphabet = (b'!'..=b'~').filter(|b| b.is_ascii_alphanumeric() || b"-_".contains(b));
+        let alphabet = Some(alphabet.map(char::from).collect());
+        Settings { length, alphabet, ..Settings::default() }.try_into()
+    }
+
     pub(super) fn generate(&self) -> Result<SecretBytes, GenerateError> {
         for _ in 0..MAX_DRAWS {
             let password = draw(&self.characters, self.settings.length)?;
@@ -113,7 +121,8 @@ impl TryFrom<Settings> for Password {
         }
         for class in &settings.require {
             if !characters.iter().any(|&byte| class.contains(byte)) {
-                return Err(format!("{class:?} are required, but there are none to choose from"));
+                let class = format!("{class:?}").to_lowercase();
+                return Err(format!("{class} are required, but there are none to choose from"));
             }
         }
         Ok(Self { settings, characters })

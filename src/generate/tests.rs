@@ -215,7 +215,7 @@ fn what_is_wrong_with_a_generator_is_said() {
         (r#"{"kind":"password","alphabet":"ab","classes":["lower"]}"#, "use either `alphabet`"),
         (
             r#"{"kind":"password","require":["symbols"]}"#,
-            "Symbols are required, but there are none",
+            "symbols are required, but there are none",
         ),
         (r#"{"kind":"ssh","bits":2048}"#, "`bits` is for rsa"),
         (r#"{"kind":"ssh","algorithm":"rsa","bits":1024}"#, "use 2048, 3072 or 4096"),
@@ -250,7 +250,20 @@ fn a_generator_is_read_back_from_what_is_written() {
 }
 
 #[test]
-fn ssh_keys_are_read_by_ssh_keygen_and_give_the_public_half() {
+fn the_example_in_the_manual_is_a_generator() {
+    let manual = include_str!("../../docs/ROTATION.md");
+    let section = manual.split("\n## ").find(|part| part.starts_with("Generators")).unwrap();
+    let examples = section.split("```toml\n").skip(1);
+    let examples: Vec<&str> = examples.map(|rest| rest.split("```").next().unwrap()).collect();
+    assert!(!examples.is_empty());
+    for example in examples {
+        let generator: Generator = toml::from_str(example).unwrap();
+        assert!(!generator.generate(&inputs()).unwrap().value.is_empty());
+    }
+}
+
+#[test]
+fn ssh_keys_are_read_and_used_by_ssh_keygen_and_give_the_public_half() {
     let Some(world) = World::with(&["ssh-keygen"]) else { return };
     for (config, kind, bits) in [
         (r#"{"kind":"ssh","comment":"deploy key"}"#, "ssh-ed25519", "256"),
@@ -264,6 +277,13 @@ fn ssh_keys_are_read_by_ssh_keygen_and_give_the_public_half() {
         assert!(public.starts_with(kind));
         let listed = world.run("ssh-keygen", [OsStr::new("-l"), "-f".as_ref(), key.as_ref()]);
         assert!(listed.starts_with(&format!("{bits} SHA256:")), "{listed}");
+        // A signature of nothing, which is what the check reads from standard input.
+        let message = world.file(&format!("{kind}.message"), &secret(""));
+        let sign = format!("-Y sign -n test -f {} {}", key.display(), message.display());
+        world.run("ssh-keygen", sign.split_whitespace());
+        let check = format!("-Y check-novalidate -n test -s {}.sig", message.display());
+        let checked = world.run("ssh-keygen", check.split_whitespace());
+        assert!(checked.starts_with("Good \"test\" signature"), "{checked}");
         assert_eq!(SecretType::guess("x", made.value.expose()), SecretType::SshKey);
     }
 }

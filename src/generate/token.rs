@@ -163,7 +163,7 @@ impl From<ByteCount> for u32 {
 
 impl Prefix {
     /// Returns the prefix that senders of webhooks have agreed on.
-    pub(super) fn webhook() -> Self {
+    pub fn webhook() -> Self {
         Self("whsec_".into())
     }
 

@@ -135,6 +135,17 @@ fn failures_are_retried_ever_more_rarely_and_for_ever() {
 }
 
 #[test]
+fn the_example_in_the_manual_is_a_timetable() {
+    let manual = include_str!("../../docs/ROTATION.md");
+    let section = manual.split("\n## ").find(|part| part.starts_with("Schedule")).unwrap();
+    let example = section.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    let example = table(example);
+    // Friday noon and thirty days: a Sunday, and so not before Monday; the jitter of this id is nothing.
+    let facts = facts("2027-01-01T12:00:00Z");
+    assert_eq!(example.due(&facts, facts.since).unwrap().at, at("2027-01-31T23:00:00Z"));
+}
+
+#[test]
 fn what_is_wrong_with_a_timetable_is_said_with_its_place() {
     let cases = [
         ("every = '90x'", "\"90x\" is no span: write it as \"90d\""),

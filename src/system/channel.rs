@@ -122,10 +122,35 @@ impl Channel {
         if length == 0 {
             return Ok(None);
         }
+        decode(buffer.get(..length).ok_or(io::ErrorKind::InvalidData)?).map(Some)
+    }
+
+    /// Sends a message with a descriptor, in one piece: others may send on this end at the same time.
+    pub fn send_along<M: Serialize>(
+        &self,
+        message: &M,
+        descriptor: BorrowedFd<'_>,
+    ) -> io::Result<()> {
+        let mut buffer = [0; Self::MAX_BYTES];
+        let bytes = encode(message, &mut buffer)?;
+        let (raw, flags) = ([descriptor.as_raw_fd()], MsgFlags::MSG_NOSIGNAL);
+        let rights = [ControlMessage::ScmRights(&raw)];
+        sendmsg::<()>(self.0.as_raw_fd(), &[IoSlice::new(bytes)], &rights, flags, None)?;
+        Ok(())
+    }
+
+    /// Waits for a message as [`receive`](Self::receive) does, and returns what came along with it too.
+    pub fn receive_along<M: DeserializeOwned>(&self) -> io::Result<Option<(M, Vec<OwnedFd>)>> {
+        let mut buffer = [0; Self::MAX_BYTES];
+        let (length, descriptors) = match receive_message(&self.0, &mut buffer) {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
+            received => received?,
+        };
+        if length == 0 {
+            return Ok(None);
+        }
         let bytes = buffer.get(..length).ok_or(io::ErrorKind::InvalidData)?;
-        let (message, rest) = postcard::take_from_bytes(bytes)
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-        if rest.is_empty() { Ok(Some(message)) } else { Err(io::ErrorKind::InvalidData.into()) }
+        Ok(Some((decode(bytes)?, descriptors)))
     }
 
     /// Waits for a message or the end, which [`receive`](Self::receive) then has at once. Errors:
@@ -170,8 +195,7 @@ impl Channel {
 
     fn send_with<M: Serialize>(&self, message: &M, flags: MsgFlags) -> io::Result<()> {
         let mut buffer = [0; Self::MAX_BYTES];
-        let bytes = postcard::to_slice(message, &mut buffer)
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        let bytes = encode(message, &mut buffer)?;
         loop {
             match send(self.0.as_raw_fd(), bytes, flags) {
                 Ok(_) => return Ok(()),
@@ -191,10 +215,20 @@ impl AsFd for Channel {
 /// Waits for the descriptors that come with a message on a socket, such as `fusermount3`'s. Errors:
 /// `UnexpectedEof` when the other end is closed, `InvalidData` for a message without descriptors.
 pub fn receive_descriptors(socket: &impl AsFd) -> io::Result<Vec<OwnedFd>> {
-    let mut byte = [0_u8];
-    let mut data = [IoSliceMut::new(&mut byte)];
+    match receive_message(socket, &mut [0])? {
+        (0, _) => Err(io::ErrorKind::UnexpectedEof.into()),
+        (_, descriptors) if descriptors.is_empty() => Err(io::ErrorKind::InvalidData.into()),
+        (_, descriptors) => Ok(descriptors),
+    }
+}
+
+/// Returns the length of the next message, which may be more than there is room for, and the descriptors
+/// that come with it.
+fn receive_message(socket: &impl AsFd, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+    let mut data = [IoSliceMut::new(buffer)];
     let mut room = nix::cmsg_space!([RawFd; Channel::MAX_DESCRIPTORS]);
-    let (socket, flags) = (socket.as_fd().as_raw_fd(), MsgFlags::MSG_CMSG_CLOEXEC);
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_TRUNC;
+    let socket = socket.as_fd().as_raw_fd();
     let message = loop {
         match recvmsg::<()>(socket, &mut data, Some(&mut room), flags) {
             Ok(message) => break message,
@@ -209,11 +243,18 @@ pub fn receive_descriptors(socket: &impl AsFd) -> io::Result<Vec<OwnedFd>> {
             descriptors.extend(rights.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
         }
     }
-    match (message.bytes, descriptors.is_empty()) {
-        (0, _) => Err(io::ErrorKind::UnexpectedEof.into()),
-        (_, true) => Err(io::ErrorKind::InvalidData.into()),
-        (_, false) => Ok(descriptors),
-    }
+    Ok((message.bytes, descriptors))
+}
+
+fn encode<'b, M: Serialize>(message: &M, buffer: &'b mut [u8]) -> io::Result<&'b [u8]> {
+    let encoded = postcard::to_slice(message, buffer);
+    encoded.map(|bytes| &*bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))
+}
+
+fn decode<M: DeserializeOwned>(bytes: &[u8]) -> io::Result<M> {
+    let (message, rest) = postcard::take_from_bytes(bytes)
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+    if rest.is_empty() { Ok(message) } else { Err(io::ErrorKind::InvalidData.into()) }
 }
 
 /// Puts the socket where the program looks for it, to be kept by exec.
@@ -267,6 +308,26 @@ mod tests {
         drop(here);
         let error = there.receive_descriptors().unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn a_message_comes_with_its_own_descriptor_and_no_other() {
+        let (here, there) = Channel::pair().unwrap();
+        let (reader, mut writer) = io::pipe().unwrap();
+        here.send(&1_u8).unwrap();
+        here.send_along(&2_u8, reader.as_fd()).unwrap();
+        here.send(&3_u8).unwrap();
+        drop((here, reader));
+        let next = || there.receive_along::<u8>().unwrap();
+        assert!(matches!(next(), Some((1, none)) if none.is_empty()));
+        let Some((2, descriptors)) = next() else { unreachable!() };
+        io::Write::write_all(&mut writer, b"x").unwrap();
+        let mut byte = [0];
+        let mut came = std::fs::File::from(descriptors.into_iter().next().unwrap());
+        io::Read::read_exact(&mut came, &mut byte).unwrap();
+        assert_eq!(&byte, b"x");
+        assert!(matches!(next(), Some((3, none)) if none.is_empty()));
+        assert!(next().is_none());
     }
 
     #[test]

@@ -31,6 +31,16 @@ pub fn read_line(descriptor: RawFd, max_bytes: usize) -> io::Result<SecretBytes>
     }
 }
 
+/// Closes every descriptor from this number on. Call it before this process has opened any itself.
+pub fn close_from(number: u32) -> io::Result<()> {
+    // SAFETY: the call takes integers. What is closed is what somebody else has left open in this process:
+    // nothing here owns it.
+    if unsafe { libc::close_range(number, u32::MAX, 0) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
 /// Returns a duplicate of an open descriptor that is known by its number alone, closed on exec.
 pub fn duplicate_descriptor(number: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: the call takes integers. A number that is no open descriptor is EBADF.
@@ -58,6 +68,18 @@ mod tests {
         assert_eq!(next().expose(), b"");
         assert_eq!(next().expose(), b"last");
         assert_eq!(next().expose(), b"");
+    }
+
+    #[test]
+    fn what_was_left_open_is_closed() {
+        let (reader, _writer) = io::pipe().unwrap();
+        let number = duplicate_descriptor(reader.as_raw_fd()).unwrap();
+        // Far above what other tests in this process have open.
+        // SAFETY: the calls take integers, and the number is nobody's.
+        assert_eq!(unsafe { libc::dup2(number.as_raw_fd(), 1000) }, 1000);
+        close_from(1000).unwrap();
+        // SAFETY: as above.
+        assert_eq!(unsafe { libc::fcntl(1000, libc::F_GETFD) }, -1);
     }
 
     #[test]

@@ -25,7 +25,7 @@ mod signals;
 
 pub use channel::{Channel, receive_descriptors};
 pub use clock::SystemClock;
-pub use descriptor::{duplicate_descriptor, read_line};
+pub use descriptor::{close_from, duplicate_descriptor, read_line};
 pub use harden::{die_with_parent, harden_process, name_process};
 pub use key_cell::KeyCell;
 pub use mapping::Mapping;

@@ -66,6 +66,8 @@ impl Boot {
         let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd");
         for (from, to) in [
             ("secretfs.service", "lib/systemd/system/secretfs.service"),
+            ("secretfs-effector.socket", "lib/systemd/system/secretfs-effector.socket"),
+            ("secretfs-effector@.service", "lib/systemd/system/secretfs-effector@.service"),
             ("secretfs-observer.socket", "lib/systemd/system/secretfs-observer.socket"),
             ("secretfs-observer@.service", "lib/systemd/system/secretfs-observer@.service"),
             ("secretfs.sysusers.conf", "lib/sysusers.d/secretfs.conf"),
@@ -83,6 +85,13 @@ impl Boot {
                 .unit("prepare.service", PREPARE)
                 .unit("report.service", REPORT),
         )
+    }
+
+    /// Adds a program that lies in `/usr/bin`.
+    #[must_use]
+    pub fn program(self, name: &str, from: &Path) -> Self {
+        super::common::copy_program(from, &self.dir.path().join("usr/bin").join(name));
+        self
     }
 
     /// Adds a unit, or a drop-in as `UNIT.d/NAME.conf`.

@@ -57,9 +57,9 @@ impl Postgresql {
 
     /// Tells whether psql(1) logs in.
     pub fn lets_in(&self, user: &str, password: &str) -> bool {
-        let target = format!("host=127.0.0.1 port={} user={user} dbname=postgres", self.port);
         let mut command = Command::new(&self.psql);
-        command.env("PGPASSWORD", password).args(["-XAt", &target, "-c", "SELECT 1"]);
+        command.env("PGPASSWORD", password).args(["-h", "127.0.0.1", "-p", &self.port.to_string()]);
+        command.args(["-U", user, "-d", "postgres", "-XAtc", "SELECT 1"]);
         bounded(&mut command).status.success()
     }
 

@@ -9,9 +9,10 @@ use crate::cli::Context;
 use crate::cli::args::{Attributes, Put};
 use crate::cli::client::{Client, Writing};
 use crate::cli::error::{Failure, Kind};
-use crate::cli::{generate, plaintext, when};
+use crate::cli::{plaintext, when};
 use crate::daemon::compose;
 use crate::fs;
+use crate::generate::{GenerateError, Generated, Inputs};
 use crate::model::{Clock, SecretName};
 use crate::system::SecretBytes;
 
@@ -22,9 +23,13 @@ pub(super) fn run(context: &Context, args: &Put) -> Done {
             .hint("such files are never stored: choose another name"));
     }
     // Before anything is asked or stored.
-    let attributes = attributes(&args.attributes, compose::clock().as_ref())?;
+    let clock = compose::clock();
+    let mut attributes = attributes(&args.attributes, clock.as_ref())?;
     let client = context.client()?;
-    let value = value(args)?;
+    let Generated { value, expires, public } = value(args, clock.as_ref())?;
+    if let Some(expires) = expires.filter(|_| args.attributes.expires.is_none()) {
+        attributes.push(("expires", expires.to_string()));
+    }
     let expect = args.expect.map(std::num::NonZeroU64::get);
     if value.is_empty() {
         put_empty(&client, args)?;
@@ -33,16 +38,32 @@ pub(super) fn run(context: &Context, args: &Put) -> Done {
     }
     set(&client, name, &attributes)?;
     let version = client.attribute(name, "version").unwrap_or_default();
-    let document = json!({ "name": name, "version": version.parse::<u64>().ok() });
-    context.out.done(format_args!("{name} version {version}"), &document)
+    let version_number = version.parse::<u64>().ok();
+    match public {
+        Some(public) => context.out.done(
+            format_args!("{name} version {version}\n{public}"),
+            &json!({ "name": name, "version": version_number, "public": public }),
+        ),
+        None => context.out.done(
+            format_args!("{name} version {version}"),
+            &json!({ "name": name, "version": version_number }),
+        ),
+    }
 }
 
-fn value(args: &Put) -> Result<SecretBytes, Failure> {
-    let name = args.name.as_str();
-    if let Some(characters) = args.generate {
-        return generate::generate(usize::try_from(characters).unwrap_or(32))
-            .map_err(|err| Failure::new(Kind::Encryption, name, err.to_string()));
+fn value(args: &Put, clock: &dyn Clock) -> Result<Generated, Failure> {
+    if let Some(generator) = &args.generate {
+        let inputs = Inputs { current: None, user: None, authority: None, now: clock.now() };
+        let failed = |err: GenerateError| {
+            Failure::new(Kind::Encryption, args.name.as_str(), err.to_string())
+        };
+        return generator.generate(&inputs).map_err(failed);
     }
+    given(args).map(|value| Generated { value, expires: None, public: None })
+}
+
+fn given(args: &Put) -> Result<SecretBytes, Failure> {
+    let name = args.name.as_str();
     if let Some(path) = &args.file {
         return plaintext::read_file(path);
     }

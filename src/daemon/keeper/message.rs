@@ -40,6 +40,8 @@ pub(in crate::daemon) struct Launch {
 pub(in crate::daemon) enum FromServer {
     /// All is well; sent again and again.
     Alive,
+    /// Wants an effector; its end of a channel comes along.
+    Effector,
     /// It does not start, for this reason.
     Failed(String),
     /// Store and log are open: the device can come.

@@ -5,6 +5,7 @@
 //! followed by another, which takes the mount over. The mount goes with the keeper: the kernel kills
 //! the server when its keeper dies.
 
+mod effector;
 pub(super) mod message;
 mod refusal;
 mod server;
@@ -20,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use self::effector::EffectorSlot;
 use self::message::{FromServer, Launch, ToServer};
 use self::refusal::Refusal;
 use self::server::{Program, Server};
@@ -87,7 +89,7 @@ enum Event {
     Asked(Asked),
     /// The server with this number has ended.
     Gone(u64),
-    Said(u64, FromServer),
+    Said(u64, FromServer, Vec<OwnedFd>),
 }
 
 /// How it ended with one server.
@@ -126,6 +128,7 @@ struct Keeper {
     /// Servers that have failed one after the other.
     failures: u32,
     refusal: Option<Refusal>,
+    effector: EffectorSlot,
 }
 
 impl Keeper {
@@ -154,6 +157,7 @@ impl Keeper {
             served: Instant::now(),
             failures: 0,
             refusal: None,
+            effector: EffectorSlot::default(),
         })
     }
 
@@ -230,10 +234,14 @@ impl Keeper {
                         server.wait().map_err(DaemonError::io("waiting for the server"))?;
                     return Ok(self.judge(&mut watched, status, predecessor));
                 }
-                Ok(Event::Said(number, FromServer::Stop)) if number == self.started => {
+                Ok(Event::Said(number, FromServer::Stop, _)) if number == self.started => {
                     return self.stop(server);
                 }
-                Ok(Event::Said(number, said)) if number == self.started => {
+                Ok(Event::Said(number, FromServer::Effector, ends)) if number == self.started => {
+                    watched.heard = Instant::now();
+                    self.effector.replace(&self.program, &self.config, ends);
+                }
+                Ok(Event::Said(number, said, _)) if number == self.started => {
                     self.hear(&mut server, &mut watched, said)?;
                 }
                 Ok(Event::Gone(_) | Event::Said(..)) => {}
@@ -249,7 +257,7 @@ impl Keeper {
     ) -> Result<(), DaemonError> {
         watched.heard = Instant::now();
         match said {
-            FromServer::Alive | FromServer::Stop => {}
+            FromServer::Alive | FromServer::Effector | FromServer::Stop => {}
             FromServer::Failed(why) => watched.failed = Some(why),
             FromServer::Opened => {
                 if self.mount.is_none() {

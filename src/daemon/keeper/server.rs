@@ -69,8 +69,8 @@ impl Server {
         }
         let channel = Arc::clone(&server.channel);
         thread::Builder::new().name("server".into()).spawn(move || {
-            while let Ok(Some(said)) = channel.receive::<FromServer>() {
-                if events.send(Event::Said(number, said)).is_err() {
+            while let Ok(Some((said, descriptors))) = channel.receive_along::<FromServer>() {
+                if events.send(Event::Said(number, said, descriptors)).is_err() {
                     return;
                 }
             }

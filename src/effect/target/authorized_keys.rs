@@ -92,10 +92,9 @@ impl AuthorizedKeys {
     }
 
     fn change(&self, step: &Step<'_>, edit: impl FnOnce(&mut Lines)) -> Outcome {
-        let file = self.file().map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => invalid(&format!("there is no user {}", self.user)),
-            _ => EffectError::Refused(format!("acting as {}: {error}", self.user)),
-        })?;
+        let file = self
+            .file()
+            .map_err(|error| EffectError::Refused(format!("acting as {}: {error}", self.user)))?;
         let comment = format!("secretfs:{}", step.order.secret);
         rewrite(&file, &comment, edit)
             .map_err(|error| EffectError::Refused(format!("{}: {error}", file.path.display())))?;
@@ -107,7 +106,8 @@ impl AuthorizedKeys {
         if let Some(path) = &self.path {
             return Ok(KeysFile { path: path.clone(), new_mode: 0o644 });
         }
-        let rights = Rights::of_user(&self.user)?;
+        let rights = Rights::of_user(&self.user)
+            .map_err(|_| io::Error::other("this host knows no such user"))?;
         rights.assume()?;
         let directory = rights.home.join(".ssh");
         match DirBuilder::new().mode(0o700).create(&directory) {

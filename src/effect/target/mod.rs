@@ -13,6 +13,9 @@ mod exec;
 mod mysql;
 mod postgresql;
 mod redis;
+mod users;
+
+pub use users::Users;
 
 /// A place that accepts a credential.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -110,80 +113,6 @@ impl Target {
             Self::Mysql(target) => target.undo(step),
             Self::Postgresql(target) => target.undo(step),
             Self::Redis(target) => target.undo(step),
-        }
-    }
-}
-
-/// One user, or two that take turns: while clients use the one, the other's password is changed.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(try_from = "OneOrTwo", into = "OneOrTwo")]
-pub enum Users {
-    One(String),
-    Two([String; 2]),
-}
-
-impl Users {
-    /// Tells whether there are two.
-    pub fn alternate(&self) -> bool {
-        matches!(self, Self::Two(_))
-    }
-
-    /// Returns the users.
-    pub fn all(&self) -> &[String] {
-        match self {
-            Self::One(user) => std::slice::from_ref(user),
-            Self::Two(users) => users,
-        }
-    }
-
-    /// Returns the other of two.
-    pub(super) fn idle(&self, busy: &str) -> Option<&str> {
-        match self {
-            Self::One(_) => None,
-            Self::Two([first, second]) => Some(if first == busy { second } else { first }),
-        }
-    }
-
-    /// Returns the one whose turn it is after `current`.
-    pub fn next(&self, current: Option<&str>) -> &str {
-        match self {
-            Self::One(user) => user,
-            Self::Two([first, second]) if current == Some(first) => second,
-            Self::Two([first, _]) => first,
-        }
-    }
-}
-
-#[derive(Deserialize, Serialize)]
-#[serde(untagged)]
-enum OneOrTwo {
-    One(String),
-    Two([String; 2]),
-}
-
-impl TryFrom<OneOrTwo> for Users {
-    type Error = &'static str;
-
-    fn try_from(users: OneOrTwo) -> Result<Self, Self::Error> {
-        let users = match users {
-            OneOrTwo::One(user) => Self::One(user),
-            OneOrTwo::Two([first, second]) if first == second => {
-                return Err("two users that take turns have two names");
-            }
-            OneOrTwo::Two(users) => Self::Two(users),
-        };
-        if users.all().iter().any(|user| user.is_empty() || user.contains('\0')) {
-            return Err("a user's name is empty or has a zero byte");
-        }
-        Ok(users)
-    }
-}
-
-impl From<Users> for OneOrTwo {
-    fn from(users: Users) -> Self {
-        match users {
-            Users::One(user) => Self::One(user),
-            Users::Two(users) => Self::Two(users),
         }
     }
 }

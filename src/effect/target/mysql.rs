@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::{Mysql, Users};
 use crate::effect::EffectError;
-use crate::effect::step::{Outcome, Step, invalid, user_of};
+use crate::effect::step::{Outcome, Step, invalid};
 use crate::effect::stream::Stream;
 use crate::system::SecretBytes;
 
@@ -23,17 +23,17 @@ const NO_PASSWORD: &str = "invalid";
 
 impl Mysql {
     pub(super) fn set(&self, step: &Step<'_>) -> Outcome {
-        let (user, password) = Step::credential(&self.user, step.new_value()?)?;
+        let (user, password) = self.user.credential(step.new_value()?)?;
         let mut hashes = vec![hash(&password)];
         if let (Users::One(_), Some(current)) = (&self.user, &step.values.current) {
-            hashes.push(hash(&Step::credential(&self.user, current)?.1));
+            hashes.push(hash(&self.user.credential(current)?.1));
         }
         self.change(step, user, &hashes)?;
         Ok(format!("{user} has a new password at {}", self.address))
     }
 
     pub(super) fn login(&self, step: &Step<'_>) -> Outcome {
-        let (user, password) = Step::credential(&self.user, step.new_value()?)?;
+        let (user, password) = self.user.credential(step.new_value()?)?;
         if !self.open(user, Some(&password))?.has_shown_password() {
             return Err(EffectError::Refused(format!(
                 "{} lets {user} in without a password, so nothing is proved",
@@ -44,7 +44,7 @@ impl Mysql {
     }
 
     pub(super) fn finish(&self, step: &Step<'_>) -> Outcome {
-        let (user, password) = Step::credential(&self.user, step.new_value()?)?;
+        let (user, password) = self.user.credential(step.new_value()?)?;
         match self.user.idle(user) {
             None => {
                 self.change(step, user, &[hash(&password)])?;
@@ -59,22 +59,15 @@ impl Mysql {
     }
 
     pub(super) fn undo(&self, step: &Step<'_>) -> Outcome {
-        let Some(new) = &step.values.new else { return Ok("nothing was set".to_owned()) };
-        let user = user_of(&self.user, new)?;
-        match (&self.user, &step.values.current) {
-            (Users::One(_), Some(current)) => {
-                let (user, password) = Step::credential(&self.user, current)?;
-                self.change(step, user, &[hash(&password)])?;
-                Ok(format!("{user} has its password back at {}", self.address))
-            }
-            (Users::Two(_), Some(current)) if user_of(&self.user, current)? == user => {
-                Err(invalid("the new value is for the user of the current one"))
-            }
-            (Users::One(_), None) | (Users::Two(_), _) => {
-                self.change(step, user, &[NO_PASSWORD.to_owned()])?;
-                Ok(format!("{user} has no password at {}", self.address))
-            }
-        }
+        let Some((user, password)) = self.user.before(step.values)? else {
+            return Ok("nothing was set".to_owned());
+        };
+        let hash = password.as_ref().map_or_else(|| NO_PASSWORD.to_owned(), hash);
+        self.change(step, user, &[hash])?;
+        Ok(match password {
+            Some(_) => format!("{user} has its password back at {}", self.address),
+            None => format!("{user} has no password at {}", self.address),
+        })
     }
 
     fn change(&self, step: &Step<'_>, user: &str, hashes: &[String]) -> Result<(), EffectError> {

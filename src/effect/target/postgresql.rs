@@ -14,9 +14,9 @@ use postgres_protocol::message::backend::{ErrorResponseBody, Message};
 use postgres_protocol::message::frontend;
 use postgres_protocol::password::scram_sha_256;
 
-use super::{Address, Postgresql, Users};
+use super::{Address, Postgresql};
 use crate::effect::EffectError;
-use crate::effect::step::{Outcome, Step, invalid, user_of};
+use crate::effect::step::{Outcome, Step, invalid};
 use crate::effect::stream::{Stream, lost};
 use crate::system::SecretBytes;
 
@@ -26,13 +26,13 @@ const MAX_REPLY_BYTES: usize = 1 << 20;
 
 impl Postgresql {
     pub(super) fn set(&self, step: &Step<'_>) -> Outcome {
-        let (user, password) = Step::credential(&self.user, step.new_value()?)?;
+        let (user, password) = self.user.credential(step.new_value()?)?;
         self.change(step, user, Some(&password))?;
         Ok(format!("{user} has a new password at {}", self.address))
     }
 
     pub(super) fn login(&self, step: &Step<'_>) -> Outcome {
-        let (user, password) = Step::credential(&self.user, step.new_value()?)?;
+        let (user, password) = self.user.credential(step.new_value()?)?;
         let session = self.open(user, Some(&password))?;
         if !session.asked_for_password {
             return Err(EffectError::Refused(format!(
@@ -44,7 +44,7 @@ impl Postgresql {
     }
 
     pub(super) fn finish(&self, step: &Step<'_>) -> Outcome {
-        let user = user_of(&self.user, step.new_value()?)?;
+        let user = self.user.of_value(step.new_value()?)?;
         let Some(idle) = self.user.idle(user).filter(|_| self.lock_idle) else {
             return Ok(format!("{user} stays as it is"));
         };
@@ -53,22 +53,14 @@ impl Postgresql {
     }
 
     pub(super) fn undo(&self, step: &Step<'_>) -> Outcome {
-        let Some(new) = &step.values.new else { return Ok("nothing was set".to_owned()) };
-        let user = user_of(&self.user, new)?;
-        match (&self.user, &step.values.current) {
-            (Users::One(_), Some(current)) => {
-                let (user, password) = Step::credential(&self.user, current)?;
-                self.change(step, user, Some(&password))?;
-                Ok(format!("{user} has its password back at {}", self.address))
-            }
-            (Users::Two(_), Some(current)) if user_of(&self.user, current)? == user => {
-                Err(invalid("the new value is for the user of the current one"))
-            }
-            (Users::One(_), None) | (Users::Two(_), _) => {
-                self.change(step, user, None)?;
-                Ok(format!("{user} has no password at {}", self.address))
-            }
-        }
+        let Some((user, password)) = self.user.before(step.values)? else {
+            return Ok("nothing was set".to_owned());
+        };
+        self.change(step, user, password.as_ref())?;
+        Ok(match password {
+            Some(_) => format!("{user} has its password back at {}", self.address),
+            None => format!("{user} has no password at {}", self.address),
+        })
     }
 
     fn change(
@@ -120,7 +112,7 @@ impl Postgresql {
             Address::Socket(path) if path.is_dir() => {
                 Address::Socket(path.join(format!(".s.PGSQL.{PORT}")))
             }
-            other => other.clone(),
+            address @ (Address::Host { .. } | Address::Socket(_)) => address.clone(),
         }
     }
 }
@@ -217,10 +209,11 @@ impl Session {
     }
 
     fn receive_or_refusal(&mut self) -> Result<Message, EffectError> {
-        match self.receive()? {
-            Message::ErrorResponse(error) => Err(refusal(&error)),
-            message => Ok(message),
+        let message = self.receive()?;
+        if let Message::ErrorResponse(error) = message {
+            return Err(refusal(&error));
         }
+        Ok(message)
     }
 
     fn run(&mut self, statement: &str) -> Result<(), EffectError> {

@@ -49,7 +49,7 @@ impl Redis {
     }
 
     fn password(&self, value: &SecretBytes) -> Result<SecretBytes, EffectError> {
-        Step::credential(&Users::One(self.user.clone()), value).map(|(_, password)| password)
+        Users::One(self.user.clone()).credential(value).map(|(_, password)| password)
     }
 
     fn change(&self, step: &Step<'_>, rules: Vec<String>) -> Outcome {
