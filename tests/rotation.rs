@@ -239,7 +239,10 @@ fn every_handshake_gets_a_matching_pair_while_a_certificate_is_rotated_and_nginx
     world.put("tls/web", "to be replaced");
     let first = rotated(&world, "tls/web");
     assert_eq!((&first["verified"], &first["verified_by"]), (&json!(true), &json!("tls")));
-    assert!(world.attribute("tls/web", "expires").is_some(), "the certificate's end is the secret's");
+    assert!(
+        world.attribute("tls/web", "expires").is_some(),
+        "the certificate's end is the secret's"
+    );
     let pair = world.path("tls/web");
     let config = format!(
         "daemon off;\npid {};\nerror_log stderr;\nevents {{}}\nhttp {{ access_log off;\n\
@@ -261,7 +264,9 @@ fn every_handshake_gets_a_matching_pair_while_a_certificate_is_rotated_and_nginx
         let before: usize = clients.iter().map(|client| client.seen().logins).sum();
         rotated(&world, "tls/web");
         let serial = serial(&fs::read(&pair).unwrap());
-        eventually("nginx presents the new certificate", || presented(port) == Some(serial.clone()));
+        eventually("nginx presents the new certificate", || {
+            presented(port) == Some(serial.clone())
+        });
         eventually("handshakes go on", || {
             clients.iter().map(|client| client.seen().logins).sum::<usize>() > before
         });
@@ -403,7 +408,8 @@ fn fault_row(step: &str, two: bool) {
     for kind in KINDS {
         let before = world.get("app/key").unwrap();
         // A rollback comes only after something else went wrong.
-        let first = if step == "rollback" { "verify refuse".into() } else { format!("{step} {kind}") };
+        let first =
+            if step == "rollback" { "verify refuse".into() } else { format!("{step} {kind}") };
         write_file(&world.outside("fault"), first.as_bytes());
         if step == "rollback" {
             rollback_fault(&world, kind);

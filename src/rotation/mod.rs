@@ -6,6 +6,7 @@
 //! process is an effect, carried out by another one.
 #![forbid(unsafe_code)]
 
+mod act;
 mod adoption;
 mod bell;
 mod due;

@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
+use super::act::chain;
 use super::bell::Bell;
 use super::note::Note;
 use super::outcome::Outcome;
 use super::progress::{Progress, State};
-use super::run::{Engine, Run, Who, chain};
+use super::run::{Engine, Run, Who};
 use super::settings::{Plan, Settings};
 use super::workers::Workers;
 use crate::broker::{Broker, BrokerError, By, Stage, StoreError, Subject};
