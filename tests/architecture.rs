@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module with the modules that it may import.
-const LAYERS: [(&str, &[&str]); 18] = [
+const LAYERS: [(&str, &[&str]); 19] = [
     ("model", &[]),
     ("system", &["model"]),
     ("audit", &["model", "system"]),
@@ -21,6 +21,7 @@ const LAYERS: [(&str, &[&str]); 18] = [
     ("versions", &["model"]),
     ("keysource", &["crypto", "model", "system"]),
     ("broker", &["audit", "crypto", "model", "policy", "store", "system", "versions"]),
+    ("rotation", &["broker", "credential", "effect", "generate", "model", "schedule", "system"]),
     ("fs", &["broker", "identity", "model", "system"]),
     (
         "daemon",
@@ -36,6 +37,7 @@ const LAYERS: [(&str, &[&str]); 18] = [
             "keysource",
             "model",
             "policy",
+            "rotation",
             "schedule",
             "store",
             "system",
@@ -57,6 +59,7 @@ const LAYERS: [(&str, &[&str]); 18] = [
             "keysource",
             "model",
             "policy",
+            "rotation",
             "schedule",
             "store",
             "system",

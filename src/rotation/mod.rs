@@ -17,8 +17,6 @@ mod progress;
 mod rotator;
 mod run;
 mod settings;
-#[cfg(test)]
-mod tests;
 mod workers;
 
 pub use adoption::{Holder, holders};

@@ -20,7 +20,8 @@ use super::settings::{Plan, Settings};
 use super::workers::Workers;
 use crate::broker::{Broker, BrokerError, By, Stage, StoreError, Subject};
 use crate::effect::CarryOut;
-use crate::model::{Caller, Clock, SecretId, SecretName};
+use crate::generate::{Generator, Inputs};
+use crate::model::{Caller, Clock, SecretId, SecretName, Timestamp};
 
 /// What a rotator is made of.
 pub struct Parts {
@@ -146,7 +147,9 @@ impl Rotator {
         options: Options,
     ) -> Result<State, BrokerError> {
         let subject = self.inner.engine.broker.admit_rotation(By::Caller(caller), name)?;
-        self.begin(Who::Caller(caller.clone()), subject, options)
+        // As it is now, for lines that are written long after its request was answered.
+        let caller = Caller { request: None, ..caller.complete() };
+        self.begin(Who::Caller(caller), subject, options)
     }
 
     /// Says what a rotation would do, without doing any of it. Errors as [`rotate`](Self::rotate)'s.
@@ -178,7 +181,7 @@ impl Rotator {
         if subject.stage == Stage::Changing {
             return Err(BrokerError::Rotating(subject.name));
         }
-        let rotation = rotation_id()?;
+        let rotation = rotation_id(inner.engine.clock.now())?;
         let progress = inner.occupy(&subject, &rotation)?;
         let (this, id, state) = (self.clone(), subject.id, progress.state());
         let job = Box::new(move || {
@@ -203,7 +206,8 @@ impl Rotator {
         self.take_up_as_of(Instant::now());
     }
 
-    pub(super) fn take_up_as_of(&self, now: Instant) {
+    /// As [`take_up`](Self::take_up), at another moment: what waits for its next try is due by then.
+    pub fn take_up_as_of(&self, now: Instant) {
         let inner = &self.inner;
         if now.saturating_duration_since(inner.started) < LAST_ORDERS {
             return;
@@ -389,8 +393,10 @@ impl Drop for Rotations {
     }
 }
 
-/// Draws what tells a rotation from all others.
-fn rotation_id() -> Result<String, BrokerError> {
-    let bytes: [u8; 16] = crate::crypto::random_id().map_err(BrokerError::Key)?;
-    Ok(SecretId(bytes).to_string())
+/// Draws what tells a rotation from all others: a UUID.
+fn rotation_id(began: Timestamp) -> Result<String, BrokerError> {
+    let inputs = Inputs { current: None, user: None, authority: None, now: began };
+    let made = Generator::Uuid {}.generate(&inputs);
+    let made = made.map_err(|error| BrokerError::Invalid(error.to_string()))?;
+    Ok(String::from_utf8_lossy(made.value.expose()).into_owned())
 }

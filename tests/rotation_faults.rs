@@ -1,4 +1,11 @@
 //! Rotations over a real broker, with a target that is a list of what it accepts and fails as it is told.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and a table is printed"
+)]
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -8,17 +15,17 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::*;
-use crate::audit;
-use crate::broker::{
+use secretfs::audit;
+use secretfs::broker::{
     Broker, BrokerError, Limits, LogSettings, Parts as BrokerParts, Put, Which, read_header,
 };
-use crate::crypto::{RootKey, Slot, SlotKind};
-use crate::effect::{CarryOut, EffectError, Order, Report, Task, Values};
-use crate::model::{Caller, Gid, ManualClock, SecretName, StoreId, Timestamp, Uid, Version};
-use crate::policy::{NumericIds, Policy};
-use crate::store::{FailedCommit, MemoryStore, Snapshot, Store, StoreError, Table, Txn};
-use crate::system::SecretBytes;
+use secretfs::crypto::{RootKey, Slot, SlotKind};
+use secretfs::effect::{CarryOut, EffectError, Order, Report, Task, Values};
+use secretfs::model::{Caller, Gid, ManualClock, SecretName, StoreId, Timestamp, Uid, Version};
+use secretfs::policy::{NumericIds, Policy};
+use secretfs::rotation::{Options, Outcome, Parts, Rotator, Settings, StepName, ValueFrom};
+use secretfs::store::{FailedCommit, MemoryStore, Snapshot, Store, StoreError, Table, Txn};
+use secretfs::system::SecretBytes;
 
 const POLICY: &str = r#"
     [[role]]
@@ -421,7 +428,7 @@ fn while_it_is_between_staging_and_switch_nobody_else_changes_the_secret() {
     assert!(busy(world.broker.remove(&caller(0), &single)));
     assert!(busy(world.broker.promote(&caller(0), &single).map(drop)));
     let to = name("app/other");
-    let replace = crate::broker::Replace::Refused;
+    let replace = secretfs::broker::Replace::Refused;
     assert!(busy(world.broker.rename(&caller(0), &single, &to, replace)));
     let again = world.rotator.rotate(&caller(1000), &single, Options::default());
     assert!(busy(again.map(drop)));
@@ -485,6 +492,7 @@ fn readers_wait_while_a_target_with_one_credential_is_changed() {
 #[test]
 fn whatever_fails_the_target_accepts_what_readers_get() {
     let mut cells = 0;
+    println!("{:11} {:7} {:11} {:22} then", "target", "step", "fault", "and the rollback");
     for secret in ["app/single", "app/double"] {
         for kind in [Kind::Set, Kind::Verify, Kind::Finish, Kind::Notify] {
             for fault in FAULTS {
@@ -501,6 +509,10 @@ fn whatever_fails_the_target_accepts_what_readers_get() {
                     assert_eq!(outcome.success, new, "{secret} {kind:?} {fault:?}: {outcome:?}");
                     assert_eq!(world.target.accepted.lock().len(), 1, "the other one is retired");
                     assert!(outcome.error.is_some());
+                    let rollback = undo.map_or("works".into(), |undo| format!("{undo:?} twice"));
+                    let readers = if new { "the new value" } else { "the old value" };
+                    let (kind_name, fault_name) = (format!("{kind:?}"), format!("{fault:?}"));
+                    println!("{secret:11} {kind_name:7} {fault_name:11} {rollback:22} {readers}");
                     let before = world.read(secret);
                     let next = world.rotate(secret);
                     assert!(next.success, "{secret} {kind:?} {fault:?}: the next one: {next:?}");
