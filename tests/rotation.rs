@@ -32,7 +32,7 @@ fn count(full: usize) -> usize {
 /// Writes `rotation.toml` and has the daemon read it.
 fn configure(world: &World, rotation: &str) {
     write_file(&world.outside("config/secretfs/rotation.toml"), rotation.as_bytes());
-    world.control("reload", "").unwrap();
+    world.control("reload", "\n").unwrap();
 }
 
 /// Rotates a secret by the command line, and returns the result.
@@ -346,7 +346,8 @@ dir="$(dirname "$0")"; step="$1"
 digest() { sha256sum < "/proc/self/fd/$1" | cut -d' ' -f1; }
 fault=none
 if read -r on kind < "$dir/fault" 2>/dev/null && [ "$on" = "$step" ]; then
-    fault="$kind"; rm -f "$dir/fault"
+    fault="$kind"
+    if [ -e "$dir/next" ]; then mv "$dir/next" "$dir/fault"; else rm "$dir/fault"; fi
 fi
 server() { cut -d' ' -f2 "$dir/data/secretfs/lock"; }
 case "$fault" in
@@ -410,38 +411,23 @@ fn fault_row(step: &str, two: bool) {
         // A rollback comes only after something else went wrong.
         let first =
             if step == "rollback" { "verify refuse".into() } else { format!("{step} {kind}") };
-        write_file(&world.outside("fault"), first.as_bytes());
         if step == "rollback" {
-            rollback_fault(&world, kind);
-        } else {
-            drop(bounded(world.secretfs().args(["rotate", "app/key"])));
+            write_file(&world.outside("next"), format!("rollback {kind}\n").as_bytes());
         }
+        write_file(&world.outside("fault"), format!("{first}\n").as_bytes());
+        drop(bounded(world.secretfs().args(["rotate", "app/key"])));
         eventually(&format!("{step} {kind} ends with what readers get"), || {
             let status = world.attribute("app/key", "status");
             let Ok(value) = world.get("app/key") else { return false };
             let accepted = fs::read_to_string(world.outside("accepted")).unwrap();
             status.as_deref() == Some("active") && accepted.lines().eq([digest(&value)])
         });
+        assert!(!world.outside("fault").exists(), "{step} {kind} has not struck");
         let now = world.get("app/key").unwrap();
         cells.push(if now == before { "as before" } else { "the new one" });
         rotated(&world, "app/key");
     }
     println!("{step:9} two={two:5} {}", cells.join(" | "));
-}
-
-/// Has the rollback of a refused verification fail too.
-fn rollback_fault(world: &World, kind: &str) {
-    let dir = world.outside("");
-    let (fault, kind) = (dir.join("fault"), kind.to_owned());
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            // The first fault removes its file when it strikes.
-            eventually("the verification is refused", || !fault.exists());
-            write_file(&fault, format!("rollback {kind}").as_bytes());
-        });
-        drop(bounded(world.secretfs().args(["rotate", "app/key"])));
-    });
-    drop(fs::remove_file(fault));
 }
 
 #[test]
@@ -515,12 +501,12 @@ fn the_verdict_of_a_command_is_its_errno_and_the_reply_the_result() {
     assert_eq!(world.get("app/key").unwrap(), b"canary-1");
     let plan = world.control("rotate", "app/key dry_run=yes").unwrap();
     assert!(plan["plan"].as_array().unwrap().len() >= 5, "{plan:#}");
-    for bad in ["", "app/none", "app/key verify=perhaps", "app/key sooner=yes"] {
+    for bad in ["app/none", "app/key verify=perhaps", "app/key sooner=yes"] {
         let refused = world.control("rotate", bad).unwrap_err();
         assert!([libc::EINVAL, libc::ENOENT].contains(&refused.errno), "{bad}: {refused:?}");
     }
     write_file(&world.outside("config/secretfs/rotation.toml"), b"[[rotation]]\nnames = 7\n");
-    let refused = world.control("reload", "").unwrap_err();
+    let refused = world.control("reload", "\n").unwrap_err();
     assert!(refused.reply.contains("line 2"), "{refused:?}");
 }
 
@@ -540,7 +526,7 @@ fn a_rotation_that_was_under_way_when_the_machine_went_down_ends_after_the_next_
     );
     world.put("app/key", "canary-first");
     write_file(&world.outside("accepted"), format!("{}\n", digest(b"canary-first")).as_bytes());
-    write_file(&world.outside("fault"), b"set hang-after");
+    write_file(&world.outside("fault"), b"set hang-after\n");
     let begun = world.control("rotate", "app/key wait=no").unwrap();
     assert_eq!(begun["state"], "running");
     eventually("the target is set", || !world.outside("fault").exists());

@@ -68,8 +68,12 @@ fn generate(
     current: Option<SecretBytes>,
 ) -> Result<(Made, String), String> {
     let authority = generator.authority().map(|name| run.helper(name, "signs for")).transpose()?;
-    let user = current.as_ref().and_then(credential::user);
-    let user = plan.target.as_ref().and_then(|target: &Target| target.next_user(user.as_deref()));
+    let before = current.as_ref().and_then(credential::user);
+    let user = plan.target.as_ref().and_then(|target| target.next_user(before.as_deref()));
+    // A bare password names nobody, which will do where there is one user; where two take turns, it is
+    // refused.
+    let user =
+        user.filter(|_| before.is_some() || plan.target.as_ref().is_some_and(Target::takes_turns));
     let inputs =
         Inputs { current: current.as_ref(), user, authority: authority.as_ref(), now: run.began };
     let generated = generator.generate(&inputs).map_err(|error| error.to_string())?;

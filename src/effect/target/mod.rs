@@ -60,6 +60,16 @@ impl Target {
         }
     }
 
+    /// Tells whether two users take turns, so that the value has to name the one whose turn it is.
+    pub fn takes_turns(&self) -> bool {
+        match self {
+            Self::AuthorizedKeys(_) | Self::Exec(_) | Self::Redis(_) => false,
+            Self::Mysql(Mysql { user, .. }) | Self::Postgresql(Postgresql { user, .. }) => {
+                user.alternate()
+            }
+        }
+    }
+
     /// Returns the user that the next value is for, given the one in the current value. `None` where a
     /// target has no names of users.
     pub fn next_user(&self, current: Option<&str>) -> Option<&str> {
