@@ -262,3 +262,29 @@ fn nginx_serves_tls_with_a_key_from_the_mount_and_takes_a_new_pair_at_a_reload()
     let reads = world.audit_of("tls/key", "read", "allowed", 0);
     assert!(reads.iter().any(|line| line["version"] == 2 && line["comm"] == "nginx"), "{reads:?}");
 }
+
+#[test]
+fn keys_that_put_makes_are_taken_from_the_mount_and_what_is_known_of_them_is_kept() {
+    let Some(world) = World::start() else { return };
+    let (Some(openssl), Some(ssh_keygen)) = (program("openssl"), program("ssh-keygen")) else {
+        return;
+    };
+    let put = |arg: &str, name: &str| {
+        let output = bounded(world.secretfs().args(["put", arg, name]));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let said = put("--generate=ssh", "ssh/key");
+    let (first, public) = said.trim_end().split_once('\n').unwrap();
+    assert_eq!(first, "ssh/key version 1");
+    let output = bounded(Command::new(ssh_keygen).arg("-yf").arg(world.path("ssh/key")));
+    assert_eq!(String::from_utf8(output.stdout).unwrap().trim_end(), public);
+    assert_eq!(world.attribute("ssh/key", "type").unwrap(), "ssh_key");
+
+    assert_eq!(put("--generate=tls:localhost", "tls/pair"), "tls/pair version 1\n");
+    let dates = ["x509", "-noout", "-enddate", "-dateopt", "iso_8601", "-in"];
+    let output = bounded(Command::new(openssl).args(dates).arg(world.path("tls/pair")));
+    let end = String::from_utf8(output.stdout).unwrap().trim_end().replace(' ', "T");
+    let expires = world.attribute("tls/pair", "expires").unwrap();
+    assert_eq!(end, format!("notAfter={expires}"));
+}

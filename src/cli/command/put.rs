@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal};
 
-use serde_json::json;
+use serde_json::{Map, json};
 
 use super::Done;
 use crate::cli::Context;
@@ -38,17 +38,12 @@ pub(super) fn run(context: &Context, args: &Put) -> Done {
     }
     set(&client, name, &attributes)?;
     let version = client.attribute(name, "version").unwrap_or_default();
-    let version_number = version.parse::<u64>().ok();
-    match public {
-        Some(public) => context.out.done(
-            format_args!("{name} version {version}\n{public}"),
-            &json!({ "name": name, "version": version_number, "public": public }),
-        ),
-        None => context.out.done(
-            format_args!("{name} version {version}"),
-            &json!({ "name": name, "version": version_number }),
-        ),
-    }
+    let mut document = Map::new();
+    document.insert("name".into(), name.as_str().into());
+    document.insert("version".into(), version.parse::<u64>().ok().into());
+    document.extend(public.clone().map(|public| ("public".into(), public.into())));
+    context.out.done(format_args!("{name} version {version}"), &document.into())?;
+    public.map_or(Ok(()), |public| context.out.line(public))
 }
 
 fn value(args: &Put, clock: &dyn Clock) -> Result<Generated, Failure> {
