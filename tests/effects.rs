@@ -20,7 +20,7 @@ use secretfs::effect::{
 };
 use secretfs::system::SecretBytes;
 use serde::de::DeserializeOwned;
-use servers::{ADMIN, Mariadb, Postgresql, Redis, Sshd};
+use servers::{ADMIN, Mariadb, Pair, Postgresql, Redis, Sshd};
 use tempfile::TempDir;
 
 use common::{DEADLINE, can_mount, eventually, write_file};
@@ -153,6 +153,28 @@ impl<'a> Trial<'a> {
         assert_eq!((self.works)(), (true, false), "undone after all");
     }
 
+    /// The same goes over TLS, and not with a server that cannot show who it is.
+    fn works_over_tls(&self, target: &str, pair: &Pair) {
+        let tls = |certificate: &Path| {
+            format!("{target}\ntls = {{ ca = \"{}\" }}", certificate.display())
+        };
+        let other = Pair::make(self.bench.dir.path(), "other", None);
+        let [right, wrong] = [tls(&pair.certificate), tls(&other.certificate)];
+        let bench = Bench::new(&format!("[right]\n{right}\n[wrong]\n{wrong}"));
+        let set = |target: &str| bench.order(Task::Set(parse(target)), &self.values);
+        let refused = set(&wrong).unwrap_err();
+        assert!(
+            matches!(&refused, EffectError::Refused(why) if why.contains("TLS")),
+            "{refused:?}"
+        );
+        assert_eq!((self.works)(), (true, false));
+        set(&right).unwrap();
+        assert!((self.works)().1);
+        let (verifier, target) = (parse("kind = \"login\""), Some(parse(&right)));
+        bench.order(Task::Verify { verifier, target }, &self.values).unwrap();
+        self.undo().unwrap();
+    }
+
     /// A server that hangs or is not there is told apart from one that says no, and nothing is changed.
     fn tells_faults_apart(mut self, server: &servers::Server) {
         let admin = std::mem::replace(&mut self.values.admin, value("canary-wrong"));
@@ -196,6 +218,7 @@ fn a_postgresql_role_has_the_one_password_or_the_other() {
     let lets_in = |password| server.lets_in("the app", password);
     let trial = Trial::new(&target, SINGLE, || (lets_in(SINGLE.0), lets_in(SINGLE.1)));
     trial.keeps_the_contract(false);
+    trial.works_over_tls(&target, &server.pair);
     let stored = server.sql("SELECT rolpassword FROM pg_authid WHERE rolname = 'the app'");
     assert!(stored.starts_with("SCRAM-SHA-256$"), "{stored}");
     trial.tells_faults_apart(&server.server);
@@ -279,6 +302,7 @@ fn a_mariadb_user_has_both_passwords_between_set_and_finish() {
     let lets_in = |password| server.lets_in("app", password);
     let trial = Trial::new(&target, SINGLE, || (lets_in(SINGLE.0), lets_in(SINGLE.1)));
     trial.keeps_the_contract(false);
+    trial.works_over_tls(&target, &server.pair);
     trial.tells_faults_apart(&server.server);
 }
 
@@ -316,6 +340,8 @@ fn a_redis_user_has_both_passwords_between_set_and_finish_and_the_server_keeps_t
     let works = || (server.lets_in("app", pair.0), server.lets_in("app", pair.1));
     let trial = Trial::new(&target, pair, works);
     trial.keeps_the_contract(false);
+    let secured = target.replace(&server.port.to_string(), &server.tls_port.to_string());
+    trial.works_over_tls(&secured, &server.pair);
     trial.set().unwrap();
     let app = server.saved().lines().find(|line| line.starts_with("user app ")).unwrap().to_owned();
     assert_eq!(app.matches('#').count(), 2, "{app}");
@@ -566,15 +592,8 @@ fn a_web_server_that_takes_the_value_in_a_header_proves_it() {
 fn a_tls_server_that_presents_the_certificate_proves_it() {
     let dir = tempfile::tempdir().unwrap();
     let pair = |name: &str| {
-        let [key, certificate] =
-            ["key", "pem"].map(|kind| dir.path().join(format!("{name}.{kind}")));
-        let mut command = Command::new("openssl");
-        command.args(
-            "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2".split(' '),
-        );
-        command.args(["-subj", "/CN=localhost", "-keyout"]).arg(&key).arg("-out").arg(&certificate);
-        servers::succeed(&mut command);
-        [key, certificate].map(|path| fs::read_to_string(path).unwrap())
+        let pair = Pair::make(dir.path(), name, None);
+        [pair.key, pair.certificate].map(|path| fs::read_to_string(path).unwrap())
     };
     let ([key, certificate], [other_key, other]) = (pair("served"), pair("other"));
     let port = servers::port();

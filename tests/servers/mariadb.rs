@@ -6,12 +6,13 @@ use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
-use super::{ADMIN, Server, account, directory, mortal, port, program, succeed};
+use super::{ADMIN, Pair, Server, account, directory, mortal, port, program, succeed};
 use crate::common::{bounded, eventually};
 
 pub struct Mariadb {
     pub server: Server,
     pub port: u16,
+    pub pair: Pair,
     client: PathBuf,
     dir: TempDir,
 }
@@ -28,16 +29,18 @@ impl Mariadb {
         let mut make = Command::new(install);
         make.args(["--no-defaults", "--user=mysql", "--skip-test-db", &data]).args(small);
         succeed(&mut make);
-        let port = port();
+        let (port, pair) = (port(), Pair::make(dir.path(), "tls", Some(&owner)));
         let mut command = mortal(&mariadbd);
         command
             .args(["--no-defaults", "--user=mysql", "--bind-address=127.0.0.1", &data])
             .args(small);
         command.arg(format!("--port={port}"));
+        command.arg(format!("--ssl-key={}", pair.key.display()));
+        command.arg(format!("--ssl-cert={}", pair.certificate.display()));
         command.arg(format!("--socket={}", dir.path().join("socket").display()));
         command.arg(format!("--pid-file={}", dir.path().join("pid").display()));
         let server = Server::start(command, port, dir.path().join("log"));
-        let started = Self { server, port, client, dir };
+        let started = Self { server, port, pair, client, dir };
         eventually("MariaDB answers", || started.query("SELECT 1").status.success());
         started.sql(&format!(
             "CREATE USER admin@'%' IDENTIFIED BY '{ADMIN}'; GRANT ALL ON *.* TO admin@'%' WITH GRANT OPTION; \

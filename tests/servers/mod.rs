@@ -15,7 +15,7 @@
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Instant;
@@ -24,7 +24,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User};
 use tempfile::TempDir;
 
-use crate::common::{DEADLINE, Person, bounded, skip};
+use crate::common::{DEADLINE, Person, bounded, skip, write_file};
 
 pub mod mariadb;
 pub mod postgresql;
@@ -138,6 +138,31 @@ pub fn succeed(command: &mut Command) -> String {
     let output: Output = bounded(command);
     assert!(output.status.success(), "{command:?}: {output:?}");
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// A key and a certificate for 127.0.0.1 and localhost, which is its own authority.
+pub struct Pair {
+    pub key: PathBuf,
+    pub certificate: PathBuf,
+}
+
+impl Pair {
+    /// Makes one in a directory; the key is this user's.
+    pub fn make(dir: &Path, name: &str, owner: Option<&Person>) -> Self {
+        let [key, certificate] = ["key", "pem"].map(|kind| dir.join(format!("{name}.{kind}")));
+        let config = dir.join("openssl.cnf");
+        write_file(&config, b"[req]\ndistinguished_name = dn\n[dn]\n");
+        let mut command = Command::new("openssl");
+        command.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]);
+        command.args(["-nodes", "-days", "2", "-subj", "/CN=localhost", "-config"]).arg(&config);
+        command.args(["-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"]);
+        command.arg("-keyout").arg(&key).arg("-out").arg(&certificate);
+        succeed(&mut command);
+        if let Some(owner) = owner {
+            chown(&key, Some(owner.uid), Some(owner.gid)).unwrap();
+        }
+        Self { key, certificate }
+    }
 }
 
 /// Returns a directory that other users reach.

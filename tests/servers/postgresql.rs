@@ -6,12 +6,13 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use super::{ADMIN, Server, account, directory, port, program, succeed};
+use super::{ADMIN, Pair, Server, account, directory, port, program, succeed};
 use crate::common::{bounded, eventually, write_file};
 
 pub struct Postgresql {
     pub server: Server,
     pub port: u16,
+    pub pair: Pair,
     psql: PathBuf,
     dir: TempDir,
 }
@@ -27,11 +28,13 @@ impl Postgresql {
         let data = dir.path().join("data");
         let mut make = owner.command(initdb);
         succeed(make.args(["--no-sync", "-A", "trust", "-U", "postgres", "-D"]).arg(&data));
-        let port = port();
+        let (port, pair) = (port(), Pair::make(dir.path(), "tls", Some(&owner)));
         let settings = format!(
             "listen_addresses = '127.0.0.1'\nport = {port}\nunix_socket_directories = '{}'\n\
-             fsync = off\nshared_buffers = 16MB\n",
-            dir.path().display()
+             fsync = off\nshared_buffers = 16MB\nssl = on\nssl_key_file = '{}'\nssl_cert_file = '{}'\n",
+            dir.path().display(),
+            pair.key.display(),
+            pair.certificate.display()
         );
         write_file(&data.join("postgresql.auto.conf"), settings.as_bytes());
         let access = "local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n";
@@ -39,7 +42,7 @@ impl Postgresql {
         let mut command = owner.command("setpriv");
         command.args(["--pdeathsig", "SIGKILL"]).arg(postgres).arg("-D").arg(&data);
         let server = Server::start(command, port, dir.path().join("log"));
-        let started = Self { server, port, psql, dir };
+        let started = Self { server, port, pair, psql, dir };
         eventually("PostgreSQL answers", || started.query("SELECT 1").is_some());
         started.sql(&format!("ALTER ROLE postgres PASSWORD '{ADMIN}'; {statements}"));
         Some(started)

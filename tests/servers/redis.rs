@@ -5,12 +5,15 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use super::{ADMIN, Server, directory, mortal, port, program};
+use super::{ADMIN, Pair, Server, directory, mortal, port, program};
 use crate::common::{bounded, write_file};
 
 pub struct Redis {
     pub server: Server,
     pub port: u16,
+    /// Where it speaks TLS alone.
+    pub tls_port: u16,
+    pub pair: Pair,
     client: PathBuf,
     dir: TempDir,
 }
@@ -23,13 +26,23 @@ impl Redis {
         let dir = directory();
         let file = dir.path().join("users.acl");
         write_file(&file, format!("user default on >{ADMIN} ~* &* +@all\n{users}\n").as_bytes());
-        let port = port();
+        let (port, tls_port) = (port(), super::port());
+        let pair = Pair::make(dir.path(), "tls", None);
         let mut command = mortal(&redis);
         command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
         command.args(["--port", &port.to_string(), "--dir"]).arg(dir.path());
+        command.args([
+            "--tls-port",
+            &tls_port.to_string(),
+            "--tls-auth-clients",
+            "no",
+            "--tls-key-file",
+        ]);
+        command.arg(&pair.key).arg("--tls-cert-file").arg(&pair.certificate);
+        command.arg("--tls-ca-cert-file").arg(&pair.certificate);
         command.arg("--unixsocket").arg(dir.path().join("socket")).arg("--aclfile").arg(&file);
         let server = Server::start(command, port, dir.path().join("log"));
-        Some(Self { server, port, client, dir })
+        Some(Self { server, port, tls_port, pair, client, dir })
     }
 
     /// Returns the path of its socket.

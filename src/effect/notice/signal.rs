@@ -114,13 +114,13 @@ mod tests {
     use crate::effect::mask::Mask;
     use crate::effect::{Notice, Order, Task, Values};
 
-    /// Starts a copy of a program that says when it hears SIGHUP. It has started another one, whose number
-    /// is returned.
-    fn listener(dir: &Path) -> (BufReader<ChildStdout>, PathBuf, u32) {
+    /// Starts a copy of a program that says when it hears SIGHUP. It has started another one, which has
+    /// started something else; their numbers are returned.
+    fn listener(dir: &Path) -> (BufReader<ChildStdout>, PathBuf, Vec<u32>) {
         let shell = dir.join("listener");
         assert!(Command::new("cp").arg("/bin/sh").arg(&shell).status().unwrap().success());
         let script = format!(
-            "trap 'echo heard; exit' HUP; {} -c 'trap \"echo wrong\" HUP; echo $$; read x' & wait",
+            "trap 'echo heard; exit' HUP; {} -c 'trap \"echo wrong\" HUP; sleep 1000 & echo $$ $!; wait' & wait",
             shell.display()
         );
         let mut command = Command::new(&shell);
@@ -128,7 +128,8 @@ mod tests {
         let mut said = BufReader::new(child.spawn().unwrap().stdout.unwrap());
         let mut line = String::new();
         said.read_line(&mut line).unwrap();
-        (said, shell, line.trim().parse().unwrap())
+        let started = line.split_whitespace().map(|pid| pid.parse().unwrap());
+        (said, shell, started.collect())
     }
 
     fn send(process: &str) -> Outcome {
@@ -154,7 +155,9 @@ mod tests {
         let mut line = String::new();
         said.read_line(&mut line).unwrap();
         assert_eq!(line, "heard\n");
-        PidFd::of_process(started).unwrap().send_signal(Number::SIGKILL).unwrap();
+        for pid in started {
+            PidFd::of_process(pid).unwrap().send_signal(Number::SIGKILL).unwrap();
+        }
         line.clear();
         said.read_line(&mut line).unwrap();
         assert_eq!(line, "");
