@@ -280,7 +280,7 @@ fn every_handshake_gets_a_matching_pair_while_a_certificate_is_rotated_and_nginx
 fn serial(pem: &[u8]) -> String {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("pem");
-    fs::write(&file, pem).unwrap();
+    write_file(&file, pem);
     succeed(Command::new("openssl").args(["x509", "-noout", "-serial", "-in"]).arg(file))
 }
 

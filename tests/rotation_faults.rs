@@ -649,6 +649,34 @@ fn what_is_due_is_rotated_once_and_failures_are_backed_off() {
 }
 
 #[test]
+fn an_expiry_moves_with_the_value() {
+    let world = World::new();
+    let plain = name("app/plain");
+    let end = "2027-02-14T08:00:00Z";
+    world.broker.set_attribute(&caller(0), &plain, "expires", Some(end)).unwrap();
+    world.clock.advance(Duration::from_secs(10 * 24 * 3600));
+    assert!(world.rotate("app/plain").success);
+    let moved = world.broker.subject(&plain).unwrap().metadata.expires.unwrap();
+    assert_eq!(moved.to_string(), "2027-02-24T08:00:00Z");
+}
+
+#[test]
+fn a_value_that_was_made_under_a_clock_too_far_ahead_ages_all_the_same() {
+    let ahead = World::new();
+    ahead.clock.advance(Duration::from_secs(3650 * 24 * 3600));
+    ahead.write("app/due", b"second");
+    let (store, log) = (copy(&*ahead.store), copy_log(ahead.directory.path()));
+    let world = World::over(store, Arc::new(ManualClock::at(1_800_000_000)), log);
+    let due = name("app/due");
+    assert!(world.rotator.rotate_due().unwrap().is_empty());
+    let since = world.broker.subject(&due).unwrap().metadata.last_rotated.unwrap();
+    assert!(since < "2027-02-01T00:00:00Z".parse::<Timestamp>().unwrap(), "{since}");
+    world.clock.advance(Duration::from_secs(40 * 24 * 3600));
+    let begun = world.rotator.rotate_due().unwrap();
+    assert!(world.wait(&begun[0].rotation).success);
+}
+
+#[test]
 fn the_outcome_is_remembered_with_the_secret_and_in_the_log() {
     let world = World::new();
     world.target.fail(Kind::Set, Fault::Refuses, 1);

@@ -57,6 +57,8 @@ pub enum Change {
     Leave,
     /// Nothing: only the note is kept.
     Nothing,
+    /// The value counts as made at this time: the clock was ahead when it was.
+    Redate(Timestamp),
     /// The value becomes the current version at once.
     Publish(SecretBytes),
     /// The value is staged. Until `Switch` or `GiveUp` nobody else changes the secret.
@@ -311,6 +313,10 @@ fn take(
             current
         }
         Change::Nothing => current,
+        Change::Redate(time) => {
+            record.metadata.last_rotated = Some(time);
+            current
+        }
         Change::Publish(value) => add_version(batch, creator, id, &mut record, &value, false)?,
         Change::Stage(value) => {
             record.metadata.status = Status::Rotating;

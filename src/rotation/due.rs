@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::note::Note;
 use super::progress::State;
 use super::rotator::Rotator;
-use crate::broker::{BrokerError, Stage, Subject};
+use crate::broker::{BrokerError, By, Change, Stage, Step, Subject};
 use crate::model::{SecretName, Timestamp};
 use crate::schedule::{self, Failure};
 
@@ -51,6 +51,22 @@ impl Rotator {
         Ok(begun)
     }
 
+    /// Stores when a value was made, where the clock was ahead at that time: else it would not age before
+    /// the clock is there again.
+    fn redate(&self, subject: &Subject, since: Timestamp) {
+        let step = Step {
+            change: Change::Redate(since),
+            stage: subject.stage,
+            note: subject.note.clone(),
+            expires: None,
+            reason: "the clock was ahead when the value was made".into(),
+            outcome: None,
+        };
+        if let Err(error) = self.broker().step_rotation(By::Daemon, subject, step) {
+            tracing::warn!(secret = %subject.name, %error, "the time of its value is not corrected");
+        }
+    }
+
     fn scheduled(&self) -> Result<Vec<(Due, Subject)>, BrokerError> {
         let settings = self.settings();
         if !settings.has_schedules() {
@@ -68,8 +84,13 @@ impl Rotator {
             // Removed meanwhile, or damaged, which its readers learn.
             let subject = self.broker().subject(name).ok()?;
             let plan = settings.plan(name, &subject.metadata.attributes)?;
+            let facts = facts(&subject);
+            let corrected = facts.corrected(now);
+            if corrected.since != facts.since {
+                self.redate(&subject, corrected.since);
+            }
             let maker = plan.maker(subject.metadata.attributes.secret_type);
-            let due = plan.schedule.as_ref()?.due(&facts(&subject), now)?;
+            let due = plan.schedule.as_ref()?.due(&corrected, now)?;
             maker.is_ok().then(|| {
                 let (secret, reason) = (subject.name.clone(), due.reason.to_string());
                 (Due { secret, at: due.at, reason }, subject)

@@ -8,7 +8,7 @@ use crate::broker::Which;
 use crate::credential;
 use crate::effect::{Target, Task};
 use crate::generate::{Generated, Generator, Inputs};
-use crate::model::Timestamp;
+use crate::model::{Metadata, Timestamp};
 use crate::system::SecretBytes;
 
 /// A new value, which nobody has seen yet.
@@ -52,6 +52,14 @@ pub(super) fn make(
         }
         Maker::Generator(generator) => generate(run, plan, generator, current),
     }
+}
+
+/// Returns when the new value of a secret expires that has an expiry set by hand: as long after it was made
+/// as the old one's was.
+pub(super) fn moved_expiry(metadata: &Metadata, now: Timestamp) -> Option<Timestamp> {
+    let made = metadata.last_rotated.unwrap_or(metadata.created);
+    let life = metadata.expires?.duration_since(made);
+    if life.is_positive() { now.checked_add(life).ok() } else { None }
 }
 
 fn current(run: &Run<'_>, plan: &Plan) -> Result<Option<SecretBytes>, String> {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::act::{Failed, chain, rounded};
 use super::bell::Bell;
-use super::make::{self, Made};
+use super::make::{self, Made, moved_expiry};
 use super::note::{After, Note, Phase, UnderWay};
 use super::outcome::{Outcome, StepDone, StepName};
 use super::progress::Progress;
@@ -120,7 +120,10 @@ impl<'a> Run<'a> {
             return *outcome;
         }
         let made = match self.step(StepName::Generate, |run| make::make(run, plan, options)) {
-            Ok(made) => made,
+            Ok(made) => {
+                let moved = moved_expiry(&self.subject.metadata, self.began);
+                Made { expires: made.expires.or(moved), ..made }
+            }
             Err(failed) => return self.fail(failed, Stage::Ended, Change::Nothing, false),
         };
         self.public.clone_from(&made.public);
