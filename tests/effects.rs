@@ -468,6 +468,22 @@ fn an_effector_that_is_killed_in_an_order_says_so_and_the_next_order_works() {
 }
 
 #[test]
+fn an_effector_that_hangs_is_ended_and_the_next_order_works() {
+    let (bench, target, dir) = hanging();
+    let values = Values::default();
+    std::thread::scope(|scope| {
+        let order = scope.spawn(|| {
+            bench.order_within(Duration::from_secs(1), Task::Set(target.clone()), &values)
+        });
+        let [worker, program] = pids(&dir);
+        kill(Pid::from_raw(worker), Signal::SIGSTOP).unwrap();
+        assert_eq!(order.join().unwrap().unwrap_err(), EffectError::TimedOut);
+        eventually("it does not go on with it", || is_gone(worker) && is_gone(program));
+    });
+    bench.order(quick(), &values).unwrap();
+}
+
+#[test]
 fn an_order_that_takes_too_long_is_ended_with_all_that_it_has_started_and_holds_up_no_other() {
     let (bench, target, dir) = hanging();
     let values = Values::default();
