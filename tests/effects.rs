@@ -416,11 +416,13 @@ fn the_example_of_an_exec_target_keeps_the_contract_too() {
     assert!(matches!(trial.set(), Err(EffectError::Unreachable(_))));
 }
 
-/// An exec target that writes down its parent and then hangs.
+/// An exec target that starts something, writes down who is who and then hangs.
 fn hanging() -> (Bench, Target, TempDir) {
     let dir = tempfile::tempdir().unwrap();
-    let script =
-        format!("echo $PPID $$ >{0}/new; mv {0}/new {0}/pids; sleep 1000", dir.path().display());
+    let script = format!(
+        "sleep 1000 & echo $PPID $$ $! >{0}/new; mv {0}/new {0}/pids; wait",
+        dir.path().display()
+    );
     let target =
         format!("kind = \"exec\"\ncommand = {{ argv = [\"/bin/sh\", \"-c\", \"{script}\"] }}");
     let quick = "command = { argv = [\"/bin/true\"] }\nkind = \"exec\"";
@@ -432,13 +434,14 @@ fn quick() -> Task {
     Task::Set(parse("command = { argv = [\"/bin/true\"] }\nkind = \"exec\""))
 }
 
-/// Waits until the program hangs; returns the process that carries the order out, and the program.
-fn pids(dir: &TempDir) -> [i32; 2] {
+/// Waits until the program hangs; returns the process that carries the order out, the program, and what that
+/// has started.
+fn pids(dir: &TempDir) -> [i32; 3] {
     let path = dir.path().join("pids");
     eventually("the program runs", || path.exists());
     let text = fs::read_to_string(&path).unwrap();
     let mut pids = text.split_whitespace().map(|pid| pid.parse().unwrap());
-    [pids.next().unwrap(), pids.next().unwrap()]
+    [(); 3].map(|()| pids.next().unwrap())
 }
 
 fn is_gone(pid: i32) -> bool {
@@ -454,17 +457,39 @@ fn an_effector_that_is_killed_in_an_order_says_so_and_the_next_order_works() {
         drop(fs::remove_file(dir.path().join("pids")));
         std::thread::scope(|scope| {
             let order = scope.spawn(|| bench.order(Task::Set(target.clone()), &values));
-            let [worker, program] = pids(&dir);
+            let [worker, program, started] = pids(&dir);
             let stat = fs::read_to_string(format!("/proc/{worker}/stat")).unwrap();
             let parent =
                 stat.rsplit(") ").next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
             kill(Pid::from_raw(if kill_all { parent } else { worker }), Signal::SIGKILL).unwrap();
             let outcome = order.join().unwrap().unwrap_err();
             assert!(matches!(outcome, EffectError::Gone(_)), "{outcome:?}");
-            eventually("what it had started is gone too", || is_gone(program));
+            eventually("the program is gone too", || is_gone(program));
+            // With the whole effector goes who would end it; under systemd the unit's end does.
+            if kill_all {
+                kill(Pid::from_raw(started), Signal::SIGKILL).unwrap();
+            }
+            eventually("what it had started is gone too", || is_gone(started));
         });
         bench.order(quick(), &values).unwrap();
     }
+}
+
+#[test]
+fn an_effector_that_hangs_is_ended_and_the_next_order_works() {
+    let (bench, target, dir) = hanging();
+    let values = Values::default();
+    std::thread::scope(|scope| {
+        let order = scope.spawn(|| {
+            bench.order_within(Duration::from_secs(1), Task::Set(target.clone()), &values)
+        });
+        let [worker, program, started] = pids(&dir);
+        kill(Pid::from_raw(worker), Signal::SIGSTOP).unwrap();
+        assert_eq!(order.join().unwrap().unwrap_err(), EffectError::TimedOut);
+        eventually("it does not go on with it", || is_gone(worker) && is_gone(program));
+        kill(Pid::from_raw(started), Signal::SIGKILL).unwrap();
+    });
+    bench.order(quick(), &values).unwrap();
 }
 
 #[test]
@@ -475,11 +500,11 @@ fn an_order_that_takes_too_long_is_ended_with_all_that_it_has_started_and_holds_
         let order = scope.spawn(|| {
             bench.order_within(Duration::from_secs(3), Task::Set(target.clone()), &values)
         });
-        let [_, program] = pids(&dir);
+        let [_, program, started] = pids(&dir);
         bench.order(quick(), &values).unwrap();
         assert!(!is_gone(program), "the other order was over first");
         assert_eq!(order.join().unwrap().unwrap_err(), EffectError::TimedOut);
-        eventually("what it had started is gone too", || is_gone(program));
+        eventually("what it had started is gone too", || is_gone(program) && is_gone(started));
     });
 }
 

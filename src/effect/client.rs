@@ -13,8 +13,8 @@ use super::message::{receive_answer, send_order};
 use super::{CarryOut, EffectError, Order, Report, Values};
 use crate::system::Channel;
 
-/// How much longer than its time an order may take to say so.
-const GRACE: Duration = Duration::from_secs(2);
+/// How much longer than its time an order may take to say so. An effector that does not even do that hangs.
+const GRACE: Duration = Duration::from_secs(5);
 /// A program that dies at once must not be started over and over.
 const RESPAWN_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -66,29 +66,42 @@ impl Effector {
         Self { source, running: Mutex::default() }
     }
 
-    /// Hands the end of a new channel to the effector, or to the next one if it has died.
-    fn hand_over(&self, end: &Channel) -> io::Result<()> {
+    /// Hands the end of a new channel to the effector, or to the next one if it has died. Returns when that
+    /// one was started.
+    fn hand_over(&self, end: &Channel) -> io::Result<Instant> {
         let mut running = self.running.lock();
         if let Some(mut present) = running.take() {
             if present.channel.send_descriptors(&[end.as_fd()]).is_ok() {
+                let started = present.started;
                 *running = Some(present);
-                return Ok(());
+                return Ok(started);
             }
             tracing::warn!("the effector has died");
             present.end();
             std::thread::sleep(RESPAWN_INTERVAL.saturating_sub(present.started.elapsed()));
         }
         let next = running.insert(self.source.start()?);
-        next.channel.send_descriptors(&[end.as_fd()])
+        next.channel.send_descriptors(&[end.as_fd()])?;
+        Ok(next.started)
+    }
+
+    /// Ends an effector that hangs, with what it has in hand: who knows when it would go on with it.
+    fn end_hanging(&self, started: Instant) {
+        let mut running = self.running.lock();
+        if running.as_ref().is_some_and(|present| present.started == started) {
+            tracing::error!("the effector hangs and is ended");
+            running.take().iter_mut().for_each(Running::end);
+        }
     }
 
     /// Gives the order and waits. Errors: `TimedOut`, or the effector is gone.
     fn ask(&self, order: &Order, values: &Values) -> io::Result<Result<Report, EffectError>> {
         let (ours, theirs) = Channel::pair()?;
-        self.hand_over(&theirs)?;
+        let started = self.hand_over(&theirs)?;
         drop(theirs);
         send_order(&ours, order, values)?;
-        ours.await_message(Instant::now() + order.timeout + GRACE)?;
+        let deadline = Instant::now() + order.timeout + GRACE;
+        ours.await_message(deadline).inspect_err(|_| self.end_hanging(started))?;
         let answer = receive_answer(&ours)?;
         answer.ok_or_else(|| io::Error::other("it died before it answered"))
     }

@@ -14,6 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::{Pid, getppid};
 use parking_lot::Mutex;
 
@@ -48,8 +49,17 @@ pub fn serve(channel: &Channel, program: &Path, arguments: &[&OsStr]) -> io::Res
     }
 }
 
+/// Waits for the end of a process in a thread. One that was killed has not ended what it had started.
 fn reap(mut child: Child) -> io::Result<()> {
-    let wait = move || drop(child.wait());
+    let wait = move || {
+        let pid = Pid::from_raw(child.id().cast_signed());
+        // As long as it is not reaped, its number is no other group's.
+        let ended = waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT);
+        if matches!(ended, Ok(WaitStatus::Signaled(..))) {
+            let _ = killpg(pid, Signal::SIGKILL);
+        }
+        drop(child.wait());
+    };
     thread::Builder::new().name("reaper".to_owned()).spawn(wait).map(drop)
 }
 
