@@ -7,6 +7,7 @@ pub mod crypto;
 pub mod daemon;
 pub mod fs;
 pub mod identity;
+pub mod inject;
 pub mod keysource;
 pub mod model;
 pub mod policy;

@@ -6,18 +6,19 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module with the modules that it may import.
-const LAYERS: [(&str, &[&str]); 14] = [
+const LAYERS: [(&str, &[&str]); 15] = [
     ("model", &[]),
     ("system", &["model"]),
     ("audit", &["model", "system"]),
     ("crypto", &["model", "system"]),
     ("identity", &["model", "system"]),
+    ("inject", &["model", "system"]),
     ("policy", &["model"]),
     ("store", &["model", "system"]),
     ("versions", &["model"]),
     ("keysource", &["crypto", "model", "system"]),
     ("broker", &["audit", "crypto", "model", "policy", "store", "system", "versions"]),
-    ("fs", &["broker", "identity", "model", "system"]),
+    ("fs", &["broker", "identity", "inject", "model", "system"]),
     (
         "daemon",
         &[
@@ -43,6 +44,7 @@ const LAYERS: [(&str, &[&str]); 14] = [
             "daemon",
             "fs",
             "identity",
+            "inject",
             "keysource",
             "model",
             "policy",

@@ -7,7 +7,7 @@ use clap::{CommandFactory, Parser};
 use super::args::{Cli, Command};
 
 /// What arguments may take, by the name that is shown for it. None is a value of a secret.
-const TAKEN: [&str; 27] = [
+const TAKEN: [&str; 41] = [
     "ACTION",
     "CREDENTIAL_NAME",
     "DIR",
@@ -35,6 +35,20 @@ const TAKEN: [&str; 27] = [
     "UNIT",
     "WHEN",
     "COMMAND",
+    "FORM",
+    "FORMAT",
+    "IN",
+    "LAYER",
+    "MODE",
+    "OUT",
+    "PATTERN=NAME",
+    "PREFIX",
+    "PROJECT",
+    "SECONDS",
+    "SETTING",
+    "SIGNAL",
+    "USER[:GROUP]",
+    "VAR=NAME",
 ];
 
 fn taken_by(command: &clap::Command, path: &str, found: &mut BTreeSet<(String, String)>) {
@@ -136,6 +150,11 @@ fn every_command_of_the_contract_is_there() {
         "backup",
         "verify",
         "explain",
+        "run",
+        "env",
+        "render",
+        "import",
+        "oneiric",
         "doctor",
         "abort",
         "container-args",

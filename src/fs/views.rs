@@ -6,22 +6,12 @@ use serde_json::{Value, json};
 
 use super::error::{FsError, Result};
 use crate::broker::Description;
+use crate::inject::env_name;
 use crate::model::SecretName;
 use crate::system::{SecretBuffer, SecretBytes};
 
 /// Largest `@env` or `@json` in bytes, and what stat(2) shows as their size.
 pub(super) const MAX_BYTES: u64 = 4 << 20;
-
-/// Turns a name into that of an environment variable: capitals, and `_` for `-`, `.` and `/`.
-pub(super) fn env_name(name: &str) -> String {
-    let upper = name.chars().map(|c| match c {
-        '-' | '.' | '/' => '_',
-        c => c.to_ascii_uppercase(),
-    });
-    // A shell takes no variable that starts with a digit.
-    let lead = name.starts_with(|c: char| c.is_ascii_digit()).then_some('_');
-    lead.into_iter().chain(upper).collect()
-}
 
 /// A view of several values that is being put together.
 pub(super) struct Collection {
@@ -206,12 +196,6 @@ mod tests {
         let mut view = Collection::new(style).unwrap();
         secrets.iter().for_each(|(leaf, value)| view.add(leaf, value).unwrap());
         view.finish().unwrap().expose().to_vec()
-    }
-
-    #[test]
-    fn env_names_are_what_a_shell_takes() {
-        assert_eq!(env_name("prod/db-1.Password"), "PROD_DB_1_PASSWORD");
-        assert_eq!(env_name("2fa"), "_2FA");
     }
 
     #[test]

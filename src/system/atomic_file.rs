@@ -9,24 +9,44 @@ use tempfile::NamedTempFile;
 
 /// Puts a file with exactly these permission bits in the place of `path`, durably.
 pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    replace_as(path, bytes, mode, None)
+}
+
+/// As [`replace`], with an owner and a group.
+pub fn replace_as(
+    path: &Path,
+    bytes: &[u8],
+    mode: u32,
+    owner: Option<(u32, u32)>,
+) -> io::Result<()> {
     let directory = directory_of(path);
-    write_beside(directory, bytes, mode)?.persist(path).map_err(|error| error.error)?;
+    write_beside(directory, bytes, mode, owner)?.persist(path).map_err(|error| error.error)?;
     sync(directory)
 }
 
 /// As [`replace`], but fails with `AlreadyExists` if there is something at `path`.
 pub fn create_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let directory = directory_of(path);
-    write_beside(directory, bytes, mode)?.persist_noclobber(path).map_err(|error| error.error)?;
+    write_beside(directory, bytes, mode, None)?
+        .persist_noclobber(path)
+        .map_err(|error| error.error)?;
     sync(directory)
 }
 
 /// Writes a temporary file, which is removed unless it is given its final name.
-fn write_beside(directory: &Path, bytes: &[u8], mode: u32) -> io::Result<NamedTempFile> {
+fn write_beside(
+    directory: &Path,
+    bytes: &[u8],
+    mode: u32,
+    owner: Option<(u32, u32)>,
+) -> io::Result<NamedTempFile> {
     // Created with 0600 and given its own mode only when it is complete.
     let mut file =
         tempfile::Builder::new().prefix(".secretfs-").suffix(".tmp").tempfile_in(directory)?;
     file.write_all(bytes)?;
+    if let Some((uid, gid)) = owner {
+        std::os::unix::fs::fchown(file.as_file(), Some(uid), Some(gid))?;
+    }
     file.as_file().set_permissions(Permissions::from_mode(mode))?;
     file.as_file().sync_all()?;
     Ok(file)
