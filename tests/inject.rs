@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use booted::Boot;
-use common::{Person, World, bounded, skip, write_file};
+use common::{Person, World, bounded, python, skip, write_file};
 use container::{Engine, Yard};
 
 const ADA: u32 = 61_401;
@@ -139,15 +139,6 @@ impl Injected {
     fn refused(&self, names: &[String]) -> Vec<String> {
         self.values.keys().filter(|name| !names.contains(name)).cloned().collect()
     }
-}
-
-fn python() -> Option<PathBuf> {
-    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/python/bin/python");
-    if !python.exists() {
-        skip("no target/python here: scripts/setup-python.sh makes it");
-        return None;
-    }
-    Some(python)
 }
 
 /// Returns a Node that knows `--env-file`.

@@ -12,10 +12,10 @@ mod common;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 
-use common::{World, bounded, skip};
+use common::{World, bounded, python};
 use serde_json::{Value, json};
 
 /// Trees that are compared.
@@ -39,15 +39,6 @@ const AWKWARD: [(&str, &str); 12] = [
     ("quotes", "it's \"x\" \\n {{ x }}"),
     ("spaces", " x "),
 ];
-
-fn python() -> Option<PathBuf> {
-    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/python/bin/python");
-    if !python.exists() {
-        skip("no target/python here: scripts/setup-python.sh makes it");
-        return None;
-    }
-    Some(python)
-}
 
 fn run_python(python: &Path, program: &str, change: impl FnOnce(&mut Command)) -> Value {
     let mut command = Command::new(python);

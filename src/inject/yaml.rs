@@ -396,20 +396,7 @@ fn scalar_style(event: &Event<'_>) -> Option<ScalarStyle> {
 
 /// Returns a scalar that is neither quoted nor tagged.
 fn plain_text<'a>(event: &'a Event<'_>) -> Option<&'a str> {
-    match event {
-        Event::Scalar(text, ScalarStyle::Plain, _, None) => Some(text),
-        Event::Nothing
-        | Event::StreamStart
-        | Event::StreamEnd
-        | Event::DocumentStart(_)
-        | Event::DocumentEnd
-        | Event::Alias(_)
-        | Event::Scalar(..)
-        | Event::SequenceStart(..)
-        | Event::SequenceEnd
-        | Event::MappingStart(..)
-        | Event::MappingEnd => None,
-    }
+    if let Event::Scalar(text, ScalarStyle::Plain, _, None) = event { Some(text) } else { None }
 }
 
 /// Returns the part of a tag behind YAML's own prefix.
