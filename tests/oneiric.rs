@@ -15,7 +15,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use common::{World, bounded, python};
+use common::{World, bounded, python, write_file};
 use serde_json::{Value, json};
 
 /// Trees that are compared.
@@ -75,7 +75,7 @@ fn the_settings_of_500_random_trees_are_those_of_oneiric_s_own_loader() {
         command.args(["oneiric", "load", "--project", "app"]).current_dir(tree.join("root"));
         let output = command.env_clear().envs(variables).output().unwrap();
         if output.status.success() {
-            fs::write(tree.join("ours.json"), output.stdout).unwrap();
+            write_file(&tree.join("ours.json"), &output.stdout);
         } else {
             assert_eq!(output.status.code(), Some(9), "{output:?}");
         }
@@ -189,7 +189,7 @@ fn a_layer_that_somebody_else_wrote_is_left_alone_without_force() {
     world.put("api-key", "value");
     let settings = world.outside("settings");
     fs::create_dir(&settings).unwrap();
-    fs::write(settings.join("local.yaml"), "# mine\nserver: {port: 80, tags: [a, '1']}\n").unwrap();
+    write_file(&settings.join("local.yaml"), b"# mine\nserver: {port: 80, tags: [a, '1']}\n");
     let root = world.outside("");
     let sync = [
         "oneiric",
@@ -219,10 +219,8 @@ fn a_load_tells_which_layer_each_setting_comes_from_and_stores_those_that_are_se
     let (settings, xdg) = (root.join("settings"), world.outside("config/mahavishnu"));
     fs::create_dir_all(&settings).unwrap();
     fs::create_dir_all(&xdg).unwrap();
-    fs::write(settings.join("mahavishnu.yaml"), "auth: {secret: canary-1, user: u}\nport: 80\n")
-        .unwrap();
-    fs::write(xdg.join("local.yaml"), "secrets: {inline: {open-ai: canary-2}}\nport: 81\n")
-        .unwrap();
+    write_file(&settings.join("mahavishnu.yaml"), b"auth: {secret: canary-1, user: u}\nport: 80\n");
+    write_file(&xdg.join("local.yaml"), b"secrets: {inline: {open-ai: canary-2}}\nport: 81\n");
     let place = ["--root", root.to_str().unwrap()];
     let with_env = |args: &[&str]| {
         let mut command = world.secretfs();

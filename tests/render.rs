@@ -13,7 +13,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
-use common::{Person, World, bounded, eventually};
+use common::{Person, World, bounded, eventually, write_file};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -47,7 +47,7 @@ fn text(bytes: &[u8]) -> String {
 /// Makes a file beside the mount and returns its path as text.
 fn file(world: &World, name: &str, content: &str) -> String {
     let path = world.outside(name);
-    fs::write(&path, content).unwrap();
+    write_file(&path, content.as_bytes());
     path.to_str().unwrap().to_owned()
 }
 
@@ -219,9 +219,9 @@ fn a_directory_of_files_and_what_env_prints_are_imported() {
     let Some(world) = World::start() else { return };
     let top = world.outside("old");
     fs::create_dir_all(top.join("db")).unwrap();
-    fs::write(top.join("db/pass"), b"\xff\x00x").unwrap();
-    fs::write(top.join("api"), "a").unwrap();
-    fs::write(top.join(".hidden"), "h").unwrap();
+    write_file(&top.join("db/pass"), b"\xff\x00x");
+    write_file(&top.join("api"), b"a");
+    write_file(&top.join(".hidden"), b"h");
     std::os::unix::fs::symlink("/etc/passwd", top.join("link")).unwrap();
     let import = ["import", "dir", top.to_str().unwrap(), "--dir", "old", "--rewrite"];
     let output = secretfs(&world, &import);

@@ -13,7 +13,7 @@ use std::io::{BufRead, BufReader, Lines, Write};
 use std::path::PathBuf;
 use std::process::{Child, ChildStderr, ChildStdout, Command, Output, Stdio};
 
-use common::{World, bounded};
+use common::{World, bounded, write_file};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -157,12 +157,12 @@ fn a_file_of_variables_has_placeholders_and_passes_the_rest_on() {
     let Some(world) = World::start() else { return };
     world.put("prod/db", "p'w$x");
     let file = world.outside("app.env");
-    fs::write(&file, "PORT=80 # c\nURL='pg://u:${SECRET_PROD_DB}@h'\n").unwrap();
-    let file = file.to_str().unwrap();
-    let output = run(&world, &["--env-file", file, "--", "sh", "-c", "echo $PORT; echo \"$URL\""]);
+    write_file(&file, b"PORT=80 # c\nURL='pg://u:${SECRET_PROD_DB}@h'\n");
+    let path = file.to_str().unwrap();
+    let output = run(&world, &["--env-file", path, "--", "sh", "-c", "echo $PORT; echo \"$URL\""]);
     assert_eq!(text(output.stdout), "80\npg://u:p'w$x@h\n");
-    fs::write(file, "A=1\nURL=${SECRET_NOPE}\n").unwrap();
-    let output = run(&world, &["--env-file", file, "--", "true"]);
+    write_file(&file, b"A=1\nURL=${SECRET_NOPE}\n");
+    let output = run(&world, &["--env-file", path, "--", "true"]);
     assert_eq!(output.status.code(), Some(9));
     assert!(text(output.stderr).contains("there is no secret for NOPE"));
 }
