@@ -54,7 +54,7 @@ impl Supervised {
     }
 
     fn line(&mut self) -> String {
-        self.lines.next().expect("the program has ended").unwrap()
+        self.lines.next().unwrap().unwrap()
     }
 
     fn send(&self, signal: Signal) {
