@@ -189,12 +189,12 @@ fn what_is_imported_from_a_dotenv_file_is_there_under_the_placeholder_that_is_le
 #[test]
 fn what_is_imported_from_yaml_and_json_is_replaced_where_it_stands() {
     let Some(world) = World::start() else { return };
-    let yaml = "db: {host: h, password: 'it''s'}\ntokens:\n  - \"t\\u00e91\" # c\nkey: |\n  line\n  more\nlast: x\n";
+    let yaml = "db: {host: h, password: 'it''s'}\ntokens:\n  - \"t\\u00e91\" # c\nkey: |\n  line\n  more\nlast: &x !!str x\nlast_token: &y 't'\npw: &z !!str p\n";
     let path = file(&world, "c.yaml", yaml);
     let output = secretfs(&world, &["import", "yaml", &path, "--rewrite"]);
     assert!(output.status.success(), "{output:?}");
     let expected = "db: {host: h, password: \"${SECRET_DB_PASSWORD}\"}\ntokens:\n  - \"${SECRET_TOKENS_0}\" # c\n\
-        key: \"${SECRET_KEY}\"\nlast: x\n";
+        key: \"${SECRET_KEY}\"\nlast: &x !!str x\nlast_token: &y \"${SECRET_LAST_TOKEN}\"\npw: &z !!str \"${SECRET_PW}\"\n";
     assert_eq!(fs::read_to_string(&path).unwrap(), expected);
     assert_eq!(world.get("db/password").unwrap(), b"it's");
     assert_eq!(world.get("tokens/0").unwrap(), "t\u{e9}1".as_bytes());

@@ -160,7 +160,8 @@ impl<'a> Loader<'a> {
             | Event::MappingEnd => return Err(self.error(span, "no value stands here")),
         };
         self.depth -= 1;
-        let (start, end) = (self.byte(span.start.index()), self.byte(span.end.index()));
+        let start = value_start(self.text, self.byte(span.start.index()));
+        let end = self.byte(span.end.index());
         // The scanner counts a block from its text on, and quotes up to what follows them.
         let span = match style {
             Some(ScalarStyle::Literal | ScalarStyle::Folded) => block_start(self.text, start)..end,
@@ -355,6 +356,19 @@ impl<'a> Loader<'a> {
             return index.min(self.text.len());
         }
         self.offsets.get(index).copied().unwrap_or(self.text.len())
+    }
+}
+
+/// Returns where a value begins behind its anchor and its tag.
+fn value_start(text: &str, mut start: usize) -> usize {
+    loop {
+        let rest = text.get(start..).unwrap_or_default();
+        if !rest.starts_with(['&', '!']) {
+            return start;
+        }
+        let property = rest.find(char::is_whitespace).unwrap_or(rest.len());
+        let behind = rest.get(property..).unwrap_or_default();
+        start += property + (behind.len() - behind.trim_start().len());
     }
 }
 
