@@ -11,9 +11,10 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use common::{World, bounded, python, write_file};
 use serde_json::{Value, json};
@@ -56,6 +57,14 @@ const INLINE: &str = "import json\n\
     from oneiric.core.config import load_settings\n\
     s = load_settings(project_name='mahavishnu')\n\
     print('\\n' + json.dumps([s.secrets.inline, s.secrets.cache_ttl_seconds, (s.model_extra or {}).get('auth')]))\n";
+
+/// The adapters' package wants every backend there is; the adapters for files and the environment do not.
+const STUB: &str = "import asyncio, json, sys, types\n\
+    import oneiric\n\
+    for name in ('oneiric.adapters', 'oneiric.adapters.secrets'):\n\
+    \tstub = types.ModuleType(name)\n\
+    \tstub.__path__ = [oneiric.__path__[0] + '/' + '/'.join(name.split('.')[1:])]\n\
+    \tsys.modules[name] = stub\n";
 
 #[test]
 fn the_settings_of_500_random_trees_are_those_of_oneiric_s_own_loader() {
@@ -106,22 +115,17 @@ fn awkward_world() -> Option<World> {
 #[test]
 fn oneiric_s_loader_and_env_adapter_have_what_run_gives_them() {
     let (Some(python), Some(world)) = (python(), awkward_world()) else { return };
-    // The package's own `__init__` wants every backend there is; the adapter itself does not.
-    let program = "import asyncio, json, os, sys, types\n\
-        import oneiric\n\
-        for name in ('oneiric.adapters', 'oneiric.adapters.secrets'):\n\
-        \tstub = types.ModuleType(name)\n\
-        \tstub.__path__ = [oneiric.__path__[0] + '/' + '/'.join(name.split('.')[1:])]\n\
-        \tsys.modules[name] = stub\n\
-        from oneiric.adapters.secrets.env import EnvSecretAdapter\n\
+    let program = format!(
+        "{STUB}from oneiric.adapters.secrets.env import EnvSecretAdapter\n\
         from oneiric.core.config import load_settings\n\
         s = load_settings(project_name='mahavishnu')\n\
         names = sys.argv[1].split(',')\n\
-        read = {n: asyncio.run(EnvSecretAdapter().get_secret(n)) for n in names}\n\
-        print('\\n' + json.dumps([s.secrets.inline, read]))\n";
+        read = {{n: asyncio.run(EnvSecretAdapter().get_secret(n)) for n in names}}\n\
+        print('\\n' + json.dumps([s.secrets.inline, read]))\n"
+    );
     let ids: Vec<String> = AWKWARD.iter().map(|(name, _)| format!("{name}_key")).collect();
     let mut command = world.secretfs();
-    command.args(["run", "--oneiric", "--dir", "app", "--"]).arg(python).args(["-c", program]);
+    command.args(["run", "--oneiric", "--dir", "app", "--"]).arg(python).args(["-c", &program]);
     let output = bounded(command.arg(ids.join(",")).current_dir(world.outside("")));
     let said = String::from_utf8(output.stdout).unwrap();
     let read: Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
@@ -142,6 +146,54 @@ fn oneiric_s_loader_and_env_adapter_have_what_run_gives_them() {
     for name in ["MAHAVISHNU_SECRETS__K", "MAHAVISHNU_SECRETS__INLINE__K", "ONEIRIC_SECRET_K"] {
         assert!(lines.contains(&format!("export {name}='\u{1f511}'\n")), "{lines}");
     }
+}
+
+#[test]
+fn oneiric_s_file_adapter_and_hook_read_a_rendered_file_and_the_new_value_after_a_rotation() {
+    let (Some(python), Some(world)) = (python(), awkward_world()) else { return };
+    let template = world.outside("secrets.json.in");
+    let lines = AWKWARD
+        .map(|(name, _)| format!("\"{name}-key\": {{{{ secret('app/{name}-key') | json }}}}"));
+    write_file(&template, format!("{{{}}}\n", lines.join(",\n")).as_bytes());
+    let rendered = world.outside("secrets.json");
+    let render = ["render", template.to_str().unwrap(), "-o", rendered.to_str().unwrap()];
+    secretfs(&world, &render);
+    let program = format!(
+        "{STUB}from oneiric.adapters.secrets.file import FileSecretAdapter, FileSecretSettings\n\
+        from oneiric.core.config import SecretsConfig, SecretsHook\n\
+        adapter = FileSecretAdapter(FileSecretSettings(path=sys.argv[1], reload_on_access=True))\n\
+        class Lifecycle:\n\
+        \tget_instance = staticmethod(lambda domain, key: adapter)\n\
+        hook = SecretsHook(Lifecycle(), SecretsConfig(provider='file', cache_ttl_seconds=0))\n\
+        names = sys.argv[2].split(',')\n\
+        for line in sys.stdin:\n\
+        \tprint('\\n' + json.dumps({{n: asyncio.run(hook.get(n)) for n in names}}), flush=True)\n"
+    );
+    let ids: Vec<String> = AWKWARD.iter().map(|(name, _)| format!("{name}-key")).collect();
+    let mut child = Command::new(python)
+        .args(["-c", &program])
+        .arg(&rendered)
+        .arg(ids.join(","))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut ask = child.stdin.take().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut next = || {
+        ask.write_all(b"\n").unwrap();
+        let found = lines.by_ref().map(Result::unwrap).find(|line| line.starts_with('{'));
+        serde_json::from_str::<BTreeMap<String, String>>(&found.unwrap()).unwrap()
+    };
+    let mut expected: BTreeMap<String, String> =
+        AWKWARD.map(|(name, value)| (format!("{name}-key"), value.to_owned())).into();
+    assert_eq!(next(), expected);
+    world.put("app/truth-key", "false");
+    secretfs(&world, &render);
+    expected.insert("truth-key".into(), "false".into());
+    assert_eq!(next(), expected);
+    drop(ask);
+    child.wait().unwrap();
 }
 
 #[test]

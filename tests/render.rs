@@ -260,3 +260,83 @@ fn a_name_that_is_taken_stops_an_import_before_anything_is_stored() {
     );
     assert!(Path::new(&path).exists());
 }
+
+#[test]
+fn a_link_leads_to_the_secret_and_follows_it_and_nothing_of_others_is_replaced() {
+    let Some(world) = World::start() else { return };
+    world.put("app/key", "v1");
+    world.put("app/other", "o1");
+    let path = world.outside("key.pem");
+    let place = path.to_str().unwrap();
+    assert!(secretfs(&world, &["inject", "file", "app/key", place]).status.success());
+    assert_eq!(fs::read_link(&path).unwrap(), world.path("app/key"));
+    world.put("app/key", "v2");
+    assert_eq!(fs::read(&path).unwrap(), b"v2");
+    assert!(secretfs(&world, &["inject", "file", "app/other", place]).status.success());
+    assert_eq!(fs::read(&path).unwrap(), b"o1");
+    assert_eq!(secretfs(&world, &["inject", "file", "app/none", place]).status.code(), Some(3));
+    assert!(secretfs(&world, &["inject", "remove", place]).status.success());
+    assert!(fs::symlink_metadata(&path).is_err());
+    let mine = file(&world, "mine", "mine");
+    for args in [&["inject", "file", "app/key", &mine][..], &["inject", "remove", &mine]] {
+        assert_eq!(secretfs(&world, args).status.code(), Some(9), "{args:?}");
+    }
+    std::os::unix::fs::symlink("/etc/passwd", &path).unwrap();
+    assert_eq!(secretfs(&world, &["inject", "file", "app/key", place]).status.code(), Some(9));
+    assert_eq!(
+        (fs::read(&mine).unwrap(), fs::read_link(&path).unwrap()),
+        (b"mine".to_vec(), "/etc/passwd".into())
+    );
+}
+
+#[test]
+fn a_copy_in_memory_is_always_whole_and_kept_current_and_leaves_nothing_when_it_is_removed() {
+    let Some(world) = World::start() else { return };
+    world.put("key", "0".repeat(10_000));
+    world.put("cert", "c");
+    let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+    let (key, cert) = (dir.path().join("key"), dir.path().join("cert"));
+    let copy = [
+        "inject",
+        "file",
+        "cert",
+        cert.to_str().unwrap(),
+        "--copy",
+        "--mode",
+        "0440",
+        "--owner",
+        "daemon:bin",
+    ];
+    assert!(secretfs(&world, &copy).status.success());
+    let found = fs::metadata(&cert).unwrap();
+    assert_eq!((found.permissions().mode() & 0o777, found.uid(), found.gid()), (0o440, 1, 2));
+    let secretfs_command = world.secretfs();
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "SIGKILL"]).arg(secretfs_command.get_program());
+    command.args(secretfs_command.get_args()).args(["inject", "file", "key"]).arg(&key);
+    command.args(["--copy", "--watch"]).env("XDG_CONFIG_HOME", world.outside("config"));
+    let watcher = Ended(command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap());
+    eventually("it is there", || key.exists());
+    assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
+    for n in 1..=9 {
+        let value = n.to_string().repeat(10_000).into_bytes();
+        world.put("key", &value);
+        eventually("it follows", || {
+            let read = fs::read(&key).unwrap();
+            assert!(read.len() == 10_000 && read.iter().all(|byte| *byte == read[0]), "it is torn");
+            assert_eq!(fs::read(&cert).unwrap(), b"c", "the other stays");
+            read == value
+        });
+    }
+    eventually("the old ones are gone", || fs::read_dir(dir.path()).unwrap().count() == 4);
+    drop(watcher);
+    for path in [&key, &cert] {
+        assert!(secretfs(&world, &["inject", "remove", path.to_str().unwrap()]).status.success());
+    }
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    let disk = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let place = disk.path().join("key");
+    let output = secretfs(&world, &["inject", "file", "key", place.to_str().unwrap(), "--copy"]);
+    assert_eq!(output.status.code(), Some(9), "{output:?}");
+    assert_eq!(fs::read_dir(disk.path()).unwrap().count(), 0);
+}

@@ -13,8 +13,8 @@ use clap_complete::engine::ArgValueCompleter;
 mod inject;
 
 pub(crate) use inject::{
-    Env, Exec, FormatName, Import, ImportForm, LayerName, Oneiric, OneiricLoad, OneiricPlace,
-    OneiricSync, Render, Run, Selection, Storing,
+    Env, Exec, FormatName, Import, ImportForm, Inject, InjectFile, InjectRemove, LayerName,
+    Oneiric, OneiricLoad, OneiricPlace, OneiricSync, Render, Run, Selection, Storing,
 };
 
 use super::client::complete_name;
@@ -89,6 +89,9 @@ pub(crate) enum Command {
     Env(Env),
     /// Fills a template with secrets.
     Render(Render),
+    /// Puts secrets where programs look for files.
+    #[command(subcommand)]
+    Inject(Inject),
     /// Stores the secrets that are in a file, and can put placeholders in their place.
     Import(Import),
     /// Reads and writes the layers of Oneiric's settings.

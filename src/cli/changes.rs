@@ -6,12 +6,15 @@
 
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 use super::client::Client;
 use super::error::{Failure, Kind};
+use super::snapshot::{Versions, versions};
 use crate::model::SecretName;
 
 /// How long after an event further ones are waited for, so that a set that changes is one change.
@@ -48,6 +51,43 @@ impl Changes {
             // What cannot be watched is asked for.
             let _ = self.0.add_watch(&client.path(name.as_str()), of_file);
             let _ = self.0.add_watch(&client.path(directory), of_directory);
+        }
+    }
+
+    /// Waits until versions are others than those that are known, and for the end of a row of changes.
+    /// Returns which they are then.
+    pub(crate) fn until(
+        &self,
+        client: &Client,
+        names: &BTreeSet<SecretName>,
+        known: &Versions,
+    ) -> Result<Versions, Failure> {
+        let mut look_at = Instant::now();
+        let mut since = None;
+        loop {
+            let left = look_at.saturating_duration_since(Instant::now());
+            let mut fds = [PollFd::new(self.as_fd(), PollFlags::POLLIN)];
+            let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+            match poll(&mut fds, timeout) {
+                Ok(0) => {
+                    self.watch(client, names);
+                    let current = versions(client, names);
+                    if current != *known {
+                        return Ok(current);
+                    }
+                    look_at = Instant::now() + TICK;
+                    since = None;
+                }
+                Ok(_) => {
+                    self.take();
+                    let now = Instant::now();
+                    look_at = (now + CALM).min(*since.get_or_insert(now) + AT_MOST);
+                }
+                Err(Errno::EINTR) => {}
+                Err(errno) => {
+                    return Err(Failure::new(Kind::Injection, "--watch", errno.to_string()));
+                }
+            }
         }
     }
 

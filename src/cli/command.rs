@@ -25,6 +25,7 @@ mod get;
 mod history;
 mod import;
 mod init;
+mod inject;
 mod key;
 mod log;
 mod ls;
@@ -70,6 +71,7 @@ pub(super) fn run(context: &Context, command: Command) -> Result<ExitCode, Failu
         Command::History(args) => history::run(context, &args),
         Command::Import(args) => import::run(context, &args),
         Command::Init(args) => init::run(context, &args),
+        Command::Inject(args) => inject::run(context, &args),
         Command::Key(args) => key::run(context, &args),
         Command::Log(args) => log::run(context, &args),
         Command::Ls(args) => ls::run(context, &args),

@@ -153,6 +153,7 @@ fn every_command_of_the_contract_is_there() {
         "run",
         "env",
         "render",
+        "inject",
         "import",
         "oneiric",
         "doctor",

@@ -7,6 +7,8 @@ use std::path::Path;
 
 use tempfile::NamedTempFile;
 
+use super::{RAMFS_MAGIC, TMPFS_MAGIC, filesystem_magic};
+
 /// Puts a file with exactly these permission bits in the place of `path`, durably.
 pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     replace_as(path, bytes, mode, None)
@@ -31,6 +33,11 @@ pub fn create_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
         .persist_noclobber(path)
         .map_err(|error| error.error)?;
     sync(directory)
+}
+
+/// Tells whether a directory lies in a filesystem that is memory, where nothing reaches a disk but by swap.
+pub fn is_in_memory(directory: &Path) -> bool {
+    filesystem_magic(directory).is_ok_and(|magic| [TMPFS_MAGIC, RAMFS_MAGIC].contains(&magic))
 }
 
 /// Writes a temporary file, which is removed unless it is given its final name.

@@ -132,6 +132,47 @@ pub(crate) struct Render {
     pub exec: Option<String>,
 }
 
+#[derive(Debug, Subcommand)]
+pub(crate) enum Inject {
+    /// Puts a secret where a program looks for a file.
+    File(InjectFile),
+    /// Takes away what `inject file` has put there.
+    Remove(InjectRemove),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct InjectFile {
+    /// The secret.
+    #[arg(value_name = "NAME", add = ArgValueCompleter::new(complete_name))]
+    pub name: SecretName,
+    /// Where the program looks; the directory must be there.
+    #[arg(value_name = "PATH", value_hint = ValueHint::FilePath)]
+    pub path: PathBuf,
+    /// Puts a copy there instead of a link to the mount: on a filesystem in memory alone.
+    ///
+    /// The path is a link to ..data/ and its last part, and ..data a link to a directory that is
+    /// replaced as a whole, as in a Kubernetes volume: so several copies beside each other change
+    /// one by one, and each is always whole.
+    #[arg(long)]
+    pub copy: bool,
+    /// The permission bits of the copy.
+    #[arg(long, value_name = "MODE", default_value = "0600", value_parser = parse_mode, requires = "copy")]
+    pub mode: u32,
+    /// The owner of the copy.
+    #[arg(long, value_name = "USER[:GROUP]", requires = "copy")]
+    pub owner: Option<String>,
+    /// Stays, and makes the copy anew whenever the secret has changed.
+    #[arg(long, requires = "copy")]
+    pub watch: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct InjectRemove {
+    /// Where the file was put.
+    #[arg(value_name = "PATH", value_hint = ValueHint::FilePath)]
+    pub path: PathBuf,
+}
+
 #[derive(Args, Debug)]
 pub(crate) struct Import {
     /// What the file is.

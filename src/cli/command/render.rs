@@ -1,24 +1,21 @@
 //! `render`: a template filled with secrets, to a file that is replaced in one step.
 
 use std::collections::BTreeSet;
-use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
-use std::time::Instant;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::json;
 
 use crate::cli::Context;
 use crate::cli::account::Account;
 use crate::cli::args::Render;
-use crate::cli::changes::{AT_MOST, CALM, Changes, TICK};
+use crate::cli::changes::Changes;
 use crate::cli::client::Client;
 use crate::cli::error::{Failure, Kind};
 use crate::cli::names::Names;
 use crate::cli::plaintext;
-use crate::cli::snapshot::{Snapshot, Versions, versions};
+use crate::cli::snapshot::{Snapshot, Versions};
 use crate::inject::Lookup;
 use crate::inject::template::{Draft, Language};
 use crate::model::SecretName;
@@ -97,7 +94,7 @@ impl Rendering<'_> {
         drop(text);
         loop {
             let names: BTreeSet<SecretName> = known.keys().cloned().collect();
-            let current = self.next(&changes, &names, &known)?;
+            let current = changes.until(&self.client, &names, &known)?;
             let written = self.render(Some(&changes)).and_then(|(text, versions)| {
                 known = versions;
                 self.write(&text)
@@ -105,42 +102,6 @@ impl Rendering<'_> {
             if let Err(failure) = written {
                 self.context.out.note(format_args!("the file stays as it is: {failure}"));
                 known = current;
-            }
-        }
-    }
-
-    /// Waits until versions are others than those that are known, and for the end of a row of changes.
-    fn next(
-        &self,
-        changes: &Changes,
-        names: &BTreeSet<SecretName>,
-        known: &Versions,
-    ) -> Result<Versions, Failure> {
-        let mut look_at = Instant::now();
-        let mut since = None;
-        loop {
-            let left = look_at.saturating_duration_since(Instant::now());
-            let mut fds = [PollFd::new(changes.as_fd(), PollFlags::POLLIN)];
-            let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-            match poll(&mut fds, timeout) {
-                Ok(0) => {
-                    let current = versions(&self.client, names);
-                    changes.watch(&self.client, names);
-                    if current != *known {
-                        return Ok(current);
-                    }
-                    look_at = Instant::now() + TICK;
-                    since = None;
-                }
-                Ok(_) => {
-                    changes.take();
-                    let now = Instant::now();
-                    look_at = (now + CALM).min(*since.get_or_insert(now) + AT_MOST);
-                }
-                Err(nix::errno::Errno::EINTR) => {}
-                Err(errno) => {
-                    return Err(Failure::new(Kind::Injection, "--watch", errno.to_string()));
-                }
             }
         }
     }
