@@ -19,6 +19,7 @@ packages=(
   pkg-config
   postgresql
   procps psmisc
+  python3-venv            # target/python, of scripts/setup-python.sh
   rsync
   stress-ng               # a hostile user of a filesystem
   systemd-container       # systemd-nspawn: a systemd to be a service of

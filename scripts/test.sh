@@ -4,6 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 scripts/setup.sh
+scripts/setup-python.sh
 profile=default
 if [[ ${CI:-} == true ]]; then
   export SECRETFS_REQUIRE_ALL=1

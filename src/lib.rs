@@ -10,6 +10,7 @@ pub mod effect;
 pub mod fs;
 pub mod generate;
 pub mod identity;
+pub mod inject;
 pub mod keysource;
 pub mod model;
 pub mod policy;

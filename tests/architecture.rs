@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module with the modules that it may import.
-const LAYERS: [(&str, &[&str]); 19] = [
+const LAYERS: [(&str, &[&str]); 20] = [
     ("model", &[]),
     ("system", &["model"]),
     ("audit", &["model", "system"]),
@@ -15,6 +15,7 @@ const LAYERS: [(&str, &[&str]); 19] = [
     ("effect", &["credential", "model", "system"]),
     ("generate", &["credential", "crypto", "model", "system"]),
     ("identity", &["model", "system"]),
+    ("inject", &["model", "system"]),
     ("policy", &["model"]),
     ("schedule", &["model"]),
     ("store", &["model", "system"]),
@@ -22,7 +23,7 @@ const LAYERS: [(&str, &[&str]); 19] = [
     ("keysource", &["crypto", "model", "system"]),
     ("broker", &["audit", "crypto", "model", "policy", "store", "system", "versions"]),
     ("rotation", &["broker", "credential", "effect", "generate", "model", "schedule", "system"]),
-    ("fs", &["broker", "identity", "model", "system"]),
+    ("fs", &["broker", "identity", "inject", "model", "system"]),
     (
         "daemon",
         &[
@@ -56,6 +57,7 @@ const LAYERS: [(&str, &[&str]); 19] = [
             "fs",
             "generate",
             "identity",
+            "inject",
             "keysource",
             "model",
             "policy",

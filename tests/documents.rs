@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// Commands whose next word is a command too.
-const GROUPS: [&str; 4] = ["audit", "backup", "key", "policy"];
+const GROUPS: [&str; 6] = ["audit", "backup", "inject", "key", "oneiric", "policy"];
 
 #[test]
 fn every_promise_names_a_test_that_exists() {

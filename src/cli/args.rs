@@ -10,6 +10,13 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::engine::ArgValueCompleter;
 
+mod inject;
+
+pub(crate) use inject::{
+    Env, Exec, FormatName, Import, ImportForm, Inject, InjectFile, InjectRemove, LayerName,
+    Oneiric, OneiricLoad, OneiricPlace, OneiricSync, Render, Run, Selection, Storing,
+};
+
 use super::client::complete_name;
 use super::generate;
 use crate::generate::Generator;
@@ -89,6 +96,20 @@ pub(crate) enum Command {
     Holders(Named),
     /// Lists the live processes that have not opened the current version of what they hold.
     Stale,
+    /// Runs a program with secrets in its environment.
+    Run(Run),
+    /// Prints secrets as variables, in a form that another program reads.
+    Env(Env),
+    /// Fills a template with secrets.
+    Render(Render),
+    /// Puts secrets where programs look for files.
+    #[command(subcommand)]
+    Inject(Inject),
+    /// Stores the secrets that are in a file, and can put placeholders in their place.
+    Import(Import),
+    /// Reads and writes the layers of Oneiric's settings.
+    #[command(subcommand)]
+    Oneiric(Oneiric),
     /// Shows who did what, from the audit log.
     Log(Log),
     /// Verifies the audit log, or shows where it ends.
@@ -144,6 +165,9 @@ pub(crate) enum Command {
     /// Mounts for the system's unit, before its server starts.
     #[command(hide = true)]
     Mounter(UnitArgs),
+    /// Becomes a program with variables from a pipe; the supervisor of `run` starts it.
+    #[command(hide = true)]
+    Exec(Exec),
     /// The helper process that the daemon starts for itself.
     #[command(hide = true)]
     Observer,

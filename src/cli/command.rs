@@ -19,24 +19,30 @@ mod container_args;
 mod destroy;
 mod doctor;
 mod edit;
+mod env;
 mod explain;
 mod get;
 mod history;
 mod holders;
+mod import;
 mod init;
+mod inject;
 mod key;
 mod log;
 mod ls;
 mod man;
 mod mount;
 mod mv;
+mod oneiric;
 mod policy;
 mod put;
+mod render;
 mod restore;
 mod revoke;
 mod rm;
 mod rotate;
 mod rotations;
+mod run;
 mod seal;
 mod server;
 mod show;
@@ -65,11 +71,15 @@ pub(super) fn run(context: &Context, command: Command) -> Result<ExitCode, Failu
         Command::Effector(args) => {
             helper("the effector", || compose::serve_effector(&args.rotation, args.order))
         }
+        Command::Env(args) => env::run(context, &args),
+        Command::Exec(args) => return run::exec(context, &args),
         Command::Explain(args) => explain::run(context, &args),
         Command::Get(args) => get::run(context, &args),
         Command::History(args) => history::run(context, &args),
         Command::Holders(args) => holders::run(context, &args),
+        Command::Import(args) => import::run(context, &args),
         Command::Init(args) => init::run(context, &args),
+        Command::Inject(args) => inject::run(context, &args),
         Command::Key(args) => key::run(context, &args),
         Command::Log(args) => log::run(context, &args),
         Command::Ls(args) => ls::run(context, &args),
@@ -78,15 +88,18 @@ pub(super) fn run(context: &Context, command: Command) -> Result<ExitCode, Failu
         Command::Mount(args) => return mount::run(context, &args),
         Command::Mv(args) => mv::run(context, &args),
         Command::Observer => helper("the observer", compose::serve_observer),
+        Command::Oneiric(args) => oneiric::run(context, &args),
         Command::Policy(args) => return policy::run(context, &args),
         Command::Probe => doctor::probe(context),
         Command::Put(args) => put::run(context, &args),
         Command::Refuse => helper("refusing", compose::serve_refusals),
+        Command::Render(args) => return render::run(context, &args),
         Command::Restore(args) => restore::run(context, &args),
         Command::Revoke(args) => revoke::run(context, &args),
         Command::Rotate(args) => return rotate::run(context, &args),
         Command::Rotations(args) => rotations::run(context, &args),
         Command::Rm(args) => rm::run(context, &args),
+        Command::Run(args) => return run::run(context, &args),
         Command::Seal => seal::run(context),
         Command::Server(args) => server::run(context, &args),
         Command::Show(args) => show::run(context, &args),

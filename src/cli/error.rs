@@ -18,7 +18,6 @@ pub(crate) enum Kind {
     Config,
     Decryption,
     Encryption,
-    #[allow(dead_code, reason = "the contract fixes the list; `render` and `run` will fail so")]
     Injection,
     Rotation,
     #[allow(dead_code, reason = "the contract fixes the list; `scan` will fail so")]

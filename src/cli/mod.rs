@@ -4,13 +4,19 @@
 //! second interface to secure. Values travel over standard input, files and prompts, never in argv.
 #![forbid(unsafe_code)]
 
+mod account;
 mod args;
+mod changes;
 mod client;
 mod command;
 mod error;
 mod generate;
+mod import;
+mod names;
 mod out;
 mod plaintext;
+mod selection;
+mod snapshot;
 mod table;
 #[cfg(test)]
 mod tests;

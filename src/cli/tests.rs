@@ -8,7 +8,7 @@ use super::args::{Cli, Command};
 use crate::generate::{Generator, Password};
 
 /// What arguments may take, by the name that is shown for it. None is a value of a secret.
-const TAKEN: [&str; 27] = [
+const TAKEN: [&str; 41] = [
     "ACTION",
     "CREDENTIAL_NAME",
     "DIR",
@@ -36,6 +36,20 @@ const TAKEN: [&str; 27] = [
     "WHAT",
     "WHEN",
     "COMMAND",
+    "FORM",
+    "FORMAT",
+    "IN",
+    "LAYER",
+    "MODE",
+    "OUT",
+    "PATTERN=NAME",
+    "PREFIX",
+    "PROJECT",
+    "SECONDS",
+    "SETTING",
+    "SIGNAL",
+    "USER[:GROUP]",
+    "VAR=NAME",
 ];
 
 fn taken_by(command: &clap::Command, path: &str, found: &mut BTreeSet<(String, String)>) {
@@ -139,6 +153,12 @@ fn every_command_of_the_contract_is_there() {
         "backup",
         "verify",
         "explain",
+        "run",
+        "env",
+        "render",
+        "inject",
+        "import",
+        "oneiric",
         "doctor",
         "abort",
         "container-args",

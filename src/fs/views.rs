@@ -6,22 +6,12 @@ use serde_json::{Value, json};
 
 use super::error::{FsError, Result};
 use crate::broker::Description;
+use crate::inject::{env_name, format, json};
 use crate::model::SecretName;
 use crate::system::{SecretBuffer, SecretBytes};
 
 /// Largest `@env` or `@json` in bytes, and what stat(2) shows as their size.
 pub(super) const MAX_BYTES: u64 = 4 << 20;
-
-/// Turns a name into that of an environment variable: capitals, and `_` for `-`, `.` and `/`.
-pub(super) fn env_name(name: &str) -> String {
-    let upper = name.chars().map(|c| match c {
-        '-' | '.' | '/' => '_',
-        c => c.to_ascii_uppercase(),
-    });
-    // A shell takes no variable that starts with a digit.
-    let lead = name.starts_with(|c: char| c.is_ascii_digit()).then_some('_');
-    lead.into_iter().chain(upper).collect()
-}
 
 /// A view of several values that is being put together.
 pub(super) struct Collection {
@@ -61,7 +51,10 @@ impl Collection {
             Style::Env => {
                 self.push(name.as_bytes())?;
                 self.push(b"=")?;
-                self.push_quoted(value)?;
+                if value.contains(&0) {
+                    return Err(FsError::Invalid);
+                }
+                format::push_sh(&mut self.text, value)?;
                 self.push(b"\n")?;
             }
             Style::Json => {
@@ -69,7 +62,7 @@ impl Collection {
                 // Names hold nothing that would have to be escaped.
                 self.push(name.as_bytes())?;
                 self.push(b"\": ")?;
-                self.push_json(value)?;
+                json::push_value(&mut self.text, value)?;
             }
         }
         self.names.push(name);
@@ -86,82 +79,12 @@ impl Collection {
         Ok(self.text.into_bytes())
     }
 
-    /// Quotes for sh(1): between single quotes only the single quote itself is special.
-    fn push_quoted(&mut self, value: &[u8]) -> Result<()> {
-        if value.contains(&0) {
-            return Err(FsError::Invalid);
-        }
-        self.push(b"'")?;
-        for (index, part) in value.split(|&b| b == b'\'').enumerate() {
-            if index > 0 {
-                self.push(b"'\\''")?;
-            }
-            self.push(part)?;
-        }
-        self.push(b"'")
-    }
-
-    /// Writes a JSON string, or `{"base64": "..."}` for bytes that are not UTF-8.
-    fn push_json(&mut self, value: &[u8]) -> Result<()> {
-        let Ok(text) = std::str::from_utf8(value) else {
-            self.push(b"{\"base64\": \"")?;
-            for group in value.chunks(3) {
-                self.push(&base64(group))?;
-            }
-            return self.push(b"\"}");
-        };
-        self.push(b"\"")?;
-        let mut plain = 0;
-        for (index, byte) in text.bytes().enumerate() {
-            if byte >= 0x20 && byte != b'"' && byte != b'\\' {
-                continue;
-            }
-            self.push(value.get(plain..index).unwrap_or_default())?;
-            match byte {
-                b'"' => self.push(b"\\\"")?,
-                b'\\' => self.push(b"\\\\")?,
-                b'\n' => self.push(b"\\n")?,
-                control => {
-                    self.push(&[b'\\', b'u', b'0', b'0', hex(control >> 4), hex(control)])?
-                }
-            }
-            plain = index + 1;
-        }
-        self.push(value.get(plain..).unwrap_or_default())?;
-        self.push(b"\"")
-    }
-
     fn push(&mut self, bytes: &[u8]) -> Result<()> {
         if (self.text.len() + bytes.len()) as u64 > MAX_BYTES {
             return Err(FsError::TooBig);
         }
         Ok(self.text.write_at(self.text.len(), bytes)?)
     }
-}
-
-fn hex(nibble: u8) -> u8 {
-    match nibble & 15 {
-        digit @ 0..=9 => b'0' + digit,
-        letter => b'a' + letter - 10,
-    }
-}
-
-/// Encodes one to three bytes (RFC 4648, section 4).
-fn base64(group: &[u8]) -> [u8; 4] {
-    let bits = (0..3)
-        .fold(0u32, |bits, index| bits << 8 | u32::from(group.get(index).copied().unwrap_or(0)));
-    std::array::from_fn(|index| {
-        if index > group.len() {
-            return b'=';
-        }
-        match (bits >> (18 - 6 * index)) & 63 {
-            n @ 0..=25 => b'A' + u8::try_from(n).unwrap_or(0),
-            n @ 26..=51 => b'a' + u8::try_from(n - 26).unwrap_or(0),
-            n @ 52..=61 => b'0' + u8::try_from(n - 52).unwrap_or(0),
-            62 => b'+',
-            _ => b'/',
-        }
-    })
 }
 
 /// Returns what `@meta` shows: everything but the value.
@@ -206,12 +129,6 @@ mod tests {
         let mut view = Collection::new(style).unwrap();
         secrets.iter().for_each(|(leaf, value)| view.add(leaf, value).unwrap());
         view.finish().unwrap().expose().to_vec()
-    }
-
-    #[test]
-    fn env_names_are_what_a_shell_takes() {
-        assert_eq!(env_name("prod/db-1.Password"), "PROD_DB_1_PASSWORD");
-        assert_eq!(env_name("2fa"), "_2FA");
     }
 
     #[test]

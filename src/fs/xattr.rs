@@ -1,8 +1,8 @@
 //! The extended attributes: one table says what can be read, what can be set and what it shows.
 
 use super::error::{FsError, Result};
-use super::views::env_name;
 use crate::broker::Description;
+use crate::inject::env_name;
 use crate::model::{SecretName, Timestamp};
 
 const PREFIX: &str = "user.secretfs.";

@@ -7,40 +7,60 @@ use std::path::Path;
 
 use tempfile::NamedTempFile;
 
+use super::{RAMFS_MAGIC, TMPFS_MAGIC, filesystem_magic};
+
 /// Puts a file with exactly these permission bits in the place of `path`, durably.
 pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    replace_as(path, bytes, mode, None)
+}
+
+/// As [`replace`], with an owner and a group.
+pub fn replace_as(
+    path: &Path,
+    bytes: &[u8],
+    mode: u32,
+    owner: Option<(u32, u32)>,
+) -> io::Result<()> {
     let directory = directory_of(path);
-    write_beside(directory, bytes, mode)?.persist(path).map_err(|error| error.error)?;
+    write_beside(directory, bytes, mode, owner)?.persist(path).map_err(|error| error.error)?;
     sync(directory)
 }
 
 /// As [`replace`], with the permission bits and the owner that the file at `path` had.
 pub fn replace_keeping(path: &Path, bytes: &[u8], before: &Metadata) -> io::Result<()> {
-    let directory = directory_of(path);
-    let file = write_beside(directory, bytes, before.mode() & 0o7777)?;
-    let made = file.as_file().metadata()?;
-    if (made.uid(), made.gid()) != (before.uid(), before.gid()) {
-        fchown(file.as_file(), Some(before.uid()), Some(before.gid()))?;
-        // The change of owner may have taken bits away.
-        file.as_file().set_permissions(Permissions::from_mode(before.mode() & 0o7777))?;
-    }
-    file.persist(path).map_err(|error| error.error)?;
-    sync(directory)
+    let owner = (before.uid(), before.gid());
+    replace_as(path, bytes, before.mode() & 0o7777, Some(owner))
 }
 
 /// As [`replace`], but fails with `AlreadyExists` if there is something at `path`.
 pub fn create_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let directory = directory_of(path);
-    write_beside(directory, bytes, mode)?.persist_noclobber(path).map_err(|error| error.error)?;
+    write_beside(directory, bytes, mode, None)?
+        .persist_noclobber(path)
+        .map_err(|error| error.error)?;
     sync(directory)
 }
 
+/// Tells whether a directory lies in a filesystem that is memory, where nothing reaches a disk but by swap.
+pub fn is_in_memory(directory: &Path) -> bool {
+    filesystem_magic(directory).is_ok_and(|magic| [TMPFS_MAGIC, RAMFS_MAGIC].contains(&magic))
+}
+
 /// Writes a temporary file, which is removed unless it is given its final name.
-fn write_beside(directory: &Path, bytes: &[u8], mode: u32) -> io::Result<NamedTempFile> {
+fn write_beside(
+    directory: &Path,
+    bytes: &[u8],
+    mode: u32,
+    owner: Option<(u32, u32)>,
+) -> io::Result<NamedTempFile> {
     // Created with 0600 and given its own mode only when it is complete.
     let mut file =
         tempfile::Builder::new().prefix(".secretfs-").suffix(".tmp").tempfile_in(directory)?;
     file.write_all(bytes)?;
+    if let Some((uid, gid)) = owner {
+        // Before the mode: a change of owner takes bits away.
+        fchown(file.as_file(), Some(uid), Some(gid))?;
+    }
     file.as_file().set_permissions(Permissions::from_mode(mode))?;
     file.as_file().sync_all()?;
     Ok(file)

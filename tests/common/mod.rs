@@ -276,6 +276,16 @@ pub fn skip(why: &str) {
     eprintln!("SKIP: {why}");
 }
 
+/// Returns the Python with the packages of `scripts/setup-python.sh`; says SKIP where it is not.
+pub fn python() -> Option<PathBuf> {
+    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/python/bin/python");
+    if !python.exists() {
+        skip("no target/python here: scripts/setup-python.sh makes it");
+        return None;
+    }
+    Some(python)
+}
+
 /// A command's errno, and what the descriptor said about it.
 #[derive(Debug)]
 pub struct Refusal {

