@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::AuditError;
+use super::carried::Mark;
 use super::chain::{Chain, Head};
 use super::durability::{Disk, Target};
 use super::entry::SegmentHeader;
@@ -52,6 +53,7 @@ impl Appender {
             "daemon": home.options.start,
             "dropped_bytes": found.torn_bytes,
             "ended_in_order": found.ended_in_order,
+            "restored_lines": found.restored_lines,
         });
         let mut appender = Self {
             segment: Segment::create(on_disk, home.options.segment_bytes, now)?,
@@ -74,7 +76,7 @@ impl Appender {
         self.check_file_now_and_then(home.options.check_interval)?;
         let now = home.clock.now();
         if self.header.is_some() {
-            self.write_header(home, now)?;
+            self.open_segment(home, now)?;
         } else if self.is_due(&home.options, now) {
             self.roll(home, now)?;
         }
@@ -153,9 +155,15 @@ impl Appender {
         self.chain = self.chain.next_segment();
         self.header = Some(None);
         synced.map_err(|error| self.fail_sync(&error))?;
+        self.open_segment(home, now)
+    }
+
+    /// Begins the segment that follows another one, durably: a power cut may take later pages in any
+    /// order, but not the line that tells the keys.
+    fn open_segment(&mut self, home: &Home, now: Timestamp) -> Result<(), AuditError> {
         self.write_header(home, now)?;
-        // A power cut may take later pages in any order, but not the line that tells the keys.
-        disk.sync(self.segment.room.file()).map_err(|error| self.fail_sync(&error))
+        let synced = home.options.disk.sync(self.segment.room.file());
+        synced.map_err(|error| self.fail_sync(&error))
     }
 
     /// Writes a segment's first line, unless it has one.
@@ -196,6 +204,12 @@ impl Appender {
     /// Returns what is to be synced so that every line up to now is on disk.
     pub(super) fn target(&self) -> Target {
         Target { file: Arc::clone(self.segment.room.file()), head: self.head }
+    }
+
+    /// Returns the place behind the last line.
+    pub(super) fn mark(&self) -> Mark {
+        let Segment { on_disk, bytes, .. } = &self.segment;
+        Mark { head: self.head, segment: on_disk.first, bytes: *bytes }
     }
 
     /// Returns the totals' bytes under the keys of the segment in use.

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod appender;
+mod carried;
 mod chain;
 mod durability;
 mod entry;
@@ -25,6 +26,7 @@ mod tests;
 mod verify;
 mod writer;
 
+pub use carried::{Anchor, Carried, Mark};
 pub use chain::{AuditKey, Head};
 pub use durability::{Disk, Durability, SystemDisk};
 pub use entry::Entry;

@@ -1,7 +1,7 @@
 //! What a start finds on disk: where the log ends, and whether that is where it ended.
 //!
-//! Only the last segment is verified here, so that a start is fast; a cut or a replacement is told by
-//! the anchor, which the store keeps. [`verify`](super::verify()) checks the rest.
+//! Only the last segment is verified here, so that a start is fast; what a crash took of it comes back
+//! from the store, and a cut or a replacement is told by the anchor, which the store keeps. [`verify`](super::verify()) checks the rest.
 
 use std::fs;
 use std::io;
@@ -9,6 +9,7 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
+use super::carried::Anchor;
 use super::chain::{AuditKey, Head, NO_MAC};
 use super::line::{self, Line};
 use super::retention::{self, LoadError, Totals};
@@ -34,6 +35,8 @@ pub(super) struct Recovered {
     pub(super) generation: Option<Generation>,
     /// Bytes of an incomplete last line that were dropped.
     pub(super) torn_bytes: u64,
+    /// Lines that were lost in a crash and came back from the store.
+    pub(super) restored_lines: u64,
     /// Whether the last process said that it ends. True of a new log.
     pub(super) ended_in_order: bool,
     /// What was wrong and was accepted.
@@ -62,7 +65,7 @@ pub(super) fn check_store(dir: &Path, store: StoreId) -> Result<(), AuditError> 
 pub(super) fn recover(
     dir: &Path,
     key: &AuditKey,
-    anchor: Option<&Head>,
+    anchor: Option<&Anchor>,
     rollback: Rollback,
 ) -> Result<Recovered, AuditError> {
     let mut judge = Judge { rollback, accepted: Vec::new() };
@@ -83,6 +86,7 @@ pub(super) fn recover(
         head: removed,
         generation: None,
         torn_bytes: 0,
+        restored_lines: 0,
         ended_in_order: true,
         accepted: Vec::new(),
         totals: retention::read_file(dir)?.map(|text| Sha256::digest(text).into()),
@@ -91,15 +95,22 @@ pub(super) fn recover(
     match segments.last() {
         Some(last) => {
             let expected = (segments.len() == 1).then_some(removed);
-            let check = Check { segment: last, key, expected, place: Place::Crashed, anchor };
-            let end = check.run(&mut Vec::new());
+            let head = anchor.map(|anchor| &anchor.head);
+            let check = Check { segment: last, key, expected, place: Place::Crashed, anchor: head };
+            let mut end = check.run(&mut Vec::new());
+            if let (Ok(crashed), Some(anchor)) = (&end, anchor) {
+                found.restored_lines = anchor.carried.restore(last, crashed)?;
+                if found.restored_lines > 0 {
+                    end = check.run(&mut Vec::new());
+                }
+            }
             found.take(last, end, &mut judge)?;
         }
         None if totals.is_some() => judge.rule("all segments were removed".to_owned())?,
         None => {}
     }
     if let Some(anchor) = anchor {
-        judge.anchor(anchor, removed, &segments, found.head)?;
+        judge.anchor(&anchor.head, removed, &segments, found.head)?;
     }
     found.accepted = judge.accepted;
     Ok(found)

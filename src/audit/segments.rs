@@ -49,6 +49,13 @@ impl SegmentFile {
         regular(options.open(&self.path)?)
     }
 
+    /// Opens it for writing anywhere in it.
+    pub(super) fn open_to_repair(&self) -> io::Result<File> {
+        let mut options = OpenOptions::new();
+        options.write(true).custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_NONBLOCK);
+        regular(options.open(&self.path)?)
+    }
+
     /// Makes it, empty, with room for `bytes` or, on a disk that is nearly full, for less.
     pub(super) fn create(&self, bytes: u64) -> io::Result<File> {
         let mut options = OpenOptions::new();

@@ -195,6 +195,8 @@ pub(super) struct SegmentEnd {
     pub(super) run: RunId,
     pub(super) index: u32,
     pub(super) head: Head,
+    /// The keys of the line that would come next.
+    pub(super) chain: Chain,
     /// The closing line's action, if there is one.
     pub(super) closed: Option<Action>,
     pub(super) lines: u64,
@@ -210,14 +212,14 @@ impl Check<'_> {
         let mut reader = BufReader::with_capacity(256 * 1024, self.segment.open()?);
         let mut text = Vec::new();
         let ending = read_line(&mut reader, &mut text)?;
-        let (mut chain, mut end) = self.begin(&mut reader, &text, ending)?;
+        let mut end = self.begin(&mut reader, &text, ending)?;
         let mut last_time = String::new();
         let mut ending = ending;
         while ending == Ending::Newline {
             let expected = end.head.next_seq();
             let found = Line::parse(&text);
-            let Some(line) = found.filter(|line| is_next(line, &chain, &end.head)) else {
-                let damage = classify(&mut reader, &chain, end.head, found)?;
+            let Some(line) = found.filter(|line| is_next(line, &end.chain, &end.head)) else {
+                let damage = classify(&mut reader, &end.chain, end.head, found)?;
                 return Err(self.damaged(end.lines + 1, expected, damage));
             };
             if end.closed.is_some() {
@@ -236,7 +238,7 @@ impl Check<'_> {
             note_time(&line, &mut last_time, notes);
             end.whole_bytes += text.len() as u64 + 1;
             end.lines += 1;
-            chain.advance();
+            end.chain.advance();
             ending = read_line(&mut reader, &mut text)?;
         }
         self.look_behind(&mut end, notes)?;
@@ -306,7 +308,7 @@ impl Check<'_> {
         reader: &mut impl BufRead,
         text: &[u8],
         ending: Ending,
-    ) -> Result<(Chain, SegmentEnd), VerifyError> {
+    ) -> Result<SegmentEnd, VerifyError> {
         let first = self.expected.map_or(self.segment.first, |head| head.next_seq());
         if ending != Ending::Newline {
             return Err(self.damaged(1, first, Damage::Cut));
@@ -350,6 +352,7 @@ impl Check<'_> {
             run,
             index: header.index,
             head: self.expected.unwrap_or(claimed),
+            chain,
             closed: None,
             lines: 0,
             whole_bytes: 0,
@@ -359,7 +362,7 @@ impl Check<'_> {
         if line::hex(&end.head.mac) != *line.prev {
             return Err(self.damaged(1, first, Damage::Deleted));
         }
-        Ok((chain, end))
+        Ok(end)
     }
 
     fn damaged(&self, line: u64, seq: Seq, damage: Damage) -> VerifyError {
@@ -391,7 +394,7 @@ fn is_authentic(line: &Line<'_>, chain: &Chain) -> bool {
     line::hex(&chain.mac(line.body)) == *line.mac
 }
 
-fn is_next(line: &Line<'_>, chain: &Chain, head: &Head) -> bool {
+pub(super) fn is_next(line: &Line<'_>, chain: &Chain, head: &Head) -> bool {
     line.seq == head.next_seq() && *line.prev == line::hex(&head.mac) && is_authentic(line, chain)
 }
 

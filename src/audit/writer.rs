@@ -6,6 +6,7 @@
 use std::fmt;
 use std::fs;
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -18,6 +19,7 @@ use sha2::{Digest, Sha256};
 
 use super::AuditError;
 use super::appender::{Appender, Home};
+use super::carried::{Anchor, Mark};
 use super::chain::{AuditKey, Chain, Head};
 use super::durability::{Disk, Durability, GroupCommit, SystemDisk, Target};
 use super::event::{Action, Event, Outcome, UserNames};
@@ -87,13 +89,13 @@ pub struct AuditLog {
 }
 
 impl AuditLog {
-    /// Opens the log in `dir` and records the start. Verifies the last segment, drops a torn last line, and
-    /// refuses with [`AuditError::Tampered`] a log that does not reach back to `anchor`, and with
+    /// Opens the log in `dir` and records the start. Verifies the last segment, puts back what a crash took
+    /// of the lines that `anchor` carries, drops a torn last line, and refuses with [`AuditError::Tampered`] a log that does not reach back to `anchor`, and with
     /// [`AuditError::OtherStore`] that of another store. The key is wiped before this returns.
     pub fn open(
         dir: &Path,
         key: AuditKey,
-        anchor: Option<Head>,
+        anchor: Option<Anchor>,
         options: Options,
         clock: Arc<dyn Clock>,
         names: Arc<dyn UserNames>,
@@ -158,6 +160,34 @@ impl AuditLog {
     /// Makes durable what was appended before the call. Returns the head that is on disk then.
     pub fn sync(&self) -> Result<Head, AuditError> {
         self.shared.sync()
+    }
+
+    /// Returns the place behind the last line.
+    pub fn mark(&self) -> Mark {
+        self.shared.appender.lock().mark()
+    }
+
+    /// Returns the lines behind `from` that may not be on disk, and the place behind them. `None` if they
+    /// have more than `most` bytes: then [`sync`](Self::sync) is the better way to make them safe.
+    pub fn lines_since(
+        &self,
+        from: &Mark,
+        most: usize,
+    ) -> Result<Option<(Vec<u8>, Mark)>, AuditError> {
+        let (file, to) = {
+            let appender = self.shared.appender.lock();
+            appender.unbroken()?;
+            (appender.target().file, appender.mark())
+        };
+        // A segment is on disk before the next one is begun.
+        let start = if from.segment == to.segment { from.bytes } else { 0 };
+        let length = usize::try_from(to.bytes.saturating_sub(start)).unwrap_or(usize::MAX);
+        if length > most {
+            return Ok(None);
+        }
+        let mut lines = vec![0; length];
+        file.read_exact_at(&mut lines, start)?;
+        Ok(Some((lines, to)))
     }
 
     /// Looks whether the log is still where and as it was left; the background thread does so too.

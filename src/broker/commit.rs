@@ -1,8 +1,8 @@
 //! From a batch of changes to a durable commit, and what it means in memory.
 //!
-//! The order is fixed: the lines of the changes, the log on disk, the transaction with the log's head
-//! in its root, the anchor. The index changes only then: a reader never sees what a crash could take
-//! back.
+//! The order is fixed: the lines of the changes, the transaction with the log's head in its root and
+//! with what of the log is not on disk, the anchor. The index changes only then: a reader never sees
+//! what a crash could take back.
 
 use std::sync::atomic::Ordering;
 
@@ -11,7 +11,7 @@ use super::root::Root;
 use super::writer::Job;
 use super::{BrokerError, Inner, Unlocked};
 use crate::audit::{Action, Event, Outcome};
-use crate::model::Generation;
+use crate::model::{Generation, Seq};
 use crate::store::{StoreError, Table};
 
 impl Inner {
@@ -57,24 +57,30 @@ impl Inner {
         for job in jobs {
             job.run(&mut batch)?;
         }
-        self.append(&batch.lines, Outcome::Allowed)?;
+        let last = self.append(&batch.lines, Outcome::Allowed)?;
         if batch.puts() == 0 {
-            return Ok(());
+            return last.map_or(Ok(()), |seq| self.settle(seq));
         }
         let Batch { mut txn, mut root, effects, lines, keyring, .. } = batch;
         root.generation = root.generation.next();
-        if let Ok(log) = self.gate.log() {
-            // The log up to the head is on disk before the store names it, so that a power cut
-            // cannot look like a cut log; and a log that is cut before it is found out.
-            root.audit = log.sync().map_err(|err| unrecorded(err.into()))?;
+        let mut carry = unlocked.carry.lock();
+        if effects.iter().any(|effect| matches!(effect, Effect::ReplaceKeyring(_))) {
+            // What is sealed under an epoch that goes does not open again.
+            carry.forget();
         }
+        // The log up to the head is on disk no later than the store that names it, so that a power
+        // cut cannot look like a cut log; and a log that is cut before it is found out.
+        let log = self.gate.log().map_err(unrecorded)?;
+        let place = carry.put(log, &mut *txn, &keyring, &mut root).map_err(unrecorded)?;
+        root.audit = place.head();
         // The keyring that was in force when the set was summed authenticates it: its store-wide
         // key is the same in every epoch.
         txn.put(Table::Root, Root::KEY, &root.encode(&keyring))?;
         if let Err(err) = txn.commit() {
-            drop(self.append(&lines, Outcome::Failed));
+            drop(self.append(&lines, Outcome::Failed).map(|last| last.map(|seq| self.settle(seq))));
             return Err(err);
         }
+        carry.committed(place);
         self.gate.counts.writes.fetch_add(lines.len() as u64, Ordering::Relaxed);
         self.anchor(root.generation)?;
         *unlocked.root.lock() = root;
@@ -88,15 +94,20 @@ impl Inner {
         self.gate.record(&event).map_err(unrecorded)
     }
 
-    fn append(&self, lines: &[Line], outcome: Outcome) -> Result<(), StoreError> {
+    /// Writes lines, which are not settled yet. Returns the last one's place.
+    fn append(&self, lines: &[Line], outcome: Outcome) -> Result<Option<Seq>, StoreError> {
         if lines.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
         let log = self.gate.log().map_err(unrecorded)?;
         let append = |line: &Line| log.append_unsettled(&line.event(outcome));
         let last = lines.iter().try_fold(None, |_, line| append(line).map(Some));
-        let settled = last.and_then(|seq| seq.map_or(Ok(()), |seq| log.settle(seq)));
-        settled.map_err(|err| unrecorded(err.into()))
+        last.map_err(|err| unrecorded(err.into()))
+    }
+
+    fn settle(&self, last: Seq) -> Result<(), StoreError> {
+        let log = self.gate.log().map_err(unrecorded)?;
+        log.settle(last).map_err(|err| unrecorded(err.into()))
     }
 
     fn apply(&self, unlocked: &Unlocked, effects: Vec<Effect>) -> Result<(), StoreError> {
@@ -130,6 +141,7 @@ impl Inner {
 
     /// Lets what is on disk decide what the failed commit was worth.
     fn reload(&self, unlocked: &Unlocked) -> Result<(), StoreError> {
+        unlocked.carry.lock().forget();
         self.store.recover()?;
         let loaded = self.load(unlocked)?;
         *unlocked.root.lock() = loaded.root;

@@ -16,7 +16,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::{Mutex, RwLock};
 use sha2::{Digest, Sha256};
 
-use crate::audit::{Action, AuditLog, Event, Head, Outcome, Rollback};
+use crate::audit::{Action, Anchor, AuditLog, Event, Head, Outcome, Rollback};
 use crate::crypto::{Header, Keyring, RecordSet, RootKey};
 use crate::model::{Caller, Clock, Generation, Inode, Needs, SecretId, SecretName, StoreId};
 use crate::policy::Policy;
@@ -28,6 +28,7 @@ mod attributes;
 mod backup;
 mod batch;
 mod cache;
+mod carry;
 mod change;
 mod commit;
 mod error;
@@ -64,6 +65,7 @@ pub use rotation::{By, Change, Stage, Step, Subject};
 
 use batch::Batch;
 use cache::Cache;
+use carry::{Carry, carried};
 use gate::Gate;
 use holds::Holds;
 use index::Index;
@@ -155,6 +157,8 @@ struct Unlocked {
     index: RwLock<Index>,
     /// As of the last commit.
     root: Mutex<Root>,
+    /// Used by the writer alone.
+    carry: Mutex<Carry>,
     /// Set while what is in memory may differ from what is on disk, after a failed commit. Held by
     /// the writer for the length of a batch; taken before `root` and `index`.
     stale: Mutex<bool>,
@@ -453,6 +457,7 @@ impl Inner {
             keyring: ArcSwap::from_pointee(keyring),
             index: RwLock::new(loaded.index),
             root: Mutex::new(loaded.root),
+            carry: Mutex::default(),
             stale: Mutex::new(false),
         })));
         Ok(accepted)
@@ -464,7 +469,10 @@ impl Inner {
             return Ok(Accepted::AsItWas);
         }
         let key = crate::audit::AuditKey::new(keyring.audit_key());
-        let anchor = (root.audit != Head::EMPTY).then_some(root.audit);
+        let anchor = match root.audit {
+            Head::EMPTY => None,
+            head => Some(Anchor { head, carried: carried(&*self.store.snapshot()?, keyring)? }),
+        };
         let LogSettings { directory, options, names } = &self.log;
         let rollback = if self.accept_rollback { Rollback::Accept } else { Rollback::Refuse };
         let options = crate::audit::Options { rollback, store: Some(store), ..options.clone() };

@@ -11,6 +11,9 @@ use crate::policy::NumericIds;
 use crate::store::{FailedCommit, MemoryStore, Snapshot, Store, Txn};
 use crate::system::SecretBytes;
 
+mod carrying;
+mod power_cut;
+
 const CANARY: &[u8] = b"canary-7f3a";
 const POLICY: &str = r#"
     [[role]]
@@ -100,6 +103,8 @@ impl World {
                 directory: self.directory.path().join("audit"),
                 options: crate::audit::Options {
                     check_interval: Duration::ZERO,
+                    // Nothing reaches the disk by chance.
+                    sync_interval: Duration::from_secs(365 * 24 * 3600),
                     ..crate::audit::Options::default()
                 },
                 names: Arc::new(HashMap::<Uid, Arc<str>>::new()),

@@ -16,6 +16,7 @@ pub(super) enum Purpose {
     InodeKey,
     Keyring,
     KeyringKey,
+    Lines,
     MetadataKey,
     Record,
     RootRecordKey,
@@ -26,7 +27,7 @@ pub(super) enum Purpose {
 
 impl Purpose {
     #[cfg(test)]
-    pub(super) const ALL: [Self; 16] = [
+    pub(super) const ALL: [Self; 17] = [
         Self::AuditKey,
         Self::CheckKey,
         Self::CommitmentKey,
@@ -37,6 +38,7 @@ impl Purpose {
         Self::InodeKey,
         Self::Keyring,
         Self::KeyringKey,
+        Self::Lines,
         Self::MetadataKey,
         Self::Record,
         Self::RootRecordKey,
@@ -57,6 +59,7 @@ impl Purpose {
             Self::InodeKey => b"secretfs/v1/key/inode",
             Self::Keyring => b"secretfs/v1/sealed/keyring",
             Self::KeyringKey => b"secretfs/v1/key/keyring",
+            Self::Lines => b"secretfs/v1/sealed/lines",
             Self::MetadataKey => b"secretfs/v1/key/metadata",
             Self::Record => b"secretfs/v1/sealed/record",
             Self::RootRecordKey => b"secretfs/v1/key/root-record",

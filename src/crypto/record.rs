@@ -1,7 +1,8 @@
-//! Records: names and metadata, sealed under an epoch's key and bound to the secret they belong to.
+//! Records: names and metadata, sealed under an epoch's key and bound to the secret they belong to;
+//! and lines of the audit log, which name secrets too.
 //!
-//! Sealed form: epoch (u32, big-endian) || nonce || ciphertext || tag, the plaintext padded. All of
-//! them are opened at start, so nothing here makes a key.
+//! Sealed form: epoch (u32, big-endian) || nonce || ciphertext || tag, the plaintext of a record
+//! padded. All of them are opened at start, so nothing here makes a key.
 
 use zeroize::Zeroizing;
 
@@ -38,6 +39,28 @@ impl Keyring {
         let len = unpadded_len(&plain)?;
         plain.truncate(len);
         Ok(plain)
+    }
+
+    /// Seals what a commit carries of the audit log, for one slot of the store.
+    pub fn seal_lines(&self, slot: u8, plain: &[u8]) -> Result<Vec<u8>, CryptoError> {
+        let keys = self.active_keys();
+        let mut sealed = Vec::with_capacity(size_of::<u32>() + OVERHEAD_BYTES + plain.len());
+        sealed.extend_from_slice(&keys.epoch.0.to_be_bytes());
+        keys.metadata.seal(&self.lines_context(slot, keys.epoch), plain, &mut sealed)?;
+        Ok(sealed)
+    }
+
+    /// Opens what [`seal_lines`](Self::seal_lines) has sealed for the same slot.
+    pub fn open_lines(&self, slot: u8, sealed: &[u8]) -> Result<Vec<u8>, CryptoError> {
+        let (epoch, rest) = split_epoch(sealed)?;
+        let mut plain = vec![0; plain_len(rest)?];
+        let context = self.lines_context(slot, epoch);
+        self.keys(epoch)?.metadata.open(&context, rest, &mut plain)?;
+        Ok(plain)
+    }
+
+    fn lines_context(&self, slot: u8, epoch: Epoch) -> Context {
+        Context::new(Purpose::Lines).bytes(&self.store.0).number(slot).number(epoch.0)
     }
 
     fn record_context(&self, id: SecretId, epoch: Epoch) -> Context {

@@ -88,6 +88,14 @@ fn every_change_of_a_record_is_refused() {
 }
 
 #[test]
+fn every_change_of_lines_is_refused() {
+    let keys = keyring(1);
+    let sealed = keys.seal_lines(7, b"{}\n").unwrap();
+    assert_eq!(keys.open_lines(7, &sealed).unwrap(), b"{}\n");
+    each_change(&sealed, |changed, i| assert!(keys.open_lines(7, changed).is_err(), "{i}"));
+}
+
+#[test]
 fn every_change_of_a_keyring_is_damage_and_not_a_wrong_key() {
     let root = RootKey::generate().unwrap();
     let keys = keyring(1).with_new_epoch(at(2_000)).unwrap();
@@ -189,6 +197,7 @@ fn what_format_1_has_sealed_still_opens() {
     let value = keys.open_value(ID, Version(7), &of_format_1("value")).unwrap();
     assert_eq!(value.expose(), b"example-value");
     assert_eq!(*keys.open_record(ID, &of_format_1("record")).unwrap(), b"prod/db");
+    assert_eq!(keys.open_lines(7, &of_format_1("lines")).unwrap(), b"{}\n");
     assert_eq!(keys.fingerprint(&value).to_vec(), of_format_1("fingerprint"));
     assert_eq!(keys.audit_key().to_vec(), of_format_1("audit-key"));
     assert_eq!(keys.inode("prod/db").0.to_be_bytes().to_vec(), of_format_1("inode"));
@@ -201,6 +210,7 @@ fn what_format_1_has_sealed_still_opens() {
 /// One sealed thing in its place.
 #[derive(Clone, Copy, Debug)]
 enum Place {
+    Lines(u8, u8),
     Record(u8, u8),
     Value(u8, u8, u64),
 }
@@ -209,6 +219,7 @@ fn places() -> Vec<Place> {
     let mut places = Vec::new();
     for store in 0..2 {
         for id in 0..5 {
+            places.push(Place::Lines(store, id));
             places.push(Place::Record(store, id));
             places.extend((1..3).map(|version| Place::Value(store, id, version)));
         }
@@ -225,6 +236,9 @@ fn nothing_opens_in_a_place_that_is_not_its_own() {
     second.store = StoreId([1; 16]);
     let stores = [first, second];
     let seal = |place: &Place| match *place {
+        Place::Lines(store, slot) => {
+            stores[usize::from(store)].seal_lines(slot, b"example-value").unwrap()
+        }
         Place::Record(store, id) => {
             stores[usize::from(store)].seal_record(SecretId([id; 16]), b"example-value").unwrap()
         }
@@ -233,6 +247,7 @@ fn nothing_opens_in_a_place_that_is_not_its_own() {
             .unwrap(),
     };
     let opens = |place: &Place, sealed: &[u8]| match *place {
+        Place::Lines(store, slot) => stores[usize::from(store)].open_lines(slot, sealed).is_ok(),
         Place::Record(store, id) => {
             stores[usize::from(store)].open_record(SecretId([id; 16]), sealed).is_ok()
         }
@@ -242,7 +257,7 @@ fn nothing_opens_in_a_place_that_is_not_its_own() {
     };
     let places = places();
     let sealed: Vec<_> = places.iter().map(seal).collect();
-    assert_eq!(places.len(), 30);
+    assert_eq!(places.len(), 40);
     for (i, place) in places.iter().enumerate() {
         for (j, sealed) in sealed.iter().enumerate() {
             assert_eq!(opens(place, sealed), i == j, "{:?} at {place:?}", places[j]);

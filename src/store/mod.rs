@@ -18,7 +18,7 @@ mod redb;
 
 #[cfg(test)]
 #[expect(clippy::print_stdout, reason = "a campaign says what it has seen")]
-mod tests;
+pub(crate) mod tests;
 
 pub use self::journaled::{JournaledStore, Options, journal_of};
 pub use self::memory::{FailedCommit, MemoryStore};

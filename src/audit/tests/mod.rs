@@ -1,5 +1,6 @@
 //! The log under attack, under failure and in use. The world of these tests is built here.
 
+mod carrying;
 mod reading;
 mod tamper;
 mod writing;
@@ -53,6 +54,10 @@ impl World {
     }
 
     fn try_open(&self, anchor: Option<Head>) -> Result<AuditLog, AuditError> {
+        self.try_open_with(anchor.map(Anchor::from))
+    }
+
+    fn try_open_with(&self, anchor: Option<Anchor>) -> Result<AuditLog, AuditError> {
         let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
         let names: HashMap<Uid, Arc<str>> = [(Uid(1000), Arc::from("alice"))].into();
         AuditLog::open(&self.path(), key(), anchor, self.options.clone(), clock, Arc::new(names))

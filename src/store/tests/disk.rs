@@ -15,32 +15,41 @@ const SECTOR: usize = 512;
 
 /// Returns how many cases a campaign runs: `small` in CI, `full` where `SECRETFS_CAMPAIGN=full`.
 #[expect(clippy::disallowed_methods, reason = "a test has no configuration but this")]
-pub(super) fn campaign(small: usize, full: usize) -> usize {
+pub(crate) fn campaign(small: usize, full: usize) -> usize {
     if std::env::var("SECRETFS_CAMPAIGN").is_ok_and(|value| value == "full") { full } else { small }
 }
 
 /// Which of the files of a disk.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) enum Which {
+pub(crate) enum Which {
     Journal = 1,
     #[default]
     Store = 0,
 }
 
 /// The bytes of both files, in the order of [`Which`].
-pub(super) type Image = [Vec<u8>; 2];
+pub(crate) type Image = [Vec<u8>; 2];
 
 #[derive(Clone, Debug)]
-pub(super) enum Op {
+pub(crate) enum Op {
     /// Made by the test: that many commits have been acknowledged.
     Acknowledged(usize),
+    /// Something that happened to another file, of which the test keeps account by itself.
+    Elsewhere(Elsewhere),
     SetLen(Which, u64),
     Sync(Which),
     Write(Which, u64, Vec<u8>),
 }
 
+/// What happens to a file by the number that the test gives it.
+#[derive(Clone, Debug)]
+pub(crate) enum Elsewhere {
+    Sync(u64),
+    Write(u64, u64, Vec<u8>),
+}
+
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Fault {
+pub(crate) struct Fault {
     /// The operation that fails, counted from 0.
     pub at: usize,
     /// 0: the backend panics.
@@ -51,7 +60,7 @@ pub(super) struct Fault {
 
 /// One of the files; clones are of the same disk.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Disk(Arc<Mutex<State>>, Which);
+pub(crate) struct Disk(Arc<Mutex<State>>, Which);
 
 #[derive(Debug, Default)]
 struct State {
@@ -66,58 +75,62 @@ struct State {
 
 impl Disk {
     /// Returns a disk with a store and no journal.
-    pub(super) fn holding(store: Vec<u8>) -> Self {
+    pub(crate) fn holding(store: Vec<u8>) -> Self {
         Self::holding_both([store, Vec::new()])
     }
 
-    pub(super) fn holding_both(files: Image) -> Self {
+    pub(crate) fn holding_both(files: Image) -> Self {
         Self(Arc::new(Mutex::new(State { files, ..State::default() })), Which::Store)
     }
 
     /// Returns the journal's file of the same disk.
-    pub(super) fn journal(&self) -> Self {
+    pub(crate) fn journal(&self) -> Self {
         Self(Arc::clone(&self.0), Which::Journal)
     }
 
-    pub(super) fn failing(fault: Fault) -> Self {
+    pub(crate) fn failing(fault: Fault) -> Self {
         let disk = Self::default();
         disk.fail(fault);
         disk
     }
 
-    pub(super) fn fail(&self, fault: Fault) {
+    pub(crate) fn fail(&self, fault: Fault) {
         self.0.lock().fault = Some(fault);
     }
 
     /// Lets every write and sync of this file fail, until the disk is healed.
-    pub(super) fn refuse(&self, errno: i32) {
+    pub(crate) fn refuse(&self, errno: i32) {
         self.0.lock().failing = Some((self.1, errno));
     }
 
     /// Records from now on, for [`log`](Self::log).
-    pub(super) fn record(&self) {
+    pub(crate) fn record(&self) {
         self.0.lock().recording = true;
     }
 
-    pub(super) fn acknowledge(&self, commits: usize) {
+    pub(crate) fn acknowledge(&self, commits: usize) {
         self.0.lock().note(Op::Acknowledged(commits));
     }
 
-    pub(super) fn log(&self) -> Vec<Op> {
+    pub(crate) fn note_elsewhere(&self, op: Elsewhere) {
+        self.0.lock().note(Op::Elsewhere(op));
+    }
+
+    pub(crate) fn log(&self) -> Vec<Op> {
         std::mem::take(&mut self.0.lock().log)
     }
 
     /// Returns the bytes of this file.
-    pub(super) fn image(&self) -> Vec<u8> {
+    pub(crate) fn image(&self) -> Vec<u8> {
         self.0.lock().files[self.1 as usize].clone()
     }
 
-    pub(super) fn heal(&self) {
+    pub(crate) fn heal(&self) {
         let mut state = self.0.lock();
         (state.fault, state.failing) = (None, None);
     }
 
-    pub(super) fn operations(&self) -> usize {
+    pub(crate) fn operations(&self) -> usize {
         self.0.lock().operations
     }
 }
@@ -197,20 +210,20 @@ impl StorageBackend for Disk {
 
 /// A disk at some moment of a record: what is durable, and what may be.
 #[derive(Debug)]
-pub(super) struct Cut {
+pub(crate) struct Cut {
     durable: Image,
     unsynced: Vec<Op>,
 }
 
 impl Cut {
-    pub(super) fn before(image: Image) -> Self {
+    pub(crate) fn before(image: Image) -> Self {
         Self { durable: image, unsynced: Vec::new() }
     }
 
     /// Goes on by one operation.
-    pub(super) fn pass(&mut self, op: &Op) {
+    pub(crate) fn pass(&mut self, op: &Op) {
         match op {
-            Op::Acknowledged(_) => {}
+            Op::Acknowledged(_) | Op::Elsewhere(_) => {}
             Op::SetLen(..) | Op::Write(..) => self.unsynced.push(op.clone()),
             Op::Sync(file) => {
                 let (synced, rest): (Vec<Op>, _) =
@@ -222,7 +235,7 @@ impl Cut {
     }
 
     /// Returns what a power cut at this moment may leave.
-    pub(super) fn image(&self, random: &mut Random) -> Image {
+    pub(crate) fn image(&self, random: &mut Random) -> Image {
         let mut image = self.durable.clone();
         // From hardly anything to nearly everything.
         let kept_of_four = random.below(5);
@@ -238,7 +251,11 @@ impl Cut {
                         }
                     }
                 }
-                Op::Acknowledged(_) | Op::SetLen(..) | Op::Sync(_) | Op::Write(..) => {
+                Op::Acknowledged(_)
+                | Op::Elsewhere(_)
+                | Op::SetLen(..)
+                | Op::Sync(_)
+                | Op::Write(..) => {
                     apply(&mut image, op);
                 }
             }
@@ -250,7 +267,7 @@ impl Cut {
 impl Op {
     fn file(&self) -> Option<Which> {
         match self {
-            Self::Acknowledged(_) => None,
+            Self::Acknowledged(_) | Self::Elsewhere(_) => None,
             Self::SetLen(file, _) | Self::Sync(file) | Self::Write(file, ..) => Some(*file),
         }
     }
@@ -258,7 +275,7 @@ impl Op {
 
 fn apply(files: &mut Image, op: &Op) {
     match op {
-        Op::Acknowledged(_) | Op::Sync(_) => {}
+        Op::Acknowledged(_) | Op::Elsewhere(_) | Op::Sync(_) => {}
         Op::SetLen(file, len) => files[*file as usize].resize(usize::try_from(*len).unwrap(), 0),
         Op::Write(file, offset, data) => {
             write(&mut files[*file as usize], usize::try_from(*offset).unwrap(), data);
@@ -276,10 +293,10 @@ fn write(file: &mut Vec<u8>, start: usize, data: &[u8]) {
 
 /// SplitMix64 (Steele, Lea, Flood 2014): the same numbers for the same seed everywhere.
 #[derive(Debug)]
-pub(super) struct Random(pub u64);
+pub(crate) struct Random(pub u64);
 
 impl Random {
-    pub(super) fn number(&mut self) -> u64 {
+    pub(crate) fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -287,11 +304,11 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    pub(super) fn below(&mut self, bound: usize) -> usize {
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
         usize::try_from(self.number() % bound as u64).unwrap()
     }
 
-    pub(super) fn bytes(&mut self, len: usize) -> Vec<u8> {
+    pub(crate) fn bytes(&mut self, len: usize) -> Vec<u8> {
         (0..len).map(|_| self.number().to_le_bytes()[0]).collect()
     }
 }

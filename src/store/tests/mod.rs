@@ -3,6 +3,6 @@
 mod conformance;
 mod crash;
 mod damage;
-mod disk;
+pub(crate) mod disk;
 mod file;
 mod journal;
