@@ -325,6 +325,24 @@ fn a_secret_that_cannot_be_read_any_more_leaves_the_program_running() {
 }
 
 #[test]
+fn a_supervisor_does_not_hold_the_mount_and_goes_on_with_the_next_one() {
+    let Some(mut world) = World::start() else { return };
+    world.put("key", "v1");
+    let mut service =
+        Supervised::start(&world, &["--watch", "-e", "KEY=key", "--", "sh", "-c", SERVICE]);
+    assert_eq!(service.line(), "v1");
+    let pid = service.children()[0].0;
+    let unmounted = nix::mount::umount2(&world.path(""), nix::mount::MntFlags::empty());
+    assert_eq!(unmounted, Ok(()), "the mount is busy");
+    service.send(Signal::SIGUSR1);
+    assert_eq!(service.line(), "usr1");
+    world.kill_and_restart();
+    world.put("key", "v2");
+    assert_eq!(service.line(), "v2");
+    assert_ne!(service.children()[0].0, pid);
+}
+
+#[test]
 fn a_directory_s_new_secret_is_a_change_too() {
     let Some(world) = World::start() else { return };
     world.put("app/a", "1");

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -55,10 +56,11 @@ impl Changes {
     }
 
     /// Waits until versions are others than those that are known, and for the end of a row of changes.
-    /// Returns which they are then.
+    /// Returns which they are then. Nothing of the mount is held meanwhile, or it could not be
+    /// unmounted; while there is none, nothing has changed.
     pub(crate) fn until(
         &self,
-        client: &Client,
+        mountpoint: &Path,
         names: &BTreeSet<SecretName>,
         known: &Versions,
     ) -> Result<Versions, Failure> {
@@ -70,10 +72,12 @@ impl Changes {
             let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
             match poll(&mut fds, timeout) {
                 Ok(0) => {
-                    self.watch(client, names);
-                    let current = versions(client, names);
-                    if current != *known {
-                        return Ok(current);
+                    if let Ok(client) = Client::find(Some(mountpoint), None) {
+                        self.watch(&client, names);
+                        let current = versions(&client, names);
+                        if current != *known {
+                            return Ok(current);
+                        }
                     }
                     look_at = Instant::now() + TICK;
                     since = None;

@@ -125,6 +125,12 @@ impl Context {
         }
     }
 
+    /// Returns where the mount is that is meant now. A command that stays goes by it ever after: it
+    /// must not come to another store because its own is unmounted.
+    fn mountpoint(&self) -> Result<PathBuf, Failure> {
+        Ok(self.client()?.mount.mountpoint)
+    }
+
     /// Returns the mount that `--mount` names, or else `SECRETFS_MOUNT`.
     fn named_mount(&self) -> Option<PathBuf> {
         let variable = || self.environment.value("SECRETFS_MOUNT").map(PathBuf::from);

@@ -48,7 +48,7 @@ impl Chosen {
         let assignments = settle(assignments).map_err(refused)?;
         let lines = lines(client, selection)?;
         if assignments.is_empty() && lines.is_empty() {
-            return Err(Failure::new(Kind::Injection, "nothing", "no secret was chosen")
+            return Err(Failure::new(Kind::Injection, "the variables", "no secret was chosen")
                 .hint("name some with -e VAR=NAME, --dir, --env-file or --all"));
         }
         for (variable, _) in &lines {

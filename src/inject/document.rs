@@ -182,3 +182,24 @@ pub fn place(text: &str, byte: usize) -> (usize, usize) {
     let column = before.get(line_start..).unwrap_or_default().chars().count();
     (before.matches('\n').count() + 1, column + 1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inject::{dotenv, yaml};
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn no_text_makes_a_parser_panic_and_places_lie_in_it(
+            text in "[a-c\u{e9} \n\t&*!|>'\"{}\\[\\]:,#=~\\\\1-]{0,40}",
+        ) {
+            for node in [yaml::parse(&text), json::parse(&text)].into_iter().flatten() {
+                node.texts(&mut |_, _, span| assert!(text.get(span).is_some(), "{text:?}"));
+            }
+            for entries in [dotenv::parse(&text), dotenv::parse_raw(&text)].into_iter().flatten() {
+                assert!(entries.iter().all(|entry| text.get(entry.span.clone()).is_some()));
+            }
+        }
+    }
+}

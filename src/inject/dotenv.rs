@@ -130,6 +130,14 @@ impl<'a> Reader<'a> {
                 return Ok(value.into_bytes());
             }
             let next = body.get(at + 1..).and_then(|rest| rest.chars().next());
+            if c == '\r' {
+                // Python reads text with all line ends alike.
+                push(&mut value, b"\n")?;
+                if next == Some('\n') {
+                    characters.next();
+                }
+                continue;
+            }
             let escaped = next.filter(|_| c == '\\').and_then(|next| unescaped(quote, next));
             if escaped.is_some() {
                 characters.next();
@@ -143,10 +151,14 @@ impl<'a> Reader<'a> {
     fn bare(&mut self) -> Result<SecretBytes, ParseError> {
         let line = self.rest();
         let line = line.get(..line.find(is_line_end).unwrap_or(line.len())).unwrap_or_default();
-        // A comment begins behind white space; the value ends before that.
-        let comment = line.match_indices('#').map(|(at, _)| at).find(|&at| {
-            at == 0 || line.get(..at).is_some_and(|before| before.ends_with(char::is_whitespace))
-        });
+        // A comment begins behind white space, also that behind the `=`; without, its mark is the value's.
+        let behind_space = |at: usize| {
+            self.text
+                .get(..self.at + at)
+                .is_some_and(|before| before.ends_with(char::is_whitespace))
+        };
+        let mut marks = line.match_indices('#').map(|(at, _)| at);
+        let comment = marks.find(|&at| behind_space(at));
         let value = line.get(..comment.unwrap_or(line.len())).unwrap_or_default().trim_end();
         self.at += value.len();
         Ok(SecretBytes::copy_from(value.as_bytes())?)
@@ -204,14 +216,16 @@ mod tests {
 
     #[test]
     fn a_dotenv_file_is_read_as_python_dotenv_reads_it() {
-        let text = "# c\nA=plain # note\nexport B = 'it\\'s\nx' # n\n'C'=\"a\\nb\\q\"\nD\nE=\nF=a#b'c\r\nG=#\n";
+        let text = "# c\nA=plain # note\nexport B = 'it\\'s\nx' # n\n'C'=\"a\\nb\\q\"\nD\nE=\nF=a#b'c\r\nG=#\nI= # c\nH='a\r\nb\rc'\n";
         let expected = [
             ("A", "plain", "plain"),
             ("B", "it's\nx", "'it\\'s\nx'"),
             ("C", "a\nb\\q", "\"a\\nb\\q\""),
             ("E", "", ""),
             ("F", "a#b'c", "a#b'c"),
-            ("G", "", ""),
+            ("G", "#", "#"),
+            ("I", "", ""),
+            ("H", "a\nb\nc", "'a\r\nb\rc'"),
         ];
         let expected = expected.map(|(a, b, c)| (a.to_owned(), b.to_owned(), c.to_owned()));
         assert_eq!(shown(parse(text), text), expected);

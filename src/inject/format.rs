@@ -194,6 +194,8 @@ pub enum FormatError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::inject::dotenv;
+    use proptest::prelude::*;
 
     fn written(format: Format, value: &[u8]) -> Result<String, FormatError> {
         let variable: Variable = "A".parse().unwrap();
@@ -243,5 +245,30 @@ mod tests {
         let longer = vec![b'x'; 1 << 20];
         assert!(written(Format::Sh, &longer).is_err());
         assert!(written(Format::Json, &longer).is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_written_is_read_back_by_what_import_reads(
+            value in "[a-c\u{e9}\u{2028}'\"`\\\\${}#= \t\r\n\u{1}]{0,12}",
+        ) {
+            let back = |format: Format, text: &str| -> Vec<u8> {
+                let copy = |entries: Vec<dotenv::Entry>| entries[0].value.expose().to_vec();
+                match format {
+                    Format::Docker => copy(dotenv::parse_raw(text).unwrap()),
+                    Format::Dotenv => copy(dotenv::parse(text).unwrap()),
+                    Format::Json | Format::Sh | Format::Systemd => {
+                        let mut found = Vec::new();
+                        json::parse(text).unwrap().texts(&mut |_, text, _| found = text.expose().to_vec());
+                        found
+                    }
+                }
+            };
+            for format in [Format::Docker, Format::Dotenv, Format::Json] {
+                if let Ok(text) = written(format, value.as_bytes()) {
+                    prop_assert_eq!(back(format, &text), value.as_bytes(), "{} {}", format, text);
+                }
+            }
+        }
     }
 }

@@ -15,6 +15,7 @@ use crate::cli::Context;
 use crate::cli::account::Account;
 use crate::cli::args::{Inject, InjectFile, InjectRemove};
 use crate::cli::changes::Changes;
+use crate::cli::client::Client;
 use crate::cli::error::{Failure, Kind};
 use crate::cli::snapshot::Snapshot;
 
@@ -44,12 +45,13 @@ fn link(context: &Context, args: &InjectFile) -> Done {
 fn copy(context: &Context, args: &InjectFile) -> Done {
     let owner = args.owner.as_deref().map(Account::of_file).transpose()?;
     let owner = owner.map(|account| (account.uid.as_raw(), account.gid.as_raw()));
-    let client = context.client()?;
     let path = absolute(&args.path)?;
     let data = Data::beside(&path)?;
     let names = BTreeSet::from([args.name.clone()]);
     let changes = args.watch.then(Changes::new).transpose()?;
+    let mountpoint = context.mountpoint()?;
     let write = || {
+        let client = Client::find(Some(&mountpoint), None)?;
         if let Some(changes) = &changes {
             changes.watch(&client, &names);
         }
@@ -64,7 +66,7 @@ fn copy(context: &Context, args: &InjectFile) -> Done {
     report(context, args, &path, "is a copy of")?;
     let Some(changes) = &changes else { return Ok(()) };
     loop {
-        let current = changes.until(&client, &names, &known)?;
+        let current = changes.until(&mountpoint, &names, &known)?;
         known = write().unwrap_or_else(|failure| {
             context.out.note(format_args!("the copy stays as it is: {failure}"));
             current

@@ -1,7 +1,7 @@
 //! `render`: a template filled with secrets, to a file that is replaced in one step.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
 
@@ -24,9 +24,9 @@ use crate::system::{SecretBytes, atomic_file};
 pub(super) fn run(context: &Context, args: &Render) -> Result<ExitCode, Failure> {
     let owner = args.owner.as_deref().map(Account::of_file).transpose()?;
     let owner = owner.map(|account| (account.uid.as_raw(), account.gid.as_raw()));
-    let client = Arc::new(context.client()?);
     let source = source(&args.template)?;
-    let rendering = Rendering { context, client, args, owner, source };
+    let mountpoint = context.mountpoint()?;
+    let rendering = Rendering { context, mountpoint, args, owner, source };
     if args.watch {
         return rendering.watch();
     }
@@ -36,7 +36,7 @@ pub(super) fn run(context: &Context, args: &Render) -> Result<ExitCode, Failure>
 
 struct Rendering<'a> {
     context: &'a Context,
-    client: Arc<Client>,
+    mountpoint: PathBuf,
     args: &'a Render,
     owner: Option<(u32, u32)>,
     source: SecretBytes,
@@ -50,15 +50,16 @@ impl Rendering<'_> {
         let source = std::str::from_utf8(self.source.expose());
         let source = source.map_err(|_| fail("a template is UTF-8".into()))?;
         let language = if self.args.plain { Language::Plain } else { Language::Jinja };
-        let names = Names::of(&self.client, self.args.dir.as_ref());
+        let client = Arc::new(Client::find(Some(&self.mountpoint), None)?);
+        let names = Names::of(&client, self.args.dir.as_ref());
         let lookup: Arc<dyn Lookup> = names.clone();
         let draft = Draft::of(source, language, &self.args.patterns, lookup);
         let draft =
             draft.map_err(|err| names.failure().unwrap_or_else(|| fail(err.to_string())))?;
         if let Some(changes) = changes {
-            changes.watch(&self.client, &draft.names());
+            changes.watch(&client, &draft.names());
         }
-        let snapshot = Snapshot::read(&self.client, &draft.names())?;
+        let snapshot = Snapshot::read(&client, &draft.names())?;
         let text = draft.fill(&|name| snapshot.value(name)).map_err(|err| fail(err.to_string()))?;
         Ok((text, snapshot.versions))
     }
@@ -94,7 +95,7 @@ impl Rendering<'_> {
         drop(text);
         loop {
             let names: BTreeSet<SecretName> = known.keys().cloned().collect();
-            let current = changes.until(&self.client, &names, &known)?;
+            let current = changes.until(&self.mountpoint, &names, &known)?;
             let written = self.render(Some(&changes)).and_then(|(text, versions)| {
                 known = versions;
                 self.write(&text)

@@ -30,10 +30,10 @@ use supervisor::Supervisor;
 
 pub(super) fn run(context: &Context, args: &Run) -> Result<ExitCode, Failure> {
     let user = args.user.as_deref().map(Account::find).transpose()?;
-    let client = Arc::new(context.client()?);
     if args.mask || args.watch {
-        return Supervisor::new(context, &client, args)?.supervise();
+        return Supervisor::new(context, args)?.supervise();
     }
+    let client = Arc::new(context.client()?);
     let set = Chosen::of(&client, &args.selection)?.read(context, &client, &args.selection)?;
     set.check()?;
     drop(client);

@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -45,7 +46,7 @@ const SIGNALS: [Signal; 8] = [
 
 pub(super) struct Supervisor<'a> {
     context: &'a Context,
-    client: &'a Arc<Client>,
+    mountpoint: PathBuf,
     args: &'a Run,
     signals: SignalFd,
     changes: Option<Changes>,
@@ -67,22 +68,19 @@ pub(super) struct Supervisor<'a> {
 
 impl<'a> Supervisor<'a> {
     /// Starts the program.
-    pub(super) fn new(
-        context: &'a Context,
-        client: &'a Arc<Client>,
-        args: &'a Run,
-    ) -> Result<Self, Failure> {
+    pub(super) fn new(context: &'a Context, args: &'a Run) -> Result<Self, Failure> {
         let wanted: SigSet = SIGNALS.into_iter().collect();
         // Before the first child, so that none of its signals is missed. `exec` takes it back.
         wanted.thread_block().map_err(|errno| failed("signals", &errno.into()))?;
         let signals = SignalFd::with_flags(&wanted, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
             .map_err(|errno| failed("signals", &errno.into()))?;
         let changes = args.watch.then(Changes::new).transpose()?;
-        let set = read(context, client, args, changes.as_ref())?;
+        let mountpoint = context.mountpoint()?;
+        let set = read(context, &mountpoint, args, changes.as_ref())?;
         let program = Program::start(args, &set).map_err(|err| failed("the program", &err))?;
         let mut supervisor = Self {
             context,
-            client,
+            mountpoint,
             args,
             signals,
             changes,
@@ -191,18 +189,23 @@ impl<'a> Supervisor<'a> {
         if self.asked_to_end {
             return Ok(());
         }
-        let names = match Chosen::of(self.client, &self.args.selection) {
+        // Nothing of the mount is held between looks, or it could not be unmounted. While there is
+        // none, the program has what is current.
+        let Ok(client) = Client::find(Some(&self.mountpoint), None) else { return Ok(()) };
+        let client = Arc::new(client);
+        let names = match Chosen::of(&client, &self.args.selection) {
             Ok(chosen) => chosen.names,
             Err(_) => self.names(),
         };
-        let current = versions(self.client, &names);
+        let current = versions(&client, &names);
         if let Some(changes) = &self.changes {
-            changes.watch(self.client, &names);
+            changes.watch(&client, &names);
         }
+        drop(client);
         if current == *self.set.versions() || self.given_up.as_ref() == Some(&current) {
             return Ok(());
         }
-        match read(self.context, self.client, self.args, self.changes.as_ref()) {
+        match read(self.context, &self.mountpoint, self.args, self.changes.as_ref()) {
             Ok(set) => {
                 self.given_up = None;
                 if let Some(signal) = self.args.signal {
@@ -231,7 +234,7 @@ impl<'a> Supervisor<'a> {
 
     /// Starts the program with what is current now.
     fn start_again(&mut self) -> Result<(), Failure> {
-        let newest = read(self.context, self.client, self.args, self.changes.as_ref());
+        let newest = read(self.context, &self.mountpoint, self.args, self.changes.as_ref());
         let set = match (newest, self.next.take()) {
             (Err(_), Some(next)) => next,
             (newest, _) => newest?,
@@ -293,15 +296,16 @@ impl<'a> Supervisor<'a> {
 /// Reads values with watches on them, so that no change after the reading is missed.
 fn read(
     context: &Context,
-    client: &Arc<Client>,
+    mountpoint: &Path,
     args: &Run,
     changes: Option<&Changes>,
 ) -> Result<Set, Failure> {
-    let chosen = Chosen::of(client, &args.selection)?;
+    let client = Arc::new(Client::find(Some(mountpoint), None)?);
+    let chosen = Chosen::of(&client, &args.selection)?;
     if let Some(changes) = changes {
-        changes.watch(client, &chosen.names);
+        changes.watch(&client, &chosen.names);
     }
-    let set = chosen.read(context, client, &args.selection)?;
+    let set = chosen.read(context, &client, &args.selection)?;
     set.check()?;
     Ok(set)
 }
