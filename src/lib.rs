@@ -10,6 +10,7 @@ pub mod identity;
 pub mod keysource;
 pub mod model;
 pub mod policy;
+pub mod scan;
 pub mod store;
 pub mod system;
 pub mod versions;

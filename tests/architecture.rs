@@ -6,13 +6,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module with the modules that it may import.
-const LAYERS: [(&str, &[&str]); 14] = [
+const LAYERS: [(&str, &[&str]); 15] = [
     ("model", &[]),
     ("system", &["model"]),
     ("audit", &["model", "system"]),
     ("crypto", &["model", "system"]),
     ("identity", &["model", "system"]),
     ("policy", &["model"]),
+    ("scan", &["model", "system"]),
     ("store", &["model", "system"]),
     ("versions", &["model"]),
     ("keysource", &["crypto", "model", "system"]),
@@ -46,6 +47,7 @@ const LAYERS: [(&str, &[&str]); 14] = [
             "keysource",
             "model",
             "policy",
+            "scan",
             "store",
             "system",
             "versions",

@@ -33,6 +33,7 @@ mod policy;
 mod put;
 mod restore;
 mod rm;
+mod scan;
 mod seal;
 mod server;
 mod show;
@@ -76,6 +77,7 @@ pub(super) fn run(context: &Context, command: Command) -> Result<ExitCode, Failu
         Command::Refuse => helper("refusing", compose::serve_refusals),
         Command::Restore(args) => restore::run(context, &args),
         Command::Rm(args) => rm::run(context, &args),
+        Command::Scan(args) => return scan::run(context, &args),
         Command::Seal => seal::run(context),
         Command::Server(args) => server::run(context, &args),
         Command::Show(args) => show::run(context, &args),

@@ -21,7 +21,6 @@ pub(crate) enum Kind {
     #[allow(dead_code, reason = "the contract fixes the list; `render` and `run` will fail so")]
     Injection,
     Rotation,
-    #[allow(dead_code, reason = "the contract fixes the list; `scan` will fail so")]
     Scanning,
     SecretAlreadyExists,
     SecretNotFound,

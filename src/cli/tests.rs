@@ -7,13 +7,14 @@ use clap::{CommandFactory, Parser};
 use super::args::{Cli, Command};
 
 /// What arguments may take, by the name that is shown for it. None is a value of a secret.
-const TAKEN: [&str; 27] = [
+const TAKEN: [&str; 30] = [
     "ACTION",
     "CREDENTIAL_NAME",
     "DIR",
     "ENVIRONMENT",
     "FD",
     "FILE",
+    "FORMAT",
     "FROM",
     "GID",
     "LEN",
@@ -23,7 +24,9 @@ const TAKEN: [&str; 27] = [
     "NEW_NAME",
     "OUTCOME",
     "PATH",
+    "PATTERN",
     "SERVICE",
+    "SEVERITY",
     "SHELL",
     "SOURCE",
     "TAG",

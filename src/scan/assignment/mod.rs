@@ -1,0 +1,161 @@
+//! Secrets without a format of their own: known by the name that they are assigned to.
+//!
+//! A search for a few fragments of words finds the names; a parser then reads what is assigned, in the ways
+//! in which programs, settings, markup and command lines write it. No regular expression is involved:
+//! there are too many ways, and names are too frequent.
+
+use std::ops::Range;
+
+use super::candidate::Reason;
+use super::confidence::Strength;
+use super::file_kind::FileKind;
+use super::rule::{Context, Finder, Rule};
+use super::severity::Severity;
+use crate::model::SecretType;
+
+mod command;
+mod cursor;
+mod header;
+mod judge;
+mod parse;
+mod url;
+mod words;
+
+use parse::Assigned;
+
+/// Which parser a fragment calls.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Trigger {
+    /// An option of a command that takes a password.
+    Command,
+    Name,
+    Url,
+}
+
+/// What the search looks for.
+pub(super) const TRIGGERS: [(&str, Trigger); 27] = [
+    ("pass", Trigger::Name),
+    ("Pass", Trigger::Name),
+    ("PASS", Trigger::Name),
+    ("pwd", Trigger::Name),
+    ("Pwd", Trigger::Name),
+    ("PWD", Trigger::Name),
+    ("ecret", Trigger::Name),
+    ("ECRET", Trigger::Name),
+    ("oken", Trigger::Name),
+    ("OKEN", Trigger::Name),
+    ("key", Trigger::Name),
+    ("Key", Trigger::Name),
+    ("KEY", Trigger::Name),
+    ("redential", Trigger::Name),
+    ("REDENTIAL", Trigger::Name),
+    ("creds", Trigger::Name),
+    ("CREDS", Trigger::Name),
+    ("auth", Trigger::Name),
+    ("Auth", Trigger::Name),
+    ("AUTH", Trigger::Name),
+    ("://", Trigger::Url),
+    (" -u", Trigger::Command),
+    (" --user", Trigger::Command),
+    (" -p", Trigger::Command),
+    (" -a ", Trigger::Command),
+    ("IDENTIFIED BY", Trigger::Command),
+    ("identified by", Trigger::Command),
+];
+
+/// The rules whose matches these parsers find, and their places in the list of rules.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Id {
+    Authorization,
+    Command,
+    Password,
+    Secret,
+    Url,
+}
+
+impl Id {
+    pub(super) const ALL: [Self; 5] =
+        [Self::Authorization, Self::Command, Self::Password, Self::Secret, Self::Url];
+
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Authorization => "authorization-header",
+            Self::Command => "command-password",
+            Self::Password => "generic-password",
+            Self::Secret => "generic-secret",
+            Self::Url => "url-password",
+        }
+    }
+
+    fn rule(self) -> Rule {
+        let (description, kind, severity): (&str, _, _) = match self {
+            Self::Authorization => {
+                ("Credentials in an Authorization header", SecretType::ApiKey, Severity::High)
+            }
+            Self::Command => {
+                ("Password on a command line", SecretType::DatabasePassword, Severity::High)
+            }
+            Self::Password => {
+                ("Password assigned to a name", SecretType::DatabasePassword, Severity::High)
+            }
+            Self::Secret => {
+                ("Key, token or secret assigned to a name", SecretType::ApiKey, Severity::Medium)
+            }
+            Self::Url => ("Password in a URL", SecretType::DatabasePassword, Severity::High),
+        };
+        Rule {
+            id: self.as_str().into(),
+            description: description.into(),
+            kind,
+            severity,
+            keywords: Vec::new(),
+            spellings: Vec::new(),
+            boundary: false,
+            entropy: None,
+            check: None,
+            context: Context::Assignment,
+            finder: Finder::Parser,
+            positive: words::positive(self),
+            negative: words::negative(self),
+        }
+    }
+}
+
+/// Returns the rules, in the order of [`Id::ALL`].
+pub(super) fn rules() -> Vec<Rule> {
+    Id::ALL.into_iter().map(Id::rule).collect()
+}
+
+/// What a parser found and thinks of it.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Found {
+    pub id: Id,
+    pub value: Range<usize>,
+    pub opinion: Result<Opinion, Reason>,
+}
+
+/// A value that no filter has taken out.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Opinion {
+    pub strength: Strength,
+    /// Its structure is right, as that of `user:password` in base64.
+    pub checked: bool,
+    pub floor: f64,
+}
+
+/// Reads what stands at a fragment that was found at `hit`.
+pub(super) fn read(
+    text: &[u8],
+    trigger: Trigger,
+    hit: Range<usize>,
+    kind: FileKind,
+) -> Option<Found> {
+    match trigger {
+        Trigger::Command => command::read(text, hit),
+        Trigger::Name => {
+            let assigned = Assigned::read(text, hit, kind)?;
+            judge::judge(text, &assigned, kind)
+        }
+        Trigger::Url => url::read(text, hit),
+    }
+}
