@@ -75,7 +75,8 @@ impl Evidence {
             (true, false) => -0.05,
             (true, true) => -0.15,
         };
-        Confidence::new(base + spread * above + file + test)
+        // What nothing proves is never as sure as what a check digit does.
+        Confidence::new((base + spread * above + file + test).min(0.95))
     }
 }
 

@@ -285,7 +285,8 @@ impl Layer<'_> {
                 hit.start..end(hit.start)
             }
             Context::Assignment | Context::Format => {
-                hit.start.saturating_sub(reach.min(512))..end(hit.end)
+                // The keyword may stand before or behind, and some way off.
+                hit.start.saturating_sub((reach + NEAR).min(512))..end(hit.end + NEAR)
             }
         }
     }

@@ -1,5 +1,7 @@
 //! One secret, one finding: several rules may match the same bytes, and the one that says most is kept.
 
+use std::cmp::Reverse;
+
 use super::candidate::{Candidate, Outcome, Reason};
 use super::rule::Context;
 use super::severity::Confidence;
@@ -12,22 +14,27 @@ pub(super) struct Ranked {
 }
 
 impl Ranked {
-    /// The more a match says by itself, the higher.
-    fn rank(&self) -> (u8, Confidence, usize) {
+    /// The more a match says by itself, the higher; of equal ones that of the earlier rule.
+    fn rank(&self) -> (u8, Confidence, usize, Reverse<usize>) {
+        let rule = Reverse(self.candidate.rule);
         let certain = match self.context {
             Context::Assignment => 0,
             Context::Keyword => 1,
             Context::Format => 2,
         };
         match self.candidate.outcome {
-            Outcome::Found(confidence) => (3 + certain, confidence, self.candidate.span.len()),
+            Outcome::Found(confidence) => {
+                (3 + certain, confidence, self.candidate.span.len(), rule)
+            }
             // That a format's check digit is wrong is worth more than that something is assigned.
             Outcome::Filtered(Reason::Check | Reason::Placeholder)
                 if self.context == Context::Format =>
             {
-                (4, Confidence::default(), self.candidate.span.len())
+                (4, Confidence::default(), self.candidate.span.len(), rule)
             }
-            Outcome::Filtered(_) => (certain, Confidence::default(), self.candidate.span.len()),
+            Outcome::Filtered(_) => {
+                (certain, Confidence::default(), self.candidate.span.len(), rule)
+            }
         }
     }
 

@@ -35,6 +35,10 @@ fn password(name: &[u8], value: &[u8], form: Form, kind: FileKind) -> Result<Opi
     if form == Form::Bare && kind.role != Role::Config && is_expression(value) {
         return Err(Reason::Identifier);
     }
+    // A mapping or a list of YAML, and `{name}` of a template.
+    if form != Form::Quoted && matches!(value.first(), Some(b'{' | b'[')) {
+        return Err(Reason::Reference);
+    }
     if form != Form::Quoted
         && value.iter().any(|byte| matches!(byte, b'(' | b'[' | b'{' | b'$'))
         && is_call(value)
@@ -60,7 +64,8 @@ fn secret(value: &[u8], form: Form) -> Result<Opinion, Reason> {
     if value.len() < 10 || (form != Form::Quoted && is_call(value)) {
         return Err(Reason::Shape);
     }
-    if is_constant_name(value) || is_identifier(value) {
+    let is_path = value.split(|&byte| byte == b'/').all(is_identifier);
+    if is_constant_name(value) || is_path {
         return Err(Reason::Identifier);
     }
     // A short one must at least be such as nobody says.
@@ -76,7 +81,10 @@ fn key(value: &[u8]) -> Result<Opinion, Reason> {
     if is_uuid(value) {
         return Err(Reason::Uuid);
     }
-    if value.iter().all(|&byte| is_hex(byte) || byte == b'-') || is_hash_like(value) {
+    // A part of it may be a hash: `linux-deps-0f3a...`, `uploads/0f3a....png`.
+    let is_digest = |part: &[u8]| part.len() >= 12 && part.iter().all(|&byte| is_hex(byte));
+    let mut parts = value.split(|&byte| !is_letter(byte) && !is_digit(byte));
+    if value.iter().all(|&byte| is_hex(byte) || byte == b'-') || parts.any(is_digest) {
         return Err(Reason::Hash);
     }
     let symbols = value.iter().filter(|&&byte| !is_letter(byte) && !is_digit(byte)).count();
