@@ -137,7 +137,7 @@ impl Layer<'_> {
             let Some(bytes) = self.text.get(run.clone()) else { continue };
             let look = Look::of(bytes);
             if look == Look::Random {
-                let from = self.line_start(run.start, BEFORE_RUN).max(searched);
+                let from = self.entry_start(run.start).max(searched);
                 let window = self.text.get(from..run.end).unwrap_or_default();
                 engine.nearby.each(window, |hit, rule| {
                     self.try_rule(rule, from + hit.start..from + hit.end);
@@ -277,7 +277,9 @@ impl Layer<'_> {
             Context::Keyword => {
                 let far = end(hit.end + NEAR);
                 let line = self.text.get(hit.end..far).unwrap_or_default();
-                let len = memchr::memchr(b'\n', line).unwrap_or(line.len());
+                let len = memchr::memchr_iter(b'\n', line)
+                    .find(|&end| !joins(line.get(..end + 24).unwrap_or(line)))
+                    .unwrap_or(line.len());
                 // Multi-line secrets begin on the keyword's line all the same; see `fits`.
                 hit.end..if regex.shape.max_len.is_some() { hit.end + len } else { far }
             }
@@ -300,7 +302,7 @@ impl Layer<'_> {
         match rule.context {
             Context::Keyword => {
                 let between = self.text.get(hit.end..secret.start).unwrap_or_default();
-                between.len() <= NEAR && memchr::memchr(b'\n', between).is_none()
+                between.len() <= NEAR && joins(between) && begins_part(self.text, hit)
             }
             Context::Assignment | Context::Format => true,
         }
@@ -380,12 +382,39 @@ impl Layer<'_> {
         }
     }
 
+    /// Returns where to look for the keyword of what stands at `at`: from the beginning of its line, or of the
+    /// one before where this one has the value of what that one names.
+    fn entry_start(&self, at: usize) -> usize {
+        let start = self.line_start(at, BEFORE_RUN);
+        let line = self.text.get(start..at).unwrap_or_default().trim_ascii_start();
+        let is_value = line.strip_prefix(b"\"").unwrap_or(line).starts_with(b"value");
+        if is_value && start > 0 { self.line_start(start - 1, BEFORE_RUN) } else { start }
+    }
+
     /// Returns where the line of `at` begins, or so many bytes before it.
     fn line_start(&self, at: usize, most: usize) -> usize {
         let from = at.saturating_sub(most);
         let before = self.text.get(from..at).unwrap_or_default();
         memchr::memrchr(b'\n', before).map_or(from, |line| from + line + 1)
     }
+}
+
+/// Tells whether what stands between a keyword and a secret lets the one speak of the other: they are on one
+/// line, or on the two of `name: X` and `value: Y`, and not in one random text.
+fn joins(between: &[u8]) -> bool {
+    let separates = between.iter().any(|&byte| !is_base64(byte) && byte != b'.');
+    let Some(line) = memchr::memchr(b'\n', between) else { return separates };
+    let next = between.get(line + 1..).unwrap_or_default().trim_ascii_start();
+    next.strip_prefix(b"\"").unwrap_or(next).starts_with(b"value")
+}
+
+/// Tells whether a keyword begins a part of a name: `MY_VENDOR_KEY`, `myVendorKey`, not `xvendorx`.
+fn begins_part(text: &[u8], hit: &Range<usize>) -> bool {
+    let before = hit.start.checked_sub(1).and_then(|at| text.get(at));
+    let first = text.get(hit.start).is_some_and(u8::is_ascii_uppercase);
+    before.is_none_or(|before| {
+        !before.is_ascii_alphanumeric() || (before.is_ascii_lowercase() && first)
+    })
 }
 
 /// Returns the next match's secret, as a place in `bytes`.

@@ -115,6 +115,7 @@ pub(super) fn is_reference(value: &[u8]) -> bool {
         || STARTS.iter().any(|start| value.starts_with(start))
         || ENDS.iter().any(|end| value.ends_with(end))
         || is_path(value)
+        || names_in_braces(value)
 }
 
 /// `/run/secrets/x`; base64 may begin with a slash too, and has digits.
@@ -143,6 +144,20 @@ pub(super) fn has_reference(value: &[u8]) -> bool {
     ];
     let start = value.get(..LOOKED_AT).unwrap_or(value);
     PARTS.iter().any(|part| memchr::memmem::find(start, part).is_some()) || is_variable(value)
+}
+
+/// `{registry}-token`, `{0}`: a template, where a name stands in braces.
+fn names_in_braces(value: &[u8]) -> bool {
+    let mut rest = value;
+    while let Some(open) = memchr::memchr(b'{', rest) {
+        rest = rest.get(open + 1..).unwrap_or_default();
+        let is_name = |byte: u8| is_word(byte) || matches!(byte, b'.' | b':' | b'!');
+        let len = rest.iter().take_while(|&&byte| is_name(byte)).count();
+        if len > 0 && rest.get(len) == Some(&b'}') {
+            return true;
+        }
+    }
+    false
 }
 
 /// `$NAME`, `%NAME%`, `{0}` and `$1`; a password may have a dollar sign too, but then with more to it.
@@ -192,17 +207,18 @@ pub(super) fn is_uuid(value: &[u8]) -> bool {
         })
 }
 
-/// Letters and digits as drawn by chance: not words with a number behind them.
+/// Letters and digits as drawn by chance: not words, in whatever way they are joined, with a number behind.
 pub(super) fn is_random(value: &[u8]) -> bool {
-    let mut turns = 0_usize;
-    let kind = |byte: u8| (is_digit(byte), is_upper(byte), is_letter(byte));
-    for pair in value.windows(2) {
-        if let [one, two] = pair {
-            turns += usize::from(kind(*one) != kind(*two));
-        }
-    }
-    // A word with a year has one or two turns; random letters and digits turn about every second time.
-    turns * 5 >= value.len()
+    let kind = |byte: u8| (is_digit(byte), is_upper(byte), is_lower(byte));
+    let turns = |one: u8, two: u8| {
+        let alphanumeric = |byte: u8| is_letter(byte) || is_digit(byte);
+        let word_begins = is_upper(one) && is_lower(two);
+        kind(one) != kind(two) && !word_begins && alphanumeric(one) && alphanumeric(two)
+    };
+    let turns =
+        value.windows(2).filter(|pair| matches!(pair, [one, two] if turns(*one, *two))).count();
+    // Random letters and digits turn at four steps of nine, words with a year behind them once or twice.
+    turns * 6 >= value.len()
 }
 
 #[cfg(test)]

@@ -109,7 +109,10 @@ impl Join {
             }
             b',' if quoted => {
                 cursor.at += 1;
-                if member_value(cursor) { Some(Self::Assigns) } else { Some(Self::Comma) }
+                if member_value(cursor) {
+                    return Some(Self::Assigns);
+                }
+                is_pair(cursor, before).then_some(Self::Comma)
             }
             b'v' | b'V' if quoted => member_value(cursor).then_some(Self::Assigns),
             b'\n' | b'\r' => {
@@ -121,6 +124,21 @@ impl Join {
             _ => None,
         }
     }
+}
+
+/// Tells whether two quoted texts are name and value, and not two of a list: the first one opens the
+/// arguments, or the second one closes the pair.
+fn is_pair(cursor: &Cursor<'_>, before: &[u8]) -> bool {
+    let opens = before.trim_suffix_quote().trim_ascii_end().last() == Some(&b'(');
+    let closes = || {
+        let mut ahead = *cursor;
+        ahead.blanks();
+        let quote = ahead.quote()?;
+        ahead.at = quote.end(ahead.text, ahead.at)? + quote.escapes + 1;
+        ahead.blanks();
+        ahead.peek().filter(|byte| matches!(byte, b']' | b')' | b'}'))
+    };
+    opens || closes().is_some()
 }
 
 /// Moves over the type of `password: &str = "..."` to behind the equals sign, if that is what it is.
