@@ -71,8 +71,10 @@ impl Look {
         if part.is_random() {
             return Self::Random;
         }
-        // Capitals stand about every sixth letter in names, and every second in random letters.
-        if digits + part.digits > 0 || (turns + part.turns) * 4 >= run.len() {
+        let (digits, turns) = (digits + part.digits, turns + part.turns);
+        if digits >= 5 {
+            Self::Random
+        } else if digits > 0 || turns * 3 >= run.len() {
             Self::Mixed
         } else {
             Self::Name
@@ -108,7 +110,8 @@ impl Part {
     fn is_random(&self) -> bool {
         // A hexadecimal part may by chance have no letter.
         let mixed = self.digits > 0 && (self.letters > 0 || self.hex >= 12);
-        self.len >= 8 && mixed || self.len >= 16 && self.turns * 4 >= self.len
+        // Capitals stand about every sixth letter in names, and every second in random letters.
+        self.len >= 8 && mixed || self.len >= 16 && self.turns * 3 >= self.len
     }
 }
 
@@ -151,7 +154,8 @@ mod tests {
         let cases = [
             ("get_element_by_identifier", Look::Name),
             ("GetElementByIdentifierFrom", Look::Name),
-            ("src/lib/version2/module.rs", Look::Mixed),
+            ("src/lib/version2/module.rs", Look::Random),
+            ("src/lib/v2/module/file.rs", Look::Mixed),
             ("hf_aBcDeFgHiJkLmNoPqRsTuVwXyZaBcDeFgH", Look::Random),
             ("9f86d081884c7d659a2feaa0c55ad015", Look::Random),
             ("123e4567-e89b-12d3-a456-426614174000", Look::Random),

@@ -9,7 +9,7 @@ use crate::scan::entropy::entropy;
 use crate::scan::file_kind::{FileKind, Role};
 use crate::scan::name::Promise;
 use crate::scan::value::{
-    classes, is_constant_name, is_hash_like, is_identifier, is_placeholder, is_random,
+    classes, is_constant_name, is_hash_like, is_identifier, is_masked, is_placeholder, is_random,
     is_reference, is_uuid,
 };
 
@@ -102,7 +102,7 @@ pub(super) fn usual(value: &[u8]) -> Result<(), Reason> {
     if is_reference(value) {
         return Err(Reason::Reference);
     }
-    if is_placeholder(value) {
+    if is_placeholder(value) || is_masked(value) {
         return Err(Reason::Placeholder);
     }
     if words::is_stop_word(value) {
