@@ -80,7 +80,7 @@ fn is_password(word: &[u8]) -> bool {
     [&b"password"[..], b"passwd", b"pwd", b"passphrase", b"passwort", b"passcode", b"passw"]
         .iter()
         .any(|end| stem.ends_with(end))
-        || stem.ends_with(b"pass") && !OTHERS.contains(&stem)
+        || stem.ends_with(b"pass") && !OTHERS.iter().any(|other| stem.ends_with(other))
 }
 
 /// Words that say which of several, and change nothing about what it is.

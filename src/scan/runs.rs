@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use super::class::{is_digit, is_hex, is_lower, is_token, is_upper};
+use super::class::{Kinds, is_token};
 
 /// Shorter runs are nothing to the gate; rules that could match in one take another way.
 pub(super) const MIN_RUN: usize = 16;
@@ -91,20 +91,21 @@ struct Part {
     hex: usize,
     /// How often capitals and small letters follow each other.
     turns: usize,
-    before: u8,
+    before: Kinds,
 }
 
 impl Part {
     /// Takes a letter or digit; anything else ends the part.
     fn take(&mut self, byte: u8) -> bool {
-        let (digit, lower, upper) = (is_digit(byte), is_lower(byte), is_upper(byte));
+        let kinds = Kinds::of(byte);
+        let letters = kinds.has(Kinds::LETTER) && self.before.has(Kinds::LETTER);
         self.len += 1;
-        self.digits += usize::from(digit);
-        self.letters += usize::from(lower || upper);
-        self.hex += usize::from(is_hex(byte));
-        self.turns += usize::from(is_lower(self.before) && upper || is_upper(self.before) && lower);
-        self.before = byte;
-        digit || lower || upper
+        self.digits += usize::from(kinds.has(Kinds::DIGIT));
+        self.letters += usize::from(kinds.has(Kinds::LETTER));
+        self.hex += usize::from(kinds.has(Kinds::HEX));
+        self.turns += usize::from(letters && kinds.is_upper() != self.before.is_upper());
+        self.before = kinds;
+        kinds.has(Kinds::ALPHANUMERIC)
     }
 
     fn is_random(&self) -> bool {

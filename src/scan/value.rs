@@ -192,17 +192,21 @@ pub(super) fn is_uuid(value: &[u8]) -> bool {
         })
 }
 
-/// Letters and digits as drawn by chance: not words with a number behind them.
+/// Letters and digits as drawn by chance: not words, nor words with a number behind them.
+///
+/// Counted is how often a digit, a small letter or a capital follows one of another kind. A capital with which
+/// a word begins counts once. That is every sixth time in names of programs and nearly every second by chance.
 pub(super) fn is_random(value: &[u8]) -> bool {
-    let mut turns = 0_usize;
-    let kind = |byte: u8| (is_digit(byte), is_upper(byte), is_letter(byte));
-    for pair in value.windows(2) {
-        if let [one, two] = pair {
-            turns += usize::from(kind(*one) != kind(*two));
-        }
+    let kind = |byte: u8| (is_digit(byte), is_upper(byte));
+    let (mut turns, mut len) = (0_usize, 0_usize);
+    let mut before = 0;
+    for &byte in value.iter().filter(|&&byte| is_letter(byte) || is_digit(byte)) {
+        let begins_word = is_upper(before) && is_lower(byte);
+        turns += usize::from(len > 0 && kind(before) != kind(byte) && !begins_word);
+        len += 1;
+        before = byte;
     }
-    // A word with a year has one or two turns; random letters and digits turn about every second time.
-    turns * 5 >= value.len()
+    len >= 8 && turns * 4 >= len
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use super::parse::{Assigned, Form};
 use super::{Found, Id, Opinion, header, words};
 use crate::scan::candidate::Reason;
-use crate::scan::class::{is_digit, is_hex, is_letter, is_printable};
+use crate::scan::class::{is_digit, is_hex, is_letter, is_printable, is_token};
 use crate::scan::confidence::Strength;
 use crate::scan::entropy::entropy;
 use crate::scan::file_kind::{FileKind, Role};
@@ -22,7 +22,7 @@ pub(super) fn judge(text: &[u8], assigned: &Assigned, kind: FileKind) -> Option<
         Promise::Authorization => header::judge(text, assigned),
         Promise::Key => found(Id::Secret, key(value)),
         Promise::Password => found(Id::Password, password(name, value, assigned.form, kind)),
-        Promise::Secret => found(Id::Secret, secret(value, assigned.form)),
+        Promise::Secret => found(Id::Secret, secret(value, assigned.form, kind)),
     }
 }
 
@@ -32,13 +32,15 @@ fn password(name: &[u8], value: &[u8], form: Form, kind: FileKind) -> Result<Opi
         return Err(Reason::Shape);
     }
     let literal = form == Form::Quoted || kind.role == Role::Config;
-    if form == Form::Bare && kind.role != Role::Config && is_expression(value) {
-        return Err(Reason::Identifier);
+    match form {
+        Form::Quoted | Form::Attached => {}
+        Form::Bare if kind.role == Role::Code => return Err(Reason::Identifier),
+        Form::Bare | Form::BareInText if kind.role != Role::Config && is_expression(value) => {
+            return Err(Reason::Identifier);
+        }
+        Form::Bare | Form::BareInText => {}
     }
-    if form != Form::Quoted
-        && value.iter().any(|byte| matches!(byte, b'(' | b'[' | b'{' | b'$'))
-        && is_call(value)
-    {
+    if form != Form::Quoted && is_call(value) {
         return Err(Reason::Reference);
     }
     if is_constant_name(value) || repeats_name(name, value) {
@@ -48,23 +50,27 @@ fn password(name: &[u8], value: &[u8], form: Form, kind: FileKind) -> Result<Opi
         return Err(Reason::Hash);
     }
     let mixed = classes(value) >= 2 && !is_identifier(value);
-    // `password: newPassword` is no secret in a program, and `password: Summer` in settings is one.
-    if !mixed && form == Form::Bare && kind.role == Role::Code {
-        return Err(Reason::Identifier);
-    }
     Ok(Opinion { strength: Strength::Assigned { mixed, literal }, checked: false, floor: 2.0 })
 }
 
-fn secret(value: &[u8], form: Form) -> Result<Opinion, Reason> {
+fn secret(value: &[u8], form: Form, kind: FileKind) -> Result<Opinion, Reason> {
     usual(value)?;
-    if value.len() < 10 || (form != Form::Quoted && is_call(value)) {
+    if value.len() < 10 {
         return Err(Reason::Shape);
     }
-    if is_constant_name(value) || is_identifier(value) {
+    if is_constant_name(value) || is_identifier(value) || !value.iter().any(|&byte| is_digit(byte))
+    {
         return Err(Reason::Identifier);
     }
-    // A short one must at least be such as nobody says.
-    if !is_random(value) && classes(value) < 3 {
+    let bare = form != Form::Quoted;
+    if bare
+        && (kind.role == Role::Code && form == Form::Bare
+            || !value.iter().all(|&byte| is_token(byte)))
+    {
+        return Err(Reason::Identifier);
+    }
+    // A short or spoken one must at least be such as nobody calls a thing.
+    if !is_random(value) && (bare || classes(value) < 4) {
         return Err(Reason::Identifier);
     }
     random(value, if value.iter().all(|&byte| is_hex(byte)) { 2.6 } else { 2.9 })
@@ -114,14 +120,15 @@ pub(super) fn usual(value: &[u8]) -> Result<(), Reason> {
 /// `user.password`, `getPassword()`, `args[0]`: what stands unquoted in a program.
 fn is_expression(value: &[u8]) -> bool {
     is_call(value)
-        || value
-            .iter()
-            .all(|&byte| is_letter(byte) || is_digit(byte) || matches!(byte, b'_' | b'.'))
-            && {
-                // A variable may have a digit, but not first, and not many.
-                let digits = value.iter().filter(|&&byte| is_digit(byte)).count();
-                value.first().is_some_and(|&byte| is_letter(byte)) && digits * 4 <= value.len()
-            }
+        || value.iter().all(|&byte| {
+            is_letter(byte)
+                || is_digit(byte)
+                || matches!(byte, b'_' | b'.' | b':' | b'*' | b'&' | b'-' | b'>')
+        }) && {
+            // A variable may have a digit, but not first, and not many.
+            let digits = value.iter().filter(|&&byte| is_digit(byte)).count();
+            value.first().is_some_and(|&byte| !is_digit(byte)) && digits * 4 <= value.len()
+        }
 }
 
 fn is_call(value: &[u8]) -> bool {

@@ -19,6 +19,8 @@ pub(super) struct Assigned {
 /// How the value is written.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Form {
+    /// As it is, in a text, right behind the equals sign: `"...;Password=x;..."`.
+    Attached,
     /// As it is, up to where it must end.
     Bare,
     /// As it is, in a text in quotation marks or behind a mark of a comment.
@@ -39,9 +41,11 @@ impl Assigned {
         let join = Join::read(&mut cursor, start, kind)?;
         let promise = promise(text.get(name.clone())?)?;
         let (value, form) = value(cursor, join)?;
-        let form = match form {
-            Form::Bare if is_in_text(start) => Form::BareInText,
-            Form::Bare | Form::BareInText | Form::Quoted => form,
+        let attached = text.get(name.end) == Some(&b'=') && value.start == name.end + 1;
+        let form = match (form, is_in_text(start)) {
+            (Form::Bare, true) if attached => Form::Attached,
+            (Form::Bare, true) => Form::BareInText,
+            (form, _) => form,
         };
         (!value.is_empty()).then_some(Self { name, promise, value, form })
     }
@@ -332,7 +336,7 @@ mod tests {
         }
         assert_eq!(
             read("s = \"Server=x;Password=v4lue;\""),
-            Some(("v4lue".into(), Form::BareInText))
+            Some(("v4lue".into(), Form::Attached))
         );
     }
 
