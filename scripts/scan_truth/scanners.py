@@ -15,7 +15,7 @@ def run(command, **options):
 def secretfs(program, tree):
     done = run([program, "scan", "--format", "json", "--no-ignore", tree])
     report = json.loads(done.stdout)
-    return [(finding["path"], finding["line"], finding.get("end_line", finding["line"]), finding["rule"]) for finding in report["findings"]]
+    return [(finding["file"], finding["line"], finding.get("end_line", finding["line"]), finding["rule"]) for finding in report["findings"]]
 
 
 def gitleaks(program, tree):

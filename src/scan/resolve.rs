@@ -1,5 +1,7 @@
 //! One secret, one finding: several rules may match the same bytes, and the one that says most is kept.
 
+use std::cmp::Reverse;
+
 use super::candidate::{Candidate, Outcome, Reason};
 use super::confidence::Evidence;
 use super::rule::Context;
@@ -15,8 +17,8 @@ pub(super) struct Ranked {
 
 impl Ranked {
     /// The more a match says by itself, the higher. A verified structure decides; then what leaks most, which
-    /// of two formats is the more special one.
-    fn rank(&self) -> (u8, bool, Severity, bool, Confidence, usize) {
+    /// of two formats is the more special one; of equal ones that of the earlier rule.
+    fn rank(&self) -> (u8, bool, Severity, bool, Confidence, usize, Reverse<usize>) {
         let candidate = &self.candidate;
         let certain = u8::from(self.context != Context::Assignment);
         let is_format = self.context == Context::Format;
@@ -29,7 +31,8 @@ impl Ranked {
             Outcome::Filtered(_) => (certain, Confidence::default()),
         };
         let checked = confidence >= Evidence::CHECKED;
-        (class, checked, self.severity, is_format, confidence, candidate.span.len())
+        let len = candidate.span.len();
+        (class, checked, self.severity, is_format, confidence, len, Reverse(candidate.rule))
     }
 
     fn overlaps(&self, other: &Self) -> bool {

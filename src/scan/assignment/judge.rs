@@ -40,7 +40,9 @@ fn password(name: &[u8], value: &[u8], form: Form, kind: FileKind) -> Result<Opi
         }
         Form::Bare | Form::BareInText => {}
     }
-    if form != Form::Quoted && is_call(value) {
+    // A mapping or a list of YAML, and `{name}` of a template.
+    let opens = matches!(value.first(), Some(b'{' | b'['));
+    if form != Form::Quoted && (opens || is_call(value)) {
         return Err(Reason::Reference);
     }
     if is_constant_name(value) || repeats_name(name, value) {
@@ -58,8 +60,8 @@ fn secret(value: &[u8], form: Form, kind: FileKind) -> Result<Opinion, Reason> {
     if value.len() < 10 {
         return Err(Reason::Shape);
     }
-    if is_constant_name(value) || is_identifier(value) || !value.iter().any(|&byte| is_digit(byte))
-    {
+    let is_path = value.split(|&byte| byte == b'/').all(is_identifier);
+    if is_constant_name(value) || is_path || !value.iter().any(|&byte| is_digit(byte)) {
         return Err(Reason::Identifier);
     }
     let bare = form != Form::Quoted;
@@ -82,7 +84,10 @@ fn key(value: &[u8]) -> Result<Opinion, Reason> {
     if is_uuid(value) {
         return Err(Reason::Uuid);
     }
-    if value.iter().all(|&byte| is_hex(byte) || byte == b'-') || is_hash_like(value) {
+    // A part of it may be a hash: `linux-deps-0f3a...`, `uploads/0f3a....png`.
+    let is_digest = |part: &[u8]| part.len() >= 12 && part.iter().all(|&byte| is_hex(byte));
+    let mut parts = value.split(|&byte| !is_letter(byte) && !is_digit(byte));
+    if value.iter().all(|&byte| is_hex(byte) || byte == b'-') || parts.any(is_digest) {
         return Err(Reason::Hash);
     }
     let symbols = value.iter().filter(|&&byte| !is_letter(byte) && !is_digit(byte)).count();

@@ -102,6 +102,11 @@ impl Join {
             }
             b'?' if cursor.eat(b"?=") || cursor.eat(b"?:") => Some(Self::Assigns),
             b'|' if cursor.eat(b"||=") => Some(Self::Assigns),
+            // `setPassword("...")`: one argument, a literal.
+            b'(' if blanks == 0 && !quoted => {
+                cursor.at += 1;
+                Some(Self::Comma)
+            }
             b'>' if quoted => {
                 cursor.at += 1;
                 Some(Self::Element)
@@ -130,7 +135,10 @@ fn typed(cursor: &mut Cursor<'_>) {
             || matches!(byte, b' ' | b'&' | b'<' | b'>' | b'\'' | b'?' | b'|' | b'.' | b'[' | b']')
     };
     ahead.skip(40, is_type);
-    if ahead.eat(b"=") && !matches!(ahead.peek(), Some(b'=' | b'>')) {
+    // Padding of base64 stands behind a long word, as no type is.
+    let words = cursor.text.get(cursor.at..ahead.at).unwrap_or_default();
+    let is_short = words.split(|&byte| !is_word(byte)).all(|word| word.len() < 16);
+    if is_short && ahead.eat(b"=") && !matches!(ahead.peek(), Some(b'=' | b'>')) {
         ahead.blanks();
         if ahead.quote().is_some() || literal_prefix(&mut ahead) {
             ahead = *cursor;
@@ -172,6 +180,10 @@ fn joins_by_blank(before: &[u8], cursor: &Cursor<'_>, kind: FileKind) -> bool {
         || is_settings && memchr::memmem::find(line, b"login ").is_some()
         || is_settings && (name.starts_with(b"requirepass") || name.starts_with(b"masterauth"))
         || is_settings && line.trim_ascii() == b"ENV"
+        // `proxy_set_header X-API-Key "..."`
+        || is_settings
+            && matches!(cursor.peek(), Some(b'"' | b'\''))
+            && memchr::memmem::find(line, b"eader ").is_some()
         || memchr::memmem::find(line, b"ITH ").is_some() && cursor.rest().starts_with(b"'")
         || name.starts_with(b"PASSWORD ") && cursor.rest().starts_with(b"'")
 }

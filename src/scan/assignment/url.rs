@@ -30,8 +30,14 @@ pub(super) fn read(text: &[u8], hit: Range<usize>) -> Option<Found> {
     let path = memchr::memchr3(b'/', b'?', b'#', authority).unwrap_or(authority.len());
     let at = match memchr::memrchr(b'@', authority.get(..path)?) {
         Some(at) => at,
-        // A password with a slash in it.
-        None => memchr::memchr(b'@', authority)?,
+        // A password with a slash in it, if it is not a port that stands before the slash.
+        None => {
+            let port = authority.get(colon + 1..path).unwrap_or_default();
+            if port.iter().all(u8::is_ascii_digit) {
+                return None;
+            }
+            memchr::memchr(b'@', authority)?
+        }
     };
     // A port, and an at sign in the path.
     let port = authority.get(colon + 1..path).unwrap_or_default();

@@ -84,7 +84,7 @@ pub(super) fn positive(id: Id) -> Vec<Box<str>> {
         Id::Secret => {
             &["api_key = \"8fK2mQ9vL4nR8wTz1pXc\"", "client_secret: '8fK2mQ9vL4nR8wTz1pXc'"]
         }
-        Id::Url => &["https://admin:hunter2-x@host.internal/", "amqp://app:Tr0ub4dor@mq:5672/"],
+        Id::Url => &["https://admin:hunter2-x@host.internal/", "rtsp://app:Tr0ub4dor@camera:554/"],
     };
     texts.iter().map(|&text| text.into()).collect()
 }

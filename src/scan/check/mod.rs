@@ -18,7 +18,7 @@ mod userinfo;
 
 /// What a check found out.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Verdict {
+pub(super) enum Verdict {
     /// Check digits are right, or the content decodes to what it must be.
     Valid,
     /// Nothing speaks against it.
@@ -28,10 +28,10 @@ pub enum Verdict {
 }
 
 /// One check.
-pub type Check = fn(&[u8]) -> Verdict;
+pub(super) type Check = fn(&[u8]) -> Verdict;
 
 /// Every check by its name in rules, sorted.
-const CHECKS: [(&str, Check); 31] = [
+const CHECKS: [(&str, Check); 30] = [
     ("aws-key-id", cloud::aws_key_id),
     ("azure-key", cloud::azure_key),
     ("azure-sas", cloud::azure_sas),
@@ -45,7 +45,6 @@ const CHECKS: [(&str, Check); 31] = [
     ("gitlab-routable", crc::gitlab),
     ("grafana-crc32", crc::grafana),
     ("jwe", json::jwe),
-    ("jwk", json::jwk),
     ("jwt", json::jwt),
     ("jwt-kubernetes", json::kubernetes),
     ("mixed-case", classes::mixed_case),
@@ -66,14 +65,9 @@ const CHECKS: [(&str, Check); 31] = [
 ];
 
 /// Returns the check of a name.
-pub fn check(name: &str) -> Option<Check> {
+pub(super) fn check(name: &str) -> Option<Check> {
     let index = CHECKS.binary_search_by_key(&name, |(name, _)| name).ok()?;
     CHECKS.get(index).map(|(_, check)| *check)
-}
-
-/// Returns the names of all checks.
-pub fn names() -> impl Iterator<Item = &'static str> {
-    CHECKS.iter().map(|(name, _)| *name)
 }
 
 impl Verdict {
@@ -102,7 +96,7 @@ mod tests {
     #[test]
     fn every_check_is_found_by_its_name() {
         assert!(CHECKS.is_sorted_by_key(|(name, _)| *name));
-        for name in names() {
+        for (name, _) in CHECKS {
             assert!(check(name).is_some(), "{name}");
         }
         assert!(check("none-such").is_none());
