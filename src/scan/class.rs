@@ -58,6 +58,30 @@ fn has(byte: u8, kind: u8) -> bool {
     KINDS.get(usize::from(byte)).is_some_and(|kinds| kinds & kind != 0)
 }
 
+/// All that is known of a byte, by one look-up.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Kinds(u8);
+
+impl Kinds {
+    pub(super) const ALPHANUMERIC: u8 = DIGIT | LOWER | UPPER;
+    pub(super) const DIGIT: u8 = DIGIT;
+    pub(super) const HEX: u8 = HEX;
+    pub(super) const LETTER: u8 = LOWER | UPPER;
+
+    pub(super) fn of(byte: u8) -> Self {
+        Self(KINDS.get(usize::from(byte)).copied().unwrap_or(0))
+    }
+
+    /// Tells whether the byte is of one of these kinds.
+    pub(super) fn has(self, kinds: u8) -> bool {
+        self.0 & kinds != 0
+    }
+
+    pub(super) fn is_upper(self) -> bool {
+        self.has(UPPER)
+    }
+}
+
 pub(super) fn is_token(byte: u8) -> bool {
     has(byte, TOKEN)
 }

@@ -34,9 +34,13 @@ pub(super) enum Strength {
 }
 
 impl Evidence {
+    /// What a right check digit or structure gives, and nothing else reaches.
+    pub(super) const CHECKED: Confidence = Confidence::hundredths(99);
+    const UNCHECKED: f64 = 0.95;
+
     pub(super) fn confidence(&self, kind: FileKind) -> Confidence {
         if self.checked {
-            return Confidence::new(0.97);
+            return Self::CHECKED;
         }
         let above = ((self.entropy - self.floor) / 1.5).clamp(0.0, 1.0);
         let (base, spread) = match self.strength {
@@ -75,8 +79,7 @@ impl Evidence {
             (true, false) => -0.05,
             (true, true) => -0.15,
         };
-        // What nothing proves is never as sure as what a check digit does.
-        Confidence::new((base + spread * above + file + test).min(0.95))
+        Confidence::new((base + spread * above + file + test).min(Self::UNCHECKED))
     }
 }
 

@@ -21,7 +21,7 @@ use super::rule::{Allow, Context, Finder, LazyRegex, Rule, RuleError, RuleSet};
 use super::runs::{Look, Runs};
 use super::shape::Route;
 use super::value::{has_reference, is_placeholder};
-use super::words::{Everywhere, Nearby, Prefixes, begins_word, ends_word, spellings};
+use super::words::{Everywhere, Fragment, Nearby, Prefixes, begins_word, ends_word};
 
 /// How far before a secret its keyword may stand.
 const NEAR: usize = 64;
@@ -53,7 +53,12 @@ enum Use {
     Assignment(Trigger),
     /// A text with escapes in it.
     Escape,
-    Rule(usize),
+    /// A keyword of a rule, which begins so many bytes before.
+    Keyword {
+        rule: usize,
+        keyword: usize,
+        offset: usize,
+    },
 }
 
 impl Engine {
@@ -65,13 +70,15 @@ impl Engine {
             let short = u16::try_from(index).map_err(|_| RuleError::TooMany)?;
             let as_prefix =
                 rule.boundary && rule.keywords.iter().all(|word| word.len() >= Prefixes::MIN_LEN);
-            for (word, spelling) in rule.keywords.iter().zip(&rule.spellings) {
+            for (keyword, word) in rule.keywords.iter().enumerate() {
                 match regex.shape.route {
                     Route::Run if as_prefix => prefixes.push((word.clone(), short)),
                     Route::Run | Route::Near => nearby.push((word.clone(), short)),
-                    Route::Loose => everywhere.extend(
-                        spellings(spelling).into_iter().map(|word| (word, Use::Rule(index))),
-                    ),
+                    Route::Loose => {
+                        let Fragment { spellings, offset } = Fragment::of(word);
+                        let what = Use::Keyword { rule: index, keyword, offset };
+                        everywhere.extend(spellings.into_iter().map(|spelling| (spelling, what)));
+                    }
                 }
             }
         }
@@ -81,10 +88,7 @@ impl Engine {
                 .position(|rule| *rule.id == *id.as_str() && matches!(rule.finder, Finder::Parser))
         };
         let assignments = assignment::Id::ALL.each_ref().map(place);
-        everywhere.extend(
-            assignment::TRIGGERS
-                .map(|(word, what)| (word.as_bytes().to_vec(), Use::Assignment(what))),
-        );
+        everywhere.extend(assignment::triggers().map(|(word, what)| (word, Use::Assignment(what))));
         everywhere.extend([&b"\\u00"[..], b"\\/"].map(|escape| (escape.to_vec(), Use::Escape)));
         Ok(Self {
             prefixes: Prefixes::new(prefixes),
@@ -98,13 +102,23 @@ impl Engine {
 
     /// Returns the candidates of a text in order, those that were filtered too.
     pub(super) fn scan(&self, text: &[u8], kind: FileKind) -> Vec<Candidate> {
+        resolve(self.matches(text, kind))
+    }
+
+    /// Returns what each rule makes of a text, whatever others make of it.
+    pub(super) fn matches(&self, text: &[u8], kind: FileKind) -> Vec<Ranked> {
         let mut layer = Layer { engine: self, text, kind, depth: 0, found: Vec::new() };
         layer.scan();
-        layer.finish()
+        layer.found
     }
 
     fn rule(&self, index: usize) -> Option<&Rule> {
         self.rules.get(index)
+    }
+
+    fn ranked(&self, candidate: Candidate) -> Option<Ranked> {
+        let rule = self.rule(candidate.rule)?;
+        Some(Ranked { candidate, context: rule.context, severity: rule.severity })
     }
 }
 
@@ -123,10 +137,6 @@ impl Layer<'_> {
         self.scan_words();
     }
 
-    fn finish(self) -> Vec<Candidate> {
-        resolve(self.found)
-    }
-
     /// Looks into the runs of token bytes.
     fn scan_runs(&mut self) {
         let engine = self.engine;
@@ -137,7 +147,7 @@ impl Layer<'_> {
             let Some(bytes) = self.text.get(run.clone()) else { continue };
             let look = Look::of(bytes);
             if look == Look::Random {
-                let from = self.entry_start(run.start).max(searched);
+                let from = run.start.saturating_sub(BEFORE_RUN).max(searched);
                 let window = self.text.get(from..run.end).unwrap_or_default();
                 engine.nearby.each(window, |hit, rule| {
                     self.try_rule(rule, from + hit.start..from + hit.end);
@@ -198,7 +208,14 @@ impl Layer<'_> {
                     unescaped = self.unescape(hit.start);
                 }
             }
-            Use::Rule(rule) => self.try_rule(rule, hit),
+            Use::Keyword { rule, keyword, offset } => {
+                let word = engine.rule(rule).and_then(|rule| rule.keywords.get(keyword));
+                let Some((word, start)) = word.zip(hit.start.checked_sub(offset)) else { return };
+                let place = start..start + word.len();
+                if text.get(place.clone()).is_some_and(|found| found.eq_ignore_ascii_case(word)) {
+                    self.try_rule(rule, place);
+                }
+            }
         });
     }
 
@@ -224,7 +241,6 @@ impl Layer<'_> {
 
     fn push(&mut self, rule: usize, span: Range<usize>, outcome: Outcome, public: usize) {
         let Some(secret) = self.text.get(span.clone()) else { return };
-        let context = self.engine.rule(rule).map_or(Context::Format, |rule| rule.context);
         let candidate = Candidate {
             rule,
             redacted: Redacted::secret(secret, public),
@@ -233,7 +249,7 @@ impl Layer<'_> {
             encodings: Vec::new(),
             outcome,
         };
-        self.found.push(Ranked { candidate, context });
+        self.found.extend(self.engine.ranked(candidate));
     }
 
     /// Tries a rule whose keyword stands at `hit`.
@@ -286,9 +302,9 @@ impl Layer<'_> {
             Context::Assignment | Context::Format if regex.shape.anchored => {
                 hit.start..end(hit.start)
             }
+            // The keyword may stand in the match, or shortly before or behind it.
             Context::Assignment | Context::Format => {
-                // The keyword may stand before or behind, and some way off.
-                hit.start.saturating_sub((reach + NEAR).min(512))..end(hit.end + NEAR)
+                hit.start.saturating_sub(reach.min(512) + NEAR)..end(hit.end + NEAR)
             }
         }
     }
@@ -311,7 +327,7 @@ impl Layer<'_> {
     fn take_match(&mut self, index: usize, rule: &Rule, hit: &Range<usize>, span: Range<usize>) {
         let Some(secret) = self.text.get(span.clone()) else { return };
         let public = if span.start == hit.start { hit.len() } else { 0 };
-        let outcome = match judge(rule, secret) {
+        let outcome = match judge(rule, secret, public) {
             Ok(checked) => {
                 let strength = match rule.context {
                     Context::Keyword => {
@@ -373,22 +389,11 @@ impl Layer<'_> {
             found: Vec::new(),
         };
         layer.scan();
-        for mut candidate in layer.finish() {
+        for mut candidate in resolve(layer.found) {
             candidate.span = span.clone();
             candidate.encodings.insert(0, encoding);
-            let context =
-                self.engine.rule(candidate.rule).map_or(Context::Format, |rule| rule.context);
-            self.found.push(Ranked { candidate, context });
+            self.found.extend(self.engine.ranked(candidate));
         }
-    }
-
-    /// Returns where to look for the keyword of what stands at `at`: from the beginning of its line, or of the
-    /// one before where this one has the value of what that one names.
-    fn entry_start(&self, at: usize) -> usize {
-        let start = self.line_start(at, BEFORE_RUN);
-        let line = self.text.get(start..at).unwrap_or_default().trim_ascii_start();
-        let is_value = line.strip_prefix(b"\"").unwrap_or(line).starts_with(b"value");
-        if is_value && start > 0 { self.line_start(start - 1, BEFORE_RUN) } else { start }
     }
 
     /// Returns where the line of `at` begins, or so many bytes before it.
@@ -434,13 +439,14 @@ fn next_match(
     captures.get(group).or_else(|| captures.get(0)).map(|found| found.range())
 }
 
-/// Decides by what the rule asks for; true if a check digit or a structure was right.
-fn judge(rule: &Rule, secret: &[u8]) -> Result<bool, Reason> {
+/// Decides by what the rule asks for; true if a check digit or a structure was right. The first `public`
+/// bytes are the same in all secrets of the kind.
+fn judge(rule: &Rule, secret: &[u8], public: usize) -> Result<bool, Reason> {
     let verdict = rule.check.map_or(Verdict::Unknown, |check| check(secret));
     if verdict == Verdict::Invalid {
         return Err(Reason::Check);
     }
-    if secret.len() < 200 && is_placeholder(secret) {
+    if secret.len() < 200 && is_placeholder(secret.get(public..).unwrap_or_default()) {
         return Err(Reason::Placeholder);
     }
     if has_reference(secret) {

@@ -45,9 +45,9 @@ impl Engine {
             Outcome::Found(confidence) => confidence >= Confidence::new(THRESHOLD),
         };
         let kind = FileKind { role: Role::Config, is_test: false };
-        self.scan(example.as_bytes(), kind)
-            .iter()
-            .any(|one| one.rule == index && is_found(one.outcome))
+        let matches = self.matches(example.as_bytes(), kind);
+        let mut candidates = matches.iter().map(|ranked| &ranked.candidate);
+        candidates.any(|one| one.rule == index && is_found(one.outcome))
     }
 
     /// Says what was found in its place.

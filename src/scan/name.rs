@@ -80,7 +80,7 @@ fn is_password(word: &[u8]) -> bool {
     [&b"password"[..], b"passwd", b"pwd", b"passphrase", b"passwort", b"passcode", b"passw"]
         .iter()
         .any(|end| stem.ends_with(end))
-        || stem.ends_with(b"pass") && !OTHERS.contains(&stem)
+        || stem.ends_with(b"pass") && !OTHERS.iter().any(|other| stem.ends_with(other))
 }
 
 /// Words that say which of several, and change nothing about what it is.
@@ -119,7 +119,7 @@ fn tells_which(word: &[u8]) -> bool {
 
 /// Words that make a name one of something that is not secret.
 fn is_other(word: &[u8]) -> bool {
-    const WORDS: [&[u8]; 54] = [
+    const WORDS: [&[u8]; 60] = [
         b"public",
         b"pub",
         b"publishable",
@@ -156,7 +156,7 @@ fn is_other(word: &[u8]) -> bool {
         b"next",
         b"page",
         b"pagination",
-        b"continuation",
+        b"continuation", b"starting", b"activation", b"lifecycle", b"verification", b"confirmation",
         b"idempotency",
         b"request",
         b"change",

@@ -3,39 +3,36 @@
 use std::cmp::Reverse;
 
 use super::candidate::{Candidate, Outcome, Reason};
+use super::confidence::Evidence;
 use super::rule::Context;
-use super::severity::Confidence;
+use super::severity::{Confidence, Severity};
 
 /// A candidate with what its rank among others depends on.
 #[derive(Debug)]
 pub(super) struct Ranked {
     pub candidate: Candidate,
     pub context: Context,
+    pub severity: Severity,
 }
 
 impl Ranked {
-    /// The more a match says by itself, the higher; of equal ones that of the earlier rule.
-    fn rank(&self) -> (u8, Confidence, usize, Reverse<usize>) {
-        let rule = Reverse(self.candidate.rule);
-        let certain = match self.context {
-            Context::Assignment => 0,
-            Context::Keyword => 1,
-            Context::Format => 2,
-        };
-        match self.candidate.outcome {
-            Outcome::Found(confidence) => {
-                (3 + certain, confidence, self.candidate.span.len(), rule)
-            }
+    /// The more a match says by itself, the higher. A verified structure decides; then what leaks most, which
+    /// of two formats is the more special one; of equal ones that of the earlier rule.
+    fn rank(&self) -> (u8, bool, Severity, bool, Confidence, usize, Reverse<usize>) {
+        let candidate = &self.candidate;
+        let certain = u8::from(self.context != Context::Assignment);
+        let is_format = self.context == Context::Format;
+        let (class, confidence) = match candidate.outcome {
+            Outcome::Found(confidence) => (2 + 2 * certain, confidence),
             // That a format's check digit is wrong is worth more than that something is assigned.
-            Outcome::Filtered(Reason::Check | Reason::Placeholder)
-                if self.context == Context::Format =>
-            {
-                (4, Confidence::default(), self.candidate.span.len(), rule)
+            Outcome::Filtered(Reason::Check | Reason::Placeholder) if is_format => {
+                (3, Confidence::default())
             }
-            Outcome::Filtered(_) => {
-                (certain, Confidence::default(), self.candidate.span.len(), rule)
-            }
-        }
+            Outcome::Filtered(_) => (certain, Confidence::default()),
+        };
+        let checked = confidence >= Evidence::CHECKED;
+        let len = candidate.span.len();
+        (class, checked, self.severity, is_format, confidence, len, Reverse(candidate.rule))
     }
 
     fn overlaps(&self, other: &Self) -> bool {

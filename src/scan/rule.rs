@@ -80,8 +80,6 @@ pub struct Rule {
     pub severity: Severity,
     /// In lower case.
     pub(super) keywords: Vec<Box<[u8]>>,
-    /// The keywords as they stand in the file.
-    pub(super) spellings: Vec<Box<str>>,
     pub(super) boundary: bool,
     /// The least entropy of the secret in bits a byte.
     pub(super) entropy: Option<f64>,
@@ -219,7 +217,6 @@ impl Rule {
         };
         Ok(Self {
             keywords,
-            spellings: text.keywords,
             boundary: text.boundary,
             entropy: text.entropy,
             check,

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use super::class::{is_digit, is_hex, is_lower, is_token, is_upper};
+use super::class::{Kinds, is_token};
 
 /// Shorter runs are nothing to the gate; rules that could match in one take another way.
 pub(super) const MIN_RUN: usize = 16;
@@ -71,8 +71,10 @@ impl Look {
         if part.is_random() {
             return Self::Random;
         }
-        // Capitals stand about every sixth letter in names, and every second in random letters.
-        if digits + part.digits > 0 || (turns + part.turns) * 4 >= run.len() {
+        let (digits, turns) = (digits + part.digits, turns + part.turns);
+        if digits >= 5 {
+            Self::Random
+        } else if digits > 0 || turns * 3 >= run.len() {
             Self::Mixed
         } else {
             Self::Name
@@ -89,26 +91,28 @@ struct Part {
     hex: usize,
     /// How often capitals and small letters follow each other.
     turns: usize,
-    before: u8,
+    before: Kinds,
 }
 
 impl Part {
     /// Takes a letter or digit; anything else ends the part.
     fn take(&mut self, byte: u8) -> bool {
-        let (digit, lower, upper) = (is_digit(byte), is_lower(byte), is_upper(byte));
+        let kinds = Kinds::of(byte);
+        let letters = kinds.has(Kinds::LETTER) && self.before.has(Kinds::LETTER);
         self.len += 1;
-        self.digits += usize::from(digit);
-        self.letters += usize::from(lower || upper);
-        self.hex += usize::from(is_hex(byte));
-        self.turns += usize::from(is_lower(self.before) && upper || is_upper(self.before) && lower);
-        self.before = byte;
-        digit || lower || upper
+        self.digits += usize::from(kinds.has(Kinds::DIGIT));
+        self.letters += usize::from(kinds.has(Kinds::LETTER));
+        self.hex += usize::from(kinds.has(Kinds::HEX));
+        self.turns += usize::from(letters && kinds.is_upper() != self.before.is_upper());
+        self.before = kinds;
+        kinds.has(Kinds::ALPHANUMERIC)
     }
 
     fn is_random(&self) -> bool {
         // A hexadecimal part may by chance have no letter.
         let mixed = self.digits > 0 && (self.letters > 0 || self.hex >= 12);
-        self.len >= 8 && mixed || self.len >= 16 && self.turns * 4 >= self.len
+        // Capitals stand about every sixth letter in names, and every second in random letters.
+        self.len >= 8 && mixed || self.len >= 16 && self.turns * 3 >= self.len
     }
 }
 
@@ -151,7 +155,8 @@ mod tests {
         let cases = [
             ("get_element_by_identifier", Look::Name),
             ("GetElementByIdentifierFrom", Look::Name),
-            ("src/lib/version2/module.rs", Look::Mixed),
+            ("src/lib/version2/module.rs", Look::Random),
+            ("src/lib/v2/module/file.rs", Look::Mixed),
             ("hf_aBcDeFgHiJkLmNoPqRsTuVwXyZaBcDeFgH", Look::Random),
             ("9f86d081884c7d659a2feaa0c55ad015", Look::Random),
             ("123e4567-e89b-12d3-a456-426614174000", Look::Random),

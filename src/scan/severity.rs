@@ -51,6 +51,11 @@ impl FromStr for Severity {
 pub struct Confidence(u8);
 
 impl Confidence {
+    /// Takes hundredths.
+    pub(super) const fn hundredths(hundredths: u8) -> Self {
+        Self(hundredths)
+    }
+
     /// Rounds to hundredths and keeps within 0 and 1.
     pub fn new(value: f64) -> Self {
         #[expect(

@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use aho_corasick::packed::{self, Searcher};
-use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, Input, MatchKind, Span};
+use memchr::memmem;
 
 use super::class::is_word;
 use super::rule::RuleError;
@@ -122,59 +123,67 @@ impl Nearby {
     }
 }
 
-/// Few words anywhere in a whole text, each in the spellings that it is usual in.
+/// Few fragments of words anywhere in a whole text, as they are spelled.
 #[derive(Debug)]
 pub(super) struct Everywhere<T> {
     searches: Vec<Search>,
-    /// For each word what it is for.
+    /// For each fragment what it is for.
     uses: Vec<Vec<T>>,
 }
 
 #[derive(Debug)]
 struct Search {
     finder: Finder,
-    /// The index of its first word.
+    /// The index of its first fragment.
     first: usize,
 }
 
-/// Vector instructions where the machine has them, an automaton elsewhere.
 #[derive(Debug)]
 enum Finder {
+    /// Where the machine has no vector instructions.
     Automaton(AhoCorasick),
+    /// Fragments of four bytes or more, by vector instructions: of shorter ones it finds too many.
     Packed(Searcher),
+    Single(memmem::Finder<'static>),
 }
 
 /// As many as the search with vector instructions takes.
 const MAX_PACKED: usize = 64;
+/// What the search with vector instructions tells apart at a glance.
+const GLANCE: usize = 4;
 
 impl<T: Copy> Everywhere<T> {
-    pub(super) fn new(words: Vec<(Vec<u8>, T)>) -> Result<Self, RuleError> {
-        let mut patterns: Vec<Vec<u8>> = Vec::new();
-        let mut uses: Vec<Vec<T>> = Vec::new();
-        for (word, what) in words {
-            match patterns.iter().position(|known| *known == word) {
-                Some(at) => uses.get_mut(at).into_iter().for_each(|uses| uses.push(what)),
-                None => {
-                    patterns.push(word);
-                    uses.push(vec![what]);
-                }
+    pub(super) fn new(fragments: Vec<(Vec<u8>, T)>) -> Result<Self, RuleError> {
+        let mut all: Vec<(Vec<u8>, Vec<T>)> = Vec::new();
+        for (fragment, what) in fragments {
+            match all.iter_mut().find(|(known, _)| *known == fragment) {
+                Some((_, uses)) => uses.push(what),
+                None => all.push((fragment, vec![what])),
             }
         }
-        let searches = patterns
-            .chunks(MAX_PACKED)
-            .enumerate()
-            .map(|(at, chunk)| Ok(Search { finder: finder(chunk)?, first: at * MAX_PACKED }))
-            .collect::<Result<_, _>>()?;
+        // Short ones first: each has a search of its own.
+        all.sort_by_key(|(fragment, _)| fragment.len() >= GLANCE);
+        let (fragments, uses): (Vec<_>, Vec<_>) = all.into_iter().unzip();
+        let short = fragments.iter().take_while(|fragment| fragment.len() < GLANCE).count();
+        let mut searches = Vec::new();
+        for (at, fragment) in fragments.iter().enumerate().take(short) {
+            let finder = memmem::Finder::new(fragment).into_owned();
+            searches.push(Search { finder: Finder::Single(finder), first: at });
+        }
+        for (at, chunk) in fragments.get(short..).unwrap_or_default().chunks(MAX_PACKED).enumerate()
+        {
+            searches.push(Search { finder: finder(chunk)?, first: short + at * MAX_PACKED });
+        }
         Ok(Self { searches, uses })
     }
 
-    /// Calls `hit` with each place where a word stands, also within another one.
+    /// Calls `hit` with each place where a fragment stands, also within another one.
     pub(super) fn each(&self, text: &[u8], mut hit: impl FnMut(Range<usize>, T)) {
         for search in &self.searches {
             let mut at = 0;
-            while let Some((word, range)) = search.finder.next(text, at) {
+            while let Some((fragment, range)) = search.finder.next(text, at) {
                 at = range.start + 1;
-                for &what in self.uses.get(search.first + word).into_iter().flatten() {
+                for &what in self.uses.get(search.first + fragment).into_iter().flatten() {
                     hit(range.clone(), what);
                 }
             }
@@ -182,50 +191,76 @@ impl<T: Copy> Everywhere<T> {
     }
 }
 
-fn finder(words: &[Vec<u8>]) -> Result<Finder, RuleError> {
+fn finder(fragments: &[Vec<u8>]) -> Result<Finder, RuleError> {
     let mut builder =
         packed::Config::new().match_kind(packed::MatchKind::LeftmostLongest).builder();
-    builder.extend(words);
+    builder.extend(fragments);
     if let Some(searcher) = builder.build() {
         return Ok(Finder::Packed(searcher));
     }
     AhoCorasick::builder()
         .match_kind(MatchKind::LeftmostLongest)
-        .build(words)
+        .build(fragments)
         .map(Finder::Automaton)
         .map_err(|_| RuleError::TooMany)
 }
 
 impl Finder {
     fn next(&self, text: &[u8], at: usize) -> Option<(usize, Range<usize>)> {
-        let found = match self {
-            Self::Automaton(automaton) => automaton.find(
-                aho_corasick::Input::new(text).span(aho_corasick::Span::from(at..text.len())),
-            ),
-            Self::Packed(searcher) => {
-                searcher.find_in(text, aho_corasick::Span::from(at..text.len()))
+        let rest = Span::from(at..text.len());
+        match self {
+            Self::Automaton(automaton) => {
+                let found = automaton.find(Input::new(text).span(rest))?;
+                Some((found.pattern().as_usize(), found.range()))
             }
-        }?;
-        Some((found.pattern().as_usize(), found.range()))
+            Self::Packed(searcher) => {
+                let found = searcher.find_in(text, rest)?;
+                Some((found.pattern().as_usize(), found.range()))
+            }
+            Self::Single(finder) => {
+                let found = at + finder.find(text.get(at..)?)?;
+                Some((0, found..found + finder.needle().len()))
+            }
+        }
     }
 }
 
-/// Returns a keyword as it is usually written: as given, in small letters, in capitals, with one capital.
-pub(super) fn spellings(word: &str) -> Vec<Vec<u8>> {
-    let lower = word.to_ascii_lowercase();
-    let mut capital = lower.clone().into_bytes();
-    if let Some(first) = capital.first_mut() {
-        first.make_ascii_uppercase();
+/// A part of a keyword that is looked for in its place, and where it begins in it.
+///
+/// Its letters are of one kind of spelling in whatever spelling the keyword has: it ends where a word does.
+pub(super) struct Fragment {
+    pub spellings: Vec<Vec<u8>>,
+    pub offset: usize,
+}
+
+impl Fragment {
+    /// Takes the longest word of a keyword in small letters; all of a keyword that has no long one.
+    pub(super) fn of(keyword: &[u8]) -> Self {
+        let mut best = 0..0;
+        let mut start = 0;
+        for at in 0..=keyword.len() {
+            if keyword.get(at).is_none_or(|byte| !byte.is_ascii_lowercase()) {
+                if at - start > best.len() {
+                    best = start..at;
+                }
+                start = at + 1;
+            }
+        }
+        if best.len() < GLANCE {
+            best = 0..keyword.len();
+        }
+        // Six letters are rare enough, and more keywords have the same first six.
+        best.end = best.end.min(best.start + 6);
+        let word = keyword.get(best.clone()).unwrap_or_default();
+        let mut capital = word.to_vec();
+        if let Some(first) = capital.first_mut() {
+            first.make_ascii_uppercase();
+        }
+        let mut spellings = vec![word.to_vec(), word.to_ascii_uppercase(), capital];
+        spellings.sort_unstable();
+        spellings.dedup();
+        Self { spellings, offset: best.start }
     }
-    let mut all = vec![
-        word.as_bytes().to_vec(),
-        word.to_ascii_uppercase().into_bytes(),
-        lower.into_bytes(),
-        capital,
-    ];
-    all.sort_unstable();
-    all.dedup();
-    all
 }
 
 #[cfg(test)]
@@ -251,6 +286,25 @@ mod tests {
         }
         for text in ["a", "_", "\\nx", "3D"] {
             assert!(!begins_word(text.as_bytes(), text.len()), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_fragment_is_within_a_word_of_its_keyword() {
+        let cases: [(&str, &str, usize, usize); 4] = [
+            ("kind: secret", "secret", 6, 3),
+            ("oci_", "oci_", 0, 3),
+            (":5432:", ":5432:", 0, 1),
+            ("mysqldump", "mysqld", 0, 3),
+        ];
+        for (keyword, word, offset, spellings) in cases {
+            let fragment = Fragment::of(keyword.as_bytes());
+            assert!(fragment.spellings.contains(&word.as_bytes().to_vec()), "{keyword}");
+            assert_eq!(
+                (fragment.offset, fragment.spellings.len()),
+                (offset, spellings),
+                "{keyword}"
+            );
         }
     }
 

@@ -3,13 +3,15 @@
 use super::parse::{Assigned, Form};
 use super::{Found, Id, Opinion, header, words};
 use crate::scan::candidate::Reason;
-use crate::scan::class::{is_digit, is_hex, is_letter, is_printable, is_token, is_word};
+use crate::scan::class::{
+    is_digit, is_hex, is_letter, is_lower, is_printable, is_token, is_upper, is_word,
+};
 use crate::scan::confidence::Strength;
 use crate::scan::entropy::entropy;
 use crate::scan::file_kind::{FileKind, Role};
 use crate::scan::name::Promise;
 use crate::scan::value::{
-    classes, is_constant_name, is_hash_like, is_identifier, is_placeholder, is_random,
+    classes, is_constant_name, is_hash_like, is_identifier, is_masked, is_placeholder, is_random,
     is_reference, is_uuid,
 };
 
@@ -26,7 +28,7 @@ pub(super) fn judge(text: &[u8], assigned: &Assigned, kind: FileKind) -> Option<
         Promise::Authorization => header::judge(text, assigned),
         Promise::Key => found(Id::Secret, key(value)),
         Promise::Password => found(Id::Password, password(name, value, assigned.form, kind)),
-        Promise::Secret => found(Id::Secret, secret(value)),
+        Promise::Secret => found(Id::Secret, secret(value, assigned.form, kind)),
     }
 }
 
@@ -62,6 +64,10 @@ fn password(name: &[u8], value: &[u8], form: Form, kind: FileKind) -> Result<Opi
         return Err(Reason::Shape);
     }
     let literal = form == Form::Quoted || kind.role == Role::Config;
+    let in_prose = matches!(form, Form::Bare | Form::BareInText) && kind.role != Role::Config;
+    if in_prose && (kind.role == Role::Code || is_expression(value)) {
+        return Err(Reason::Identifier);
+    }
     // A version, or a part of an address.
     if value.contains(&b'.') && value.iter().all(|&byte| is_digit(byte) || byte == b'.') {
         return Err(Reason::Shape);
@@ -83,26 +89,26 @@ fn password(name: &[u8], value: &[u8], form: Form, kind: FileKind) -> Result<Opi
         return Err(Reason::Hash);
     }
     let mixed = classes(value) >= 2 && !is_identifier(value);
-    // `password: newPassword` is no secret in a program, and `password: Summer` in settings is one.
-    if !mixed && form == Form::Bare && kind.role == Role::Code {
-        return Err(Reason::Identifier);
-    }
     Ok(Opinion { strength: Strength::Assigned { mixed, literal }, checked: false, floor: 2.0 })
 }
 
-fn secret(value: &[u8]) -> Result<Opinion, Reason> {
+fn secret(value: &[u8], form: Form, kind: FileKind) -> Result<Opinion, Reason> {
     usual(value)?;
     // Ten characters have the tokens in the addresses of badges; a backslash has binary data of a test.
     if value.len() < 12 || value.contains(&b'\\') {
         return Err(Reason::Shape);
     }
-    let is_path = value.split(|&byte| byte == b'/').all(is_identifier);
+    let is_path = value.split(|&byte| byte == b'/').all(is_identifier) && !is_random_word(value);
     let is_scoped = memchr::memmem::find(value, b"::").is_some();
     if is_constant_name(value) || is_path || is_scoped {
         return Err(Reason::Identifier);
     }
-    // A short one must at least be such as nobody says.
-    if !is_random(value) && classes(value) < 3 {
+    let bare = form != Form::Quoted;
+    if bare && kind.role != Role::Config && !value.iter().all(|&byte| is_token(byte)) {
+        return Err(Reason::Identifier);
+    }
+    // A short or spoken one must at least be such as nobody calls a thing.
+    if !is_random(value) && (bare || classes(value) < 4) {
         return Err(Reason::Identifier);
     }
     let hex = value.iter().all(|&byte| is_hex(byte));
@@ -136,6 +142,13 @@ fn key(value: &[u8]) -> Result<Opinion, Reason> {
     random(value, 3.6)
 }
 
+/// Letters alone, and yet none that anybody would call a thing by.
+fn is_random_word(value: &[u8]) -> bool {
+    let begins = |pair: &[u8]| matches!(pair, [one, two] if is_lower(*one) && is_upper(*two));
+    let begun = value.windows(2).filter(|pair| begins(pair)).count();
+    value.iter().all(|&byte| is_letter(byte)) && begun * 4 >= value.len()
+}
+
 fn random(value: &[u8], floor: f64) -> Result<Opinion, Reason> {
     if entropy(value) < floor {
         return Err(Reason::Entropy);
@@ -152,7 +165,7 @@ pub(super) fn usual(value: &[u8]) -> Result<(), Reason> {
     if is_reference(value) {
         return Err(Reason::Reference);
     }
-    if is_placeholder(value) {
+    if is_placeholder(value) || is_masked(value) {
         return Err(Reason::Placeholder);
     }
     if words::is_stop_word(value) {

@@ -13,7 +13,6 @@ use super::rule::{Context, Finder, Rule};
 use super::severity::Severity;
 use crate::model::SecretType;
 
-mod command;
 mod cursor;
 mod header;
 mod judge;
@@ -26,61 +25,51 @@ use parse::Assigned;
 /// Which parser a fragment calls.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Trigger {
-    /// An option of a command that takes a password.
-    Command,
     Name,
     Url,
 }
 
-/// What the search looks for.
-pub(super) const TRIGGERS: [(&str, Trigger); 27] = [
-    ("pass", Trigger::Name),
-    ("Pass", Trigger::Name),
-    ("PASS", Trigger::Name),
-    ("pwd", Trigger::Name),
-    ("Pwd", Trigger::Name),
-    ("PWD", Trigger::Name),
-    ("ecret", Trigger::Name),
-    ("ECRET", Trigger::Name),
-    ("oken", Trigger::Name),
-    ("OKEN", Trigger::Name),
-    ("key", Trigger::Name),
-    ("Key", Trigger::Name),
-    ("KEY", Trigger::Name),
-    ("redential", Trigger::Name),
-    ("REDENTIAL", Trigger::Name),
-    ("creds", Trigger::Name),
-    ("CREDS", Trigger::Name),
-    ("auth", Trigger::Name),
-    ("Auth", Trigger::Name),
-    ("AUTH", Trigger::Name),
-    ("://", Trigger::Url),
-    (" -u", Trigger::Command),
-    (" --user", Trigger::Command),
-    (" -p", Trigger::Command),
-    (" -a ", Trigger::Command),
-    ("IDENTIFIED BY", Trigger::Command),
-    ("identified by", Trigger::Command),
-];
+/// Returns what is looked for: fragments of names of secrets, of four bytes where that is possible.
+pub(super) fn triggers() -> impl Iterator<Item = (Vec<u8>, Trigger)> {
+    const FRAGMENTS: [&str; 12] = [
+        "pass",
+        "Pass",
+        "PASS",
+        "ecret",
+        "ECRET",
+        "oken",
+        "OKEN",
+        "redential",
+        "REDENTIAL",
+        "auth",
+        "Auth",
+        "AUTH",
+    ];
+    // Three letters are found too often to be looked at each time: the byte behind them must do for a name.
+    const SHORT: [&str; 6] = ["key", "Key", "KEY", "pwd", "Pwd", "PWD"];
+    const BEHIND: [&str; 8] = ["=", ":", "\"", "'", " ", ">", "_", "]"];
+    let short = SHORT.iter().flat_map(|word| BEHIND.map(|behind| format!("{word}{behind}")));
+    let all = FRAGMENTS.map(str::to_owned).into_iter().chain(short);
+    let names = all.map(|fragment| (fragment.into_bytes(), Trigger::Name));
+    names.chain([(b"://".to_vec(), Trigger::Url)])
+}
 
 /// The rules whose matches these parsers find, and their places in the list of rules.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Id {
     Authorization,
-    Command,
     Password,
     Secret,
     Url,
 }
 
 impl Id {
-    pub(super) const ALL: [Self; 5] =
-        [Self::Authorization, Self::Command, Self::Password, Self::Secret, Self::Url];
+    pub(super) const ALL: [Self; 4] =
+        [Self::Authorization, Self::Password, Self::Secret, Self::Url];
 
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Authorization => "authorization-header",
-            Self::Command => "command-password",
             Self::Password => "generic-password",
             Self::Secret => "generic-secret",
             Self::Url => "url-password",
@@ -91,9 +80,6 @@ impl Id {
         let (description, kind, severity): (&str, _, _) = match self {
             Self::Authorization => {
                 ("Credentials in an Authorization header", SecretType::ApiKey, Severity::High)
-            }
-            Self::Command => {
-                ("Password on a command line", SecretType::DatabasePassword, Severity::High)
             }
             Self::Password => {
                 ("Password assigned to a name", SecretType::DatabasePassword, Severity::High)
@@ -109,7 +95,6 @@ impl Id {
             kind,
             severity,
             keywords: Vec::new(),
-            spellings: Vec::new(),
             boundary: false,
             entropy: None,
             check: None,
@@ -151,7 +136,6 @@ pub(super) fn read(
     kind: FileKind,
 ) -> Option<Found> {
     match trigger {
-        Trigger::Command => command::read(text, hit),
         Trigger::Name => {
             let assigned = Assigned::read(text, hit, kind)?;
             judge::judge(text, &assigned, kind)

@@ -19,6 +19,8 @@ pub(super) struct Assigned {
 /// How the value is written.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Form {
+    /// As it is, in a text, right behind the equals sign: `"...;Password=x;..."`.
+    Attached,
     /// As it is, up to where it must end.
     Bare,
     /// As it is, in a text in quotation marks or behind a mark of a comment.
@@ -39,9 +41,11 @@ impl Assigned {
         let join = Join::read(&mut cursor, start, kind)?;
         let promise = promise(text.get(name.clone())?)?;
         let (value, form) = value(cursor, join)?;
-        let form = match form {
-            Form::Bare if is_in_text(start) => Form::BareInText,
-            Form::Bare | Form::BareInText | Form::Quoted => form,
+        let attached = text.get(name.end) == Some(&b'=') && value.start == name.end + 1;
+        let form = match (form, is_in_text(start)) {
+            (Form::Bare, true) if attached => Form::Attached,
+            (Form::Bare, true) => Form::BareInText,
+            (form, _) => form,
         };
         (!value.is_empty()).then_some(Self { name, promise, value, form })
     }
@@ -49,6 +53,9 @@ impl Assigned {
 
 fn name_around(text: &[u8], hit: Range<usize>) -> Range<usize> {
     let is_name = |byte: u8| is_word(byte) || matches!(byte, b'-' | b'.');
+    // A fragment may hold the byte that ends the name: `key=`.
+    let fragment = text.get(hit.clone()).unwrap_or_default();
+    let hit = hit.start..hit.start + fragment.iter().take_while(|&&byte| is_name(byte)).count();
     let before = text.get(hit.start.saturating_sub(MAX_NAME)..hit.start).unwrap_or_default();
     let after = text.get(hit.end..).unwrap_or_default();
     let left = before.iter().rev().take_while(|&&byte| is_name(byte)).count();
@@ -362,7 +369,7 @@ mod tests {
         }
         assert_eq!(
             read("s = \"Server=x;Password=v4lue;\""),
-            Some(("v4lue".into(), Form::BareInText))
+            Some(("v4lue".into(), Form::Attached))
         );
     }
 

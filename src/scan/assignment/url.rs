@@ -39,7 +39,9 @@ pub(super) fn read(text: &[u8], hit: Range<usize>) -> Option<Found> {
             memchr::memchr(b'@', authority)?
         }
     };
-    if colon >= at {
+    // A port, and an at sign in the path.
+    let port = authority.get(colon + 1..path).unwrap_or_default();
+    if colon >= at || (path < at && port.iter().all(u8::is_ascii_digit)) {
         return None;
     }
     let user = authority.get(..colon)?;

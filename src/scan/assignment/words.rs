@@ -80,7 +80,6 @@ pub(super) fn positive(id: Id) -> Vec<Box<str>> {
             "Authorization: Basic YWRtaW46aHVudGVyMi0=",
             "curl -H 'Authorization: Bearer 8fK2mQ9vL4nR8wTz1pXc'",
         ],
-        Id::Command => &["curl -u admin:hunter2-x https://h/", "mysql -u root -pTr0ub4dor db"],
         Id::Password => &["password = \"hunter2-x\"", "DB_PASSWORD: 'Tr0ub4dor'"],
         Id::Secret => {
             &["api_key = \"8fK2mQ9vL4nR8wTz1pXc\"", "client_secret: '8fK2mQ9vL4nR8wTz1pXc'"]
@@ -94,7 +93,6 @@ pub(super) fn positive(id: Id) -> Vec<Box<str>> {
 pub(super) fn negative(id: Id) -> Vec<Box<str>> {
     let texts: &[&str] = match id {
         Id::Authorization => &["Authorization: Bearer ${TOKEN}", "Authorization: Basic realm"],
-        Id::Command => &["curl -u $USER:$PASS https://h/", "mkdir -p some/directory"],
         Id::Password => {
             &["password = \"changeme\"", "password = get_password()", "password: string"]
         }
