@@ -588,9 +588,18 @@ pub(crate) struct BackupRestore {
 pub(crate) struct Scan {
     #[command(subcommand)]
     pub command: Option<ScanCommand>,
-    /// Files and directories; the working directory if none is named.
+    /// Files and directories, or - for standard input; the working directory if none is named.
     #[arg(value_name = "PATH", value_hint = ValueHint::AnyPath)]
     pub paths: Vec<PathBuf>,
+    /// Scans what the next commit of the repository here would add.
+    #[arg(long, conflicts_with_all = ["paths", "history"])]
+    pub staged: bool,
+    /// Scans every file that was ever in the repository here, or that a range of commits has brought.
+    #[arg(long, value_name = "REV..REV", num_args = 0..=1, require_equals = true, conflicts_with = "paths")]
+    pub history: Option<Option<String>>,
+    /// Looks for the values of the mounted store, too: every version of what you may read.
+    #[arg(long)]
+    pub own: bool,
     /// The form of the report: text, json, sarif, csv or html.
     #[arg(long, value_name = "FORMAT", value_parser = parse_word::<Format>, conflicts_with = "json")]
     pub format: Option<Format>,
@@ -643,6 +652,17 @@ pub(crate) struct ScanRules {
 pub(crate) enum ScanCommand {
     /// Lists the rules, or tests each with its own examples.
     Rules(ScanRulesArgs),
+    /// Has git scan what is to be committed, in the repository here.
+    #[command(subcommand)]
+    Hook(ScanHook),
+}
+
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub(crate) enum ScanHook {
+    /// Writes the hook; one that is there is kept and runs first.
+    Install,
+    /// Removes the hook, and puts back the one that was there before.
+    Uninstall,
 }
 
 #[derive(Args, Debug)]

@@ -7,7 +7,7 @@ use clap::{CommandFactory, Parser};
 use super::args::{Cli, Command};
 
 /// What arguments may take, by the name that is shown for it. None is a value of a secret.
-const TAKEN: [&str; 30] = [
+const TAKEN: [&str; 31] = [
     "ACTION",
     "CREDENTIAL_NAME",
     "DIR",
@@ -25,6 +25,7 @@ const TAKEN: [&str; 30] = [
     "OUTCOME",
     "PATH",
     "PATTERN",
+    "REV..REV",
     "SERVICE",
     "SEVERITY",
     "SHELL",

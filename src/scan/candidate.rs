@@ -21,6 +21,8 @@ pub(super) struct Candidate {
     pub redacted: Redacted,
     pub trace: Trace,
     pub outcome: Outcome,
+    /// Which value of a store it is, if it is one; then there is no rule.
+    pub stored: Option<Box<str>>,
 }
 
 /// Two bytes of a hash of the secret: enough to tell two secrets of a file apart, far too little to

@@ -248,6 +248,7 @@ impl Layer<'_> {
             span,
             encodings: Vec::new(),
             outcome,
+            stored: None,
         };
         self.found.extend(self.engine.ranked(candidate));
     }

@@ -15,8 +15,10 @@ use super::file_kind::FileKind;
 use super::finding::{Commit, Finding, Fingerprint, Place, Scan, State, Suppression, Unread};
 use super::redact::Redacted;
 use super::severity::{Confidence, Severity};
+use super::stored::Stored;
 use super::suppress::{Baseline, is_allowed_inline};
 use super::utf16::{Order, Utf16Reader};
+use crate::model::SecretType;
 
 /// How much of a file is scanned at once: it stays in the processor's cache.
 const PIECE: usize = 256 << 10;
@@ -35,6 +37,8 @@ pub struct Wanted {
     /// Keeps what was filtered, with the reason.
     pub explain: bool,
     pub baseline: Arc<Baseline>,
+    /// Values of a store that are looked for too.
+    pub stored: Option<Arc<Stored>>,
 }
 
 impl Default for Wanted {
@@ -44,8 +48,17 @@ impl Default for Wanted {
             min_severity: Severity::Low,
             explain: false,
             baseline: Arc::default(),
+            stored: None,
         }
     }
+}
+
+/// What a finding says of its kind.
+struct About {
+    rule: Box<str>,
+    description: Box<str>,
+    kind: SecretType,
+    severity: Severity,
 }
 
 /// How a file is called.
@@ -125,12 +138,15 @@ impl<'a> FileScanner<'a> {
         scanned
     }
 
-    /// Scans bytes that are in memory already.
-    pub(super) fn scan_bytes(&mut self, bytes: &[u8], name: &Name<'_>) {
-        let mut reader = bytes;
-        if let Err(error) = self.scan_stream(&mut reader, name, 0, &mut Budget::default()) {
+    /// Scans what a reader gives; a failure to read is part of the result.
+    pub(super) fn scan_contents(&mut self, reader: &mut dyn Read, name: &Name<'_>) {
+        if let Err(error) = self.scan_stream(reader, name, 0, &mut Budget::default()) {
             self.unread(name.shown, &error);
         }
+    }
+
+    pub(super) fn into_scan(self) -> Scan {
+        self.scan
     }
 
     pub(super) fn unread(&mut self, path: &str, why: &dyn std::fmt::Display) {
@@ -172,7 +188,10 @@ impl<'a> FileScanner<'a> {
             let text = buffer.get(..piece.len).unwrap_or_default();
             let is_last = piece.len < buffer.len();
             let to = if is_last { piece.len } else { piece.len - AFTER };
-            let candidates = self.engine.scan(text, kind);
+            let mut candidates = self.engine.scan(text, kind);
+            if let Some(stored) = &self.wanted.stored {
+                stored.find(text, &mut candidates);
+            }
             self.take(text, candidates, piece.from..to, &piece, name);
             self.scan.totals.bytes += u64::try_from(to - piece.from).unwrap_or(0);
             if is_last {
@@ -222,23 +241,24 @@ impl<'a> FileScanner<'a> {
         spans: &[Range<usize>],
         name: &Name<'_>,
     ) -> Option<Finding> {
-        let rule = self.engine.rules.get(candidate.rule)?;
+        let about = self.about(&candidate)?;
         let span = candidate.span.clone();
         let inside = text.get(span.clone()).unwrap_or_default();
         let confidence = match candidate.outcome {
             Outcome::Found(confidence) => Some(confidence),
             Outcome::Filtered(_) => None,
         };
-        if rule.severity < self.wanted.min_severity
+        if about.severity < self.wanted.min_severity
             || confidence.is_some_and(|confidence| confidence < self.wanted.min_confidence)
         {
             return None;
         }
         let mut finding = Finding {
-            rule: rule.id.clone(),
-            description: rule.description.clone(),
-            kind: rule.kind,
-            severity: rule.severity,
+            fingerprint: Fingerprint::of(&about.rule, name.stable, candidate.trace),
+            rule: about.rule,
+            description: about.description,
+            kind: about.kind,
+            severity: about.severity,
             place: Place {
                 path: name.shown.to_owned(),
                 line: at.line,
@@ -249,7 +269,6 @@ impl<'a> FileScanner<'a> {
             encodings: candidate.encodings,
             secret: candidate.redacted,
             context: Redacted::context(text, &span, spans),
-            fingerprint: Fingerprint::of(&rule.id, name.stable, candidate.trace),
             state: match candidate.outcome {
                 Outcome::Filtered(reason) => State::Filtered(reason),
                 Outcome::Found(confidence) => State::Found(confidence),
@@ -261,6 +280,24 @@ impl<'a> FileScanner<'a> {
             finding.state = State::Suppressed(confidence, suppression);
         }
         Some(finding)
+    }
+
+    fn about(&self, candidate: &Candidate) -> Option<About> {
+        if let Some(label) = &candidate.stored {
+            return Some(About {
+                rule: "stored-secret".into(),
+                description: format!("The stored secret {label}").into(),
+                kind: SecretType::default(),
+                severity: Severity::Critical,
+            });
+        }
+        let rule = self.engine.rules.get(candidate.rule)?;
+        Some(About {
+            rule: rule.id.clone(),
+            description: rule.description.clone(),
+            kind: rule.kind,
+            severity: rule.severity,
+        })
     }
 
     fn suppression(
@@ -279,6 +316,15 @@ impl<'a> FileScanner<'a> {
             None => self.wanted.baseline.suppression(finding.fingerprint),
         }
     }
+}
+
+/// Scans one stream, such as standard input, as a file of that name.
+pub fn scan_reader(engine: &Engine, wanted: &Wanted, name: &str, reader: &mut dyn Read) -> Scan {
+    let mut scanner = FileScanner::new(engine, wanted);
+    scanner.scan_contents(reader, &Name { shown: name, stable: Path::new(name), commit: None });
+    let mut scan = scanner.into_scan();
+    scan.sort();
+    scan
 }
 
 /// A piece of a file in the buffer.

@@ -119,7 +119,7 @@ fn tells_which(word: &[u8]) -> bool {
 
 /// Words that make a name one of something that is not secret.
 fn is_other(word: &[u8]) -> bool {
-    const WORDS: [&[u8]; 60] = [
+    const WORDS: &[&[u8]] = &[
         b"public",
         b"pub",
         b"publishable",
@@ -156,7 +156,12 @@ fn is_other(word: &[u8]) -> bool {
         b"next",
         b"page",
         b"pagination",
-        b"continuation", b"starting", b"activation", b"lifecycle", b"verification", b"confirmation",
+        b"continuation",
+        b"starting",
+        b"activation",
+        b"lifecycle",
+        b"verification",
+        b"confirmation",
         b"idempotency",
         b"request",
         b"change",

@@ -119,8 +119,14 @@ pub(super) fn is_reference(value: &[u8]) -> bool {
         || names_in_braces(value)
 }
 
-/// `/run/secrets/x`; base64 may begin with a slash too, and has digits.
+/// `/run/secrets/x`, `tests/ui/*.rs`; base64 may have slashes too, and has digits.
 fn is_path(value: &[u8]) -> bool {
+    let word = |part: &[u8]| {
+        part.iter().all(|&byte| is_letter(byte) || matches!(byte, b'.' | b'-' | b'_' | b'*'))
+    };
+    if value.contains(&b'/') && value.split(|&byte| byte == b'/').all(word) {
+        return true;
+    }
     let starts = [&b"/"[..], b"./", b"../", b"~/"].iter().any(|start| value.starts_with(start));
     starts && value.iter().filter(|&&byte| is_digit(byte)).count() * 8 <= value.len()
 }

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use super::engine::Engine;
 use super::file::{FileScanner, Name, Wanted};
 use super::finding::Scan;
+use super::git::What;
 use super::glob::Glob;
 use crate::system;
 
@@ -48,13 +49,8 @@ pub struct Progress {
 }
 
 /// Scans files and directories.
-pub fn scan(
-    engine: &Engine,
-    wanted: &Wanted,
-    selection: &Selection,
-    roots: &[PathBuf],
-    progress: &Progress,
-) -> Scan {
+pub fn scan(what: &What<'_>, roots: &[PathBuf]) -> Scan {
+    let What { engine, wanted, selection, progress } = *what;
     let mut result = Scan::default();
     for root in roots {
         let done = Mutex::new(Scan::default());

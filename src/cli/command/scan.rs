@@ -4,7 +4,7 @@
 //! one stands above the others, because whoever reads "nothing found" relies on it.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,11 +14,14 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use crate::cli::Context;
-use crate::cli::args::{Scan as Args, ScanCommand, ScanRules, ScanRulesArgs};
+use crate::cli::args::{Scan as Args, ScanCommand, ScanHook, ScanRules, ScanRulesArgs};
 use crate::cli::error::{Failure, Kind};
+use crate::scan::git::{self, GitError, Repository, What};
 use crate::scan::report::{self, Format, Look};
 use crate::scan::walk::{self, Ignored, Progress, Selection};
-use crate::scan::{Baseline, Engine, RuleSet, Scan, Wanted};
+use crate::scan::{self, Baseline, Engine, RuleSet, Scan, Wanted};
+
+mod own;
 
 /// Secrets were found.
 const FOUND: u8 = 1;
@@ -27,8 +30,9 @@ const INCOMPLETE: u8 = 2;
 
 pub(super) fn run(context: &Context, args: &Args) -> Result<ExitCode, Failure> {
     let done = match &args.command {
+        Some(ScanCommand::Hook(change)) => hook(context, *change),
         Some(ScanCommand::Rules(rules)) => list_rules(context, rules),
-        None => scan(context, args),
+        None => search(context, args),
     };
     done.or_else(|failure| {
         context.out.failure(&failure);
@@ -36,7 +40,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<ExitCode, Failure> {
     })
 }
 
-fn scan(context: &Context, args: &Args) -> Result<ExitCode, Failure> {
+fn search(context: &Context, args: &Args) -> Result<ExitCode, Failure> {
     let mut rules = rule_set(&args.rules)?;
     if !args.types.is_empty() {
         rules.keep_types(&args.types);
@@ -47,16 +51,17 @@ fn scan(context: &Context, args: &Args) -> Result<ExitCode, Failure> {
         min_severity: args.min_severity,
         explain: args.explain,
         baseline: Arc::new(baseline(args.baseline.as_deref())?),
+        stored: if args.own { Some(Arc::new(own::stored(context)?)) } else { None },
     };
     let selection = Selection {
         only: args.only.clone(),
         except: args.exclude.clone(),
         ignored: if args.no_ignore { Ignored::Scan } else { Ignored::Skip },
     };
-    let here = [PathBuf::from(".")];
-    let roots = if args.paths.is_empty() { &here[..] } else { &args.paths };
-    let result =
-        with_bar(context, |progress| walk::scan(&engine, &wanted, &selection, roots, progress));
+    let result = with_bar(context, |progress| {
+        let what = What { engine: &engine, wanted: &wanted, selection: &selection, progress };
+        look(args, &what)
+    })?;
     print(context, args, &result)?;
     if let Some(path) = &args.write_baseline {
         let text = Baseline::of(&result.findings)
@@ -69,6 +74,42 @@ fn scan(context: &Context, args: &Args) -> Result<ExitCode, Failure> {
         (true, Some(_)) if args.write_baseline.is_none() => ExitCode::from(FOUND),
         (true, _) => ExitCode::SUCCESS,
     })
+}
+
+/// Scans what the arguments name.
+fn look(args: &Args, what: &What<'_>) -> Result<Scan, Failure> {
+    let here = Path::new(".");
+    let git = |error: GitError| failure("git", &error);
+    if args.staged {
+        return Repository::around(here).and_then(|git| git.scan_staged(what)).map_err(git);
+    }
+    if let Some(range) = &args.history {
+        let history = |git: Repository| git.scan_history(what, range.as_deref());
+        return Repository::around(here).and_then(history).map_err(git);
+    }
+    if args.paths == [Path::new("-")] {
+        let mut stdin = std::io::stdin().lock();
+        return Ok(scan::scan_reader(what.engine, what.wanted, "standard input", &mut stdin));
+    }
+    let whole = [here.to_owned()];
+    let roots = if args.paths.is_empty() { &whole[..] } else { &args.paths };
+    Ok(walk::scan(what, roots))
+}
+
+fn hook(context: &Context, change: ScanHook) -> Result<ExitCode, Failure> {
+    let wrong = |error: GitError| failure("the hook", &error);
+    let repository = Repository::around(Path::new(".")).map_err(wrong)?;
+    let (hook, done) = match change {
+        ScanHook::Install => {
+            let program =
+                std::env::current_exe().map_err(|error| failure("this program", &error))?;
+            (git::install_hook(&repository, &program).map_err(wrong)?, "installed")
+        }
+        ScanHook::Uninstall => (git::uninstall_hook(&repository).map_err(wrong)?, "uninstalled"),
+    };
+    let text = format!("{done} {}", hook.display());
+    context.out.done(text, &json!({ "hook": hook, "done": done }))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn print(context: &Context, args: &Args, result: &Scan) -> Result<(), Failure> {

@@ -39,7 +39,12 @@ impl Assigned {
         let mut cursor = Cursor::new(text, name.end);
         let start = text.get(..name.start)?;
         let join = Join::read(&mut cursor, start, kind)?;
-        let promise = promise(text.get(name.clone())?)?;
+        let word = text.get(name.clone())?;
+        // The result of a test.
+        if matches!(word, b"PASS" | b"Pass") && text.get(name.end) == Some(&b':') {
+            return None;
+        }
+        let promise = promise(word)?;
         let (value, form) = value(cursor, join)?;
         let attached = text.get(name.end) == Some(&b'=') && value.start == name.end + 1;
         let form = match (form, is_in_text(start)) {
@@ -127,7 +132,7 @@ impl Join {
                 let named = last_word_is(before, b"name:") || last_word_is(before, b"key:");
                 (named && member_value(cursor)).then_some(Self::Assigns)
             }
-            _ if blanks > 0 && joins_by_blank(before, cursor, kind) => Some(Self::Blank),
+            _ if blanks > 0 && !quoted && joins_by_blank(before, cursor, kind) => Some(Self::Blank),
             _ => None,
         }
     }
