@@ -294,7 +294,9 @@ impl Layer<'_> {
             Context::Keyword => {
                 let far = end(hit.end + NEAR);
                 let line = self.text.get(hit.end..far).unwrap_or_default();
-                let len = memchr::memchr(b'\n', line).unwrap_or(line.len());
+                let len = memchr::memchr_iter(b'\n', line)
+                    .find(|&end| !joins(line.get(..end + 24).unwrap_or(line)))
+                    .unwrap_or(line.len());
                 // Multi-line secrets begin on the keyword's line all the same; see `fits`.
                 hit.end..if regex.shape.max_len.is_some() { hit.end + len } else { far }
             }
@@ -317,7 +319,7 @@ impl Layer<'_> {
         match rule.context {
             Context::Keyword => {
                 let between = self.text.get(hit.end..secret.start).unwrap_or_default();
-                between.len() <= NEAR && memchr::memchr(b'\n', between).is_none()
+                between.len() <= NEAR && joins(between) && begins_part(self.text, hit)
             }
             Context::Assignment | Context::Format => true,
         }
@@ -401,6 +403,24 @@ impl Layer<'_> {
         let before = self.text.get(from..at).unwrap_or_default();
         memchr::memrchr(b'\n', before).map_or(from, |line| from + line + 1)
     }
+}
+
+/// Tells whether what stands between a keyword and a secret lets the one speak of the other: they are on one
+/// line, or on the two of `name: X` and `value: Y`, and not in one random text.
+fn joins(between: &[u8]) -> bool {
+    let separates = between.iter().any(|&byte| !is_base64(byte) && byte != b'.');
+    let Some(line) = memchr::memchr(b'\n', between) else { return separates };
+    let next = between.get(line + 1..).unwrap_or_default().trim_ascii_start();
+    next.strip_prefix(b"\"").unwrap_or(next).starts_with(b"value")
+}
+
+/// Tells whether a keyword begins a part of a name: `MY_VENDOR_KEY`, `myVendorKey`, not `xvendorx`.
+fn begins_part(text: &[u8], hit: &Range<usize>) -> bool {
+    let before = hit.start.checked_sub(1).and_then(|at| text.get(at));
+    let first = text.get(hit.start).is_some_and(u8::is_ascii_uppercase);
+    before.is_none_or(|before| {
+        !before.is_ascii_alphanumeric() || (before.is_ascii_lowercase() && first)
+    })
 }
 
 /// Returns the next match's secret, as a place in `bytes`.

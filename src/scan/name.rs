@@ -119,7 +119,7 @@ fn tells_which(word: &[u8]) -> bool {
 
 /// Words that make a name one of something that is not secret.
 fn is_other(word: &[u8]) -> bool {
-    const WORDS: [&[u8]; 33] = [
+    const WORDS: [&[u8]; 60] = [
         b"public",
         b"pub",
         b"publishable",
@@ -153,6 +153,32 @@ fn is_other(word: &[u8]) -> bool {
         b"license",
         b"licence",
         b"integrity",
+        b"next",
+        b"page",
+        b"pagination",
+        b"continuation",
+        b"starting",
+        b"activation",
+        b"lifecycle",
+        b"verification",
+        b"confirmation",
+        b"idempotency",
+        b"request",
+        b"change",
+        b"purchase",
+        b"eos",
+        b"bos",
+        b"pad",
+        b"unk",
+        b"sep",
+        b"cls",
+        b"mask",
+        b"registry",
+        b"output",
+        b"input",
+        b"result",
+        b"invalid",
+        b"missing",
     ];
     WORDS.contains(&word)
 }

@@ -154,7 +154,7 @@ mod tests {
     fn names_are_told_from_what_may_be_random() {
         let cases = [
             ("get_element_by_identifier", Look::Name),
-            ("GetElementByIdentifierFrom", Look::Name),
+            ("GetElementByIdentifierAttribute", Look::Name),
             ("src/lib/version2/module.rs", Look::Random),
             ("src/lib/v2/module/file.rs", Look::Mixed),
             ("hf_aBcDeFgHiJkLmNoPqRsTuVwXyZaBcDeFgH", Look::Random),

@@ -9,7 +9,7 @@ const LOOKED_AT: usize = 128;
 
 /// Tells whether a value stands for one that is to be filled in.
 pub(super) fn is_placeholder(value: &[u8]) -> bool {
-    const WORDS: [&[u8]; 31] = [
+    const WORDS: [&[u8]; 30] = [
         b"example",
         b"placeholder",
         b"changeme",
@@ -34,7 +34,6 @@ pub(super) fn is_placeholder(value: &[u8]) -> bool {
         b"insert",
         b"sample",
         b"foobar",
-        b"todo",
         b"fixme",
         b"to-be-",
         b"my-secret",
@@ -48,6 +47,8 @@ pub(super) fn is_placeholder(value: &[u8]) -> bool {
     let dashes = value.starts_with(b"-----BEGIN");
     let word = |word: &[u8]| memchr::memmem::find(&lower, word).is_some();
     WORDS.iter().any(|known| word(known) && !(dashes && *known == b"----"))
+        // Four letters are too few to say anything in the middle of a long value.
+        || lower.starts_with(b"todo")
         || (!dashes && is_monotonous(start))
 }
 
@@ -115,6 +116,7 @@ pub(super) fn is_reference(value: &[u8]) -> bool {
         || STARTS.iter().any(|start| value.starts_with(start))
         || ENDS.iter().any(|end| value.ends_with(end))
         || is_path(value)
+        || names_in_braces(value)
 }
 
 /// `/run/secrets/x`, `tests/ui/*.rs`; base64 may have slashes too, and has digits.
@@ -149,6 +151,20 @@ pub(super) fn has_reference(value: &[u8]) -> bool {
     ];
     let start = value.get(..LOOKED_AT).unwrap_or(value);
     PARTS.iter().any(|part| memchr::memmem::find(start, part).is_some()) || is_variable(value)
+}
+
+/// `{registry}-token`, `{0}`: a template, where a name stands in braces.
+fn names_in_braces(value: &[u8]) -> bool {
+    let mut rest = value;
+    while let Some(open) = memchr::memchr(b'{', rest) {
+        rest = rest.get(open + 1..).unwrap_or_default();
+        let is_name = |byte: u8| is_word(byte) || matches!(byte, b'.' | b':' | b'!');
+        let len = rest.iter().take_while(|&&byte| is_name(byte)).count();
+        if len > 0 && rest.get(len) == Some(&b'}') {
+            return true;
+        }
+    }
+    false
 }
 
 /// `$NAME`, `%NAME%`, `{0}` and `$1`; a password may have a dollar sign too, but then with more to it.
@@ -198,21 +214,18 @@ pub(super) fn is_uuid(value: &[u8]) -> bool {
         })
 }
 
-/// Letters and digits as drawn by chance: not words, nor words with a number behind them.
-///
-/// Counted is how often a digit, a small letter or a capital follows one of another kind. A capital with which
-/// a word begins counts once. That is every sixth time in names of programs and nearly every second by chance.
+/// Letters and digits as drawn by chance: not words, in whatever way they are joined, with a number behind.
 pub(super) fn is_random(value: &[u8]) -> bool {
-    let kind = |byte: u8| (is_digit(byte), is_upper(byte));
-    let (mut turns, mut len) = (0_usize, 0_usize);
-    let mut before = 0;
-    for &byte in value.iter().filter(|&&byte| is_letter(byte) || is_digit(byte)) {
-        let begins_word = is_upper(before) && is_lower(byte);
-        turns += usize::from(len > 0 && kind(before) != kind(byte) && !begins_word);
-        len += 1;
-        before = byte;
-    }
-    len >= 8 && turns * 4 >= len
+    let kind = |byte: u8| (is_digit(byte), is_upper(byte), is_lower(byte));
+    let turns = |one: u8, two: u8| {
+        let alphanumeric = |byte: u8| is_letter(byte) || is_digit(byte);
+        let word_begins = is_upper(one) && is_lower(two);
+        kind(one) != kind(two) && !word_begins && alphanumeric(one) && alphanumeric(two)
+    };
+    let turns =
+        value.windows(2).filter(|pair| matches!(pair, [one, two] if turns(*one, *two))).count();
+    // Random letters and digits turn at four steps of nine, words with a year behind them once or twice.
+    turns * 6 >= value.len()
 }
 
 #[cfg(test)]

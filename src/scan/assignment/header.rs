@@ -8,7 +8,7 @@ use crate::scan::class::{is_printable, is_token};
 use crate::scan::confidence::Strength;
 use crate::scan::decode::base64;
 use crate::scan::entropy::entropy;
-use crate::scan::value::{is_identifier, is_random};
+use crate::scan::value::{is_constant_name, is_identifier, is_random};
 
 /// Schemes in front of a token.
 const TOKENS: [&[u8]; 7] = [b"bearer", b"token", b"apikey", b"api-key", b"key", b"bot", b"splunk"];
@@ -44,7 +44,7 @@ pub(super) fn judge(text: &[u8], assigned: &Assigned) -> Option<Found> {
     let token = token.get(..len)?;
     let opinion = match scheme.as_slice() {
         b"basic" => basic(token),
-        b"" => basic(token).or_else(|_| bearer(token)),
+        b"" => basic(token).or_else(|_| bare(token)),
         scheme if TOKENS.contains(&scheme) => bearer(token),
         _ => return None,
     };
@@ -64,6 +64,15 @@ pub(super) fn basic(token: &[u8]) -> Result<Opinion, Reason> {
     }
     usual(password)?;
     Ok(Opinion { strength: Strength::Format, checked: true, floor: 0.0 })
+}
+
+/// A token without a scheme before it, which might as well be the name of something.
+fn bare(token: &[u8]) -> Result<Opinion, Reason> {
+    let longest = token.split(|byte| !byte.is_ascii_alphanumeric()).map(<[u8]>::len).max();
+    if token.len() < 20 || longest.unwrap_or(0) < 10 || is_constant_name(token) {
+        return Err(Reason::Shape);
+    }
+    bearer(token)
 }
 
 fn bearer(token: &[u8]) -> Result<Opinion, Reason> {

@@ -3,7 +3,9 @@
 use super::parse::{Assigned, Form};
 use super::{Found, Id, Opinion, header, words};
 use crate::scan::candidate::Reason;
-use crate::scan::class::{is_digit, is_hex, is_letter, is_printable, is_token};
+use crate::scan::class::{
+    is_digit, is_hex, is_letter, is_lower, is_printable, is_token, is_upper, is_word,
+};
 use crate::scan::confidence::Strength;
 use crate::scan::entropy::entropy;
 use crate::scan::file_kind::{FileKind, Role};
@@ -18,6 +20,10 @@ pub(super) fn judge(text: &[u8], assigned: &Assigned, kind: FileKind) -> Option<
     let value = text.get(assigned.value.clone())?;
     let name = text.get(assigned.name.clone())?;
     let found = |id, opinion| Some(Found { id, value: assigned.value.clone(), opinion });
+    let credentials = assigned.promise == Promise::Authorization;
+    if let Some(reason) = is_no_literal(text, assigned, kind).filter(|_| !credentials) {
+        return found(Id::Secret, Err(reason));
+    }
     match assigned.promise {
         Promise::Authorization => header::judge(text, assigned),
         Promise::Key => found(Id::Secret, key(value)),
@@ -26,23 +32,54 @@ pub(super) fn judge(text: &[u8], assigned: &Assigned, kind: FileKind) -> Option<
     }
 }
 
+/// In a program a value without quotes is an expression, and in a text for people it is a word of a sentence.
+fn is_no_literal(text: &[u8], assigned: &Assigned, kind: FileKind) -> Option<Reason> {
+    let value = text.get(assigned.value.clone())?;
+    if is_call(value) {
+        return Some(Reason::Reference);
+    }
+    let bare = assigned.form != Form::Quoted;
+    if bare && memchr::memmem::find(value, b"::").is_some() {
+        return Some(Reason::Reference);
+    }
+    let is_code = kind.role == Role::Code;
+    if bare && is_code && (assigned.form == Form::Bare || !is_random(value)) && is_expression(value)
+    {
+        return Some(Reason::Identifier);
+    }
+    let joined = text.get(assigned.name.end..assigned.value.start)?;
+    let is_prose = matches!(kind.role, Role::Document | Role::Unknown) && joined.contains(&b':');
+    (bare && is_prose && goes_on(text.get(assigned.value.end..)?)).then_some(Reason::StopWord)
+}
+
+/// Tells whether another word follows on the line.
+fn goes_on(rest: &[u8]) -> bool {
+    let blanks = rest.iter().take_while(|&&byte| byte == b' ').count();
+    blanks > 0 && rest.get(blanks).is_some_and(|&byte| is_letter(byte))
+}
+
 fn password(name: &[u8], value: &[u8], form: Form, kind: FileKind) -> Result<Opinion, Reason> {
     usual(value)?;
     if !(6..=128).contains(&value.len()) {
         return Err(Reason::Shape);
     }
     let literal = form == Form::Quoted || kind.role == Role::Config;
-    match form {
-        Form::Quoted | Form::Attached => {}
-        Form::Bare if kind.role == Role::Code => return Err(Reason::Identifier),
-        Form::Bare | Form::BareInText if kind.role != Role::Config && is_expression(value) => {
-            return Err(Reason::Identifier);
-        }
-        Form::Bare | Form::BareInText => {}
+    let in_prose = matches!(form, Form::Bare | Form::BareInText) && kind.role != Role::Config;
+    if in_prose && (kind.role == Role::Code || is_expression(value)) {
+        return Err(Reason::Identifier);
+    }
+    // A version, or a part of an address.
+    if value.contains(&b'.') && value.iter().all(|&byte| is_digit(byte) || byte == b'.') {
+        return Err(Reason::Shape);
+    }
+    // A path of a file or a page.
+    let is_path = value.contains(&b'/')
+        && value.split(|&byte| matches!(byte, b'/' | b'*')).all(is_identifier);
+    if is_path {
+        return Err(Reason::Reference);
     }
     // A mapping or a list of YAML, and `{name}` of a template.
-    let opens = matches!(value.first(), Some(b'{' | b'['));
-    if form != Form::Quoted && (opens || is_call(value)) {
+    if form != Form::Quoted && matches!(value.first(), Some(b'{' | b'[')) {
         return Err(Reason::Reference);
     }
     if is_constant_name(value) || repeats_name(name, value) {
@@ -57,25 +94,28 @@ fn password(name: &[u8], value: &[u8], form: Form, kind: FileKind) -> Result<Opi
 
 fn secret(value: &[u8], form: Form, kind: FileKind) -> Result<Opinion, Reason> {
     usual(value)?;
-    if value.len() < 10 {
+    // Ten characters have the tokens in the addresses of badges; a backslash has binary data of a test.
+    if value.len() < 12 || value.contains(&b'\\') {
         return Err(Reason::Shape);
     }
-    let is_path = value.split(|&byte| byte == b'/').all(is_identifier);
-    if is_constant_name(value) || is_path || !value.iter().any(|&byte| is_digit(byte)) {
+    let is_path = value.split(|&byte| byte == b'/').all(is_identifier) && !is_random_word(value);
+    let is_scoped = memchr::memmem::find(value, b"::").is_some();
+    if is_constant_name(value) || is_path || is_scoped {
         return Err(Reason::Identifier);
     }
     let bare = form != Form::Quoted;
-    if bare
-        && (kind.role == Role::Code && form == Form::Bare
-            || !value.iter().all(|&byte| is_token(byte)))
-    {
+    if bare && kind.role != Role::Config && !value.iter().all(|&byte| is_token(byte)) {
         return Err(Reason::Identifier);
     }
     // A short or spoken one must at least be such as nobody calls a thing.
     if !is_random(value) && (bare || classes(value) < 4) {
         return Err(Reason::Identifier);
     }
-    random(value, if value.iter().all(|&byte| is_hex(byte)) { 2.6 } else { 2.9 })
+    let hex = value.iter().all(|&byte| is_hex(byte));
+    if hex && value.len() < 20 {
+        return Err(Reason::Hash);
+    }
+    random(value, if hex { 2.6 } else { 2.9 })
 }
 
 /// Most keys are no secrets: of maps, caches, rows, tests of ciphers.
@@ -90,11 +130,23 @@ fn key(value: &[u8]) -> Result<Opinion, Reason> {
     if value.iter().all(|&byte| is_hex(byte) || byte == b'-') || parts.any(is_digest) {
         return Err(Reason::Hash);
     }
-    let symbols = value.iter().filter(|&&byte| !is_letter(byte) && !is_digit(byte)).count();
-    if value.len() < 20 || symbols * 6 > value.len() || classes(value) < 3 || !is_random(value) {
+    let longest = value.split(|&byte| !is_letter(byte) && !is_digit(byte)).map(<[u8]>::len).max();
+    if value.len() < 20
+        || longest.unwrap_or(0) < 12
+        || !value.iter().all(|&byte| is_token(byte))
+        || classes(value) < 3
+        || !is_random(value)
+    {
         return Err(Reason::Shape);
     }
     random(value, 3.6)
+}
+
+/// Letters alone, and yet none that anybody would call a thing by.
+fn is_random_word(value: &[u8]) -> bool {
+    let begins = |pair: &[u8]| matches!(pair, [one, two] if is_lower(*one) && is_upper(*two));
+    let begun = value.windows(2).filter(|pair| begins(pair)).count();
+    value.iter().all(|&byte| is_letter(byte)) && begun * 4 >= value.len()
 }
 
 fn random(value: &[u8], floor: f64) -> Result<Opinion, Reason> {
@@ -122,32 +174,31 @@ pub(super) fn usual(value: &[u8]) -> Result<(), Reason> {
     Ok(())
 }
 
-/// `user.password`, `getPassword()`, `args[0]`: what stands unquoted in a program.
+/// `user.password`, `*value`, `a + b`: what stands unquoted in a program.
 fn is_expression(value: &[u8]) -> bool {
-    is_call(value)
-        || value.iter().all(|&byte| {
-            is_letter(byte)
-                || is_digit(byte)
-                || matches!(byte, b'_' | b'.' | b':' | b'*' | b'&' | b'-' | b'>')
-        }) && {
-            // A variable may have a digit, but not first, and not many.
-            let digits = value.iter().filter(|&&byte| is_digit(byte)).count();
-            value.first().is_some_and(|&byte| !is_digit(byte)) && digits * 4 <= value.len()
-        }
+    let digits = value.iter().filter(|&&byte| is_digit(byte)).count();
+    // A variable may have a digit, but not first, and not many.
+    let named = value.iter().all(|&byte| is_word(byte) || byte == b'.')
+        && !value.first().is_some_and(|&byte| is_digit(byte))
+        && digits * 4 <= value.len();
+    let operator = value
+        .iter()
+        .any(|byte| matches!(byte, b'(' | b')' | b'[' | b']' | b'{' | b'}' | b'<' | b'>' | b','));
+    named || operator || matches!(value.first(), Some(b'*' | b'&' | b'$' | b'!' | b'-' | b'+'))
 }
 
+/// `getPassword()`, `args[0]`, `Token![x]`, `key.clone(`.
 fn is_call(value: &[u8]) -> bool {
-    let opens = value.iter().position(|byte| matches!(byte, b'(' | b'['));
-    opens.is_some_and(|at| {
-        let before = value.get(..at).unwrap_or_default();
-        let after = value.get(at..).unwrap_or_default();
-        let named = !before.is_empty() && is_identifier(before);
-        named
-            && (after.contains(&b')')
-                || after.contains(&b']')
-                || after.len() == 1
-                || after.get(1).is_some_and(|b| is_letter(*b)))
-    })
+    let Some(at) = value.iter().position(|byte| matches!(byte, b'(' | b'[')) else { return false };
+    let (before, after) = value.split_at(at);
+    let named = before.first().is_some_and(|&byte| is_letter(byte) || byte == b'_')
+        && before
+            .iter()
+            .all(|&byte| is_word(byte) || matches!(byte, b'.' | b':' | b'!' | b'>' | b'-'));
+    let argument = after.get(1).is_none_or(|&byte| {
+        is_letter(byte) || matches!(byte, b'&' | b'*' | b'"' | b'\'' | b'_' | b'-')
+    });
+    named && (argument || after.contains(&b')') || after.contains(&b']'))
 }
 
 /// `password = "password"`, `db_password: my-db-password`: the name again.

@@ -58,6 +58,9 @@ impl Assigned {
 
 fn name_around(text: &[u8], hit: Range<usize>) -> Range<usize> {
     let is_name = |byte: u8| is_word(byte) || matches!(byte, b'-' | b'.');
+    // A fragment may hold the byte that ends the name: `key=`.
+    let fragment = text.get(hit.clone()).unwrap_or_default();
+    let hit = hit.start..hit.start + fragment.iter().take_while(|&&byte| is_name(byte)).count();
     let before = text.get(hit.start.saturating_sub(MAX_NAME)..hit.start).unwrap_or_default();
     let after = text.get(hit.end..).unwrap_or_default();
     let left = before.iter().rev().take_while(|&&byte| is_name(byte)).count();
@@ -118,13 +121,10 @@ impl Join {
             }
             b',' if quoted => {
                 cursor.at += 1;
-                // Of a list of words none is the value of another.
-                let is_argument = before.trim_suffix_quote().ends_with(b"(");
                 if member_value(cursor) {
-                    Some(Self::Assigns)
-                } else {
-                    is_argument.then_some(Self::Comma)
+                    return Some(Self::Assigns);
                 }
+                is_pair(cursor, before).then_some(Self::Comma)
             }
             b'v' | b'V' if quoted => member_value(cursor).then_some(Self::Assigns),
             b'\n' | b'\r' => {
@@ -136,6 +136,21 @@ impl Join {
             _ => None,
         }
     }
+}
+
+/// Tells whether two quoted texts are name and value, and not two of a list: the first one opens the
+/// arguments, or the second one closes the pair.
+fn is_pair(cursor: &Cursor<'_>, before: &[u8]) -> bool {
+    let opens = before.trim_suffix_quote().trim_ascii_end().last() == Some(&b'(');
+    let closes = || {
+        let mut ahead = *cursor;
+        ahead.blanks();
+        let quote = ahead.quote()?;
+        ahead.at = quote.end(ahead.text, ahead.at)? + quote.escapes + 1;
+        ahead.blanks();
+        ahead.peek().filter(|byte| matches!(byte, b']' | b')' | b'}'))
+    };
+    opens || closes().is_some()
 }
 
 /// Moves over the type of `password: &str = "..."` to behind the equals sign, if that is what it is.

@@ -14,6 +14,11 @@ pub(super) fn aws_key_id(id: &[u8]) -> Verdict {
     Verdict::hint(account.is_some_and(|account| (1..1_000_000_000_000).contains(&account)))
 }
 
+/// A token in which AWS's documentation has not written that it is one of its own.
+pub(super) fn no_example(token: &[u8]) -> Verdict {
+    Verdict::possible(memchr::memmem::find(token, b"EXAMPLE").is_none())
+}
+
 fn account(bytes: &[u8]) -> Option<u64> {
     let number = bytes.get(..6)?.iter().fold(0_u64, |number, &byte| number << 8 | u64::from(byte));
     // The first bit is set in the ids that encode their account, the last seven belong to the key.
@@ -64,6 +69,12 @@ mod tests {
         assert_eq!(aws_key_id(&id), Verdict::Valid);
         assert_eq!(aws_key_id(&[&b"AKIA"[..], b"IAAAAAEAAAAAAAAA"].concat()), Verdict::Unknown);
         assert_eq!(aws_key_id(&[&b"AKIA"[..], b"IOSFODNN7EXAMPLE"].concat()), Verdict::Invalid);
+    }
+
+    #[test]
+    fn documentation_marks_its_own() {
+        assert_eq!(no_example(b"AQoEXAMPLEH4aoAH0gNCAPy"), Verdict::Invalid);
+        assert_eq!(no_example(b"IQoJb3JpZ2luX2VjE"), Verdict::Unknown);
     }
 
     #[test]

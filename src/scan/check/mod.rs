@@ -31,7 +31,7 @@ pub(super) enum Verdict {
 pub(super) type Check = fn(&[u8]) -> Verdict;
 
 /// Every check by its name in rules, sorted.
-const CHECKS: [(&str, Check); 30] = [
+const CHECKS: [(&str, Check); 32] = [
     ("aws-key-id", cloud::aws_key_id),
     ("azure-key", cloud::azure_key),
     ("azure-sas", cloud::azure_sas),
@@ -53,8 +53,10 @@ const CHECKS: [(&str, Check); 30] = [
     ("mixed-digits", classes::mixed_digits),
     ("mnemonic", phrase::mnemonic),
     ("nkey", crc::nkey),
+    ("no-example", cloud::no_example),
     ("npm-crc32", crc::npm),
     ("password", userinfo::password),
+    ("password-literal", userinfo::literal),
     ("pem", pem::pem),
     ("pem-base64", pem::wrapped),
     ("random-text", classes::text),

@@ -33,7 +33,15 @@ const STAND_INS: [&[u8]; 24] = [
 
 /// A password at a place where one is certain to stand, or a word that stands for one.
 pub(super) fn password(value: &[u8]) -> Verdict {
-    Verdict::possible(!is_stand_in(value))
+    let quoted = value.trim_ascii().strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\""));
+    Verdict::possible(!is_stand_in(quoted.unwrap_or(value)))
+}
+
+/// A password where as well a word may stand: with digits or marks among the letters.
+pub(super) fn literal(value: &[u8]) -> Verdict {
+    let letters =
+        value.iter().all(|byte| byte.is_ascii_alphabetic() || matches!(byte, b'-' | b'_' | b'.'));
+    Verdict::possible(!letters && !is_stand_in(value))
 }
 
 /// The password of a URL: also none if it is a variable of a template.
@@ -73,6 +81,9 @@ mod tests {
             assert_eq!(password(value.as_bytes()), Verdict::Invalid, "{value}");
         }
         assert_eq!(password(b"hunter2"), Verdict::Unknown);
+        assert_eq!(password(b"\"PASSWORD\""), Verdict::Invalid);
+        assert_eq!(literal(b"archive-name"), Verdict::Invalid);
+        assert_eq!(literal(b"hunter2"), Verdict::Unknown);
     }
 
     #[test]
