@@ -91,6 +91,8 @@ impl Repository {
         let mut seen: HashSet<&[u8]> = HashSet::new();
         let mut parts = raw.split(|&byte| byte == 0);
         while let Some(part) = parts.next() {
+            // A line end stands between a commit and its first file.
+            let part = part.trim_ascii_start();
             if let Some(commit) = commit(part) {
                 // With -m a merge comes once for each parent.
                 if commits.last().is_none_or(|last| last.id != commit.id) {
@@ -196,8 +198,7 @@ fn blob(id: &[u8], path: &[u8], commit: Option<usize>) -> Blob {
 }
 
 fn commit(part: &[u8]) -> Option<Commit> {
-    let text = std::str::from_utf8(part.trim_ascii_start()).ok().map(str::to_owned);
-    let text = text.unwrap_or_else(|| String::from_utf8_lossy(part).into_owned());
+    let text = String::from_utf8_lossy(part);
     let mut fields =
         text.strip_prefix(SEPARATOR)?.split(SEPARATOR).map(|field| field.trim().to_owned());
     Some(Commit { id: fields.next()?, author: fields.next()?, date: fields.next()? })
