@@ -34,7 +34,7 @@ impl Tree {
     fn with(self, path: &str, text: impl AsRef<[u8]>) -> Self {
         let path = self.0.path().join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
+        common::write_file(&path, text.as_ref());
         self
     }
 
@@ -268,7 +268,7 @@ fn encoded_and_packed_secrets_are_found() {
         let output = tree.run(program, args);
         assert!(output.status.success(), "{program}");
         if !output.stdout.is_empty() {
-            fs::write(tree.path().join("base64.txt"), output.stdout).unwrap();
+            common::write_file(&tree.path().join("base64.txt"), &output.stdout);
         }
     }
     fs::remove_file(tree.path().join("plain.txt")).unwrap();
@@ -406,7 +406,7 @@ fn a_history_is_scanned_with_the_commit_that_brought_each_secret() {
     for (file, text) in
         [("a.txt", "nothing\n"), ("a.txt", &line()), ("a.txt", "gone\n"), ("b.txt", &line())]
     {
-        fs::write(tree.path().join(file), text).unwrap();
+        common::write_file(&tree.path().join(file), text.as_bytes());
         tree.git(&["add", "."]);
         tree.git(&["commit", "-qm", "x"]);
     }
@@ -427,7 +427,7 @@ fn the_hook_refuses_a_commit_with_a_secret_and_runs_the_hook_that_was_there() {
     tree.git(&["init", "-q"]);
     let earlier = tree.path().join(".git/hooks/pre-commit");
     fs::create_dir_all(earlier.parent().unwrap()).unwrap();
-    fs::write(&earlier, "#!/bin/sh\ntouch ran\n").unwrap();
+    common::write_file(&earlier, b"#!/bin/sh\ntouch ran\n");
     fs::set_permissions(&earlier, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     assert!(tree.scan(&["hook", "install"]).status.success());
     let tree = tree.with("a.txt", line());
