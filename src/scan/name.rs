@@ -119,7 +119,7 @@ fn tells_which(word: &[u8]) -> bool {
 
 /// Words that make a name one of something that is not secret.
 fn is_other(word: &[u8]) -> bool {
-    const WORDS: [&[u8]; 59] = [
+    const WORDS: &[&[u8]] = &[
         b"public",
         b"pub",
         b"publishable",
