@@ -101,9 +101,8 @@ fn is_test(path: &str, name: &str) -> bool {
         "mocks", "example", "examples",
     ];
     let directory = path.strip_suffix(name).unwrap_or_default();
-    let part = |word: &&str| directory.split(['/', '!']).any(|part| part == *word);
-    let words = name.split(['.', '_', '-']);
-    WORDS.iter().any(|word| part(&word)) || words.into_iter().any(|word| WORDS.contains(&word))
+    let mut parts = directory.split(['/', '!']).chain(name.split(['.', '_', '-']));
+    parts.any(|part| WORDS.contains(&part))
 }
 
 #[cfg(test)]

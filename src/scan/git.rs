@@ -14,6 +14,7 @@ use super::engine::Engine;
 use super::file::{FileScanner, Name, Wanted};
 use super::finding::{Commit, Scan};
 use super::walk::{Progress, Selection};
+use crate::system::atomic_file;
 
 /// A repository, by a directory in it.
 #[derive(Debug)]
@@ -91,6 +92,8 @@ impl Repository {
         let mut seen: HashSet<&[u8]> = HashSet::new();
         let mut parts = raw.split(|&byte| byte == 0);
         while let Some(part) = parts.next() {
+            // A line end stands between a commit and its first file.
+            let part = part.trim_ascii_start();
             if let Some(commit) = commit(part) {
                 // With -m a merge comes once for each parent.
                 if commits.last().is_none_or(|last| last.id != commit.id) {
@@ -115,7 +118,7 @@ impl Repository {
                 .map(|_| scope.spawn(|| self.scan_some(what, blobs, commits, &next)))
                 .collect();
             let ended = |worker: std::thread::ScopedJoinHandle<'_, _>| {
-                worker.join().unwrap_or_else(|_| Err(GitError::Answer("a thread has failed")))
+                worker.join().unwrap_or(Err(GitError::Answer("a thread has failed")))
             };
             workers.into_iter().map(ended).collect()
         });
@@ -196,8 +199,7 @@ fn blob(id: &[u8], path: &[u8], commit: Option<usize>) -> Blob {
 }
 
 fn commit(part: &[u8]) -> Option<Commit> {
-    let text = std::str::from_utf8(part.trim_ascii_start()).ok().map(str::to_owned);
-    let text = text.unwrap_or_else(|| String::from_utf8_lossy(part).into_owned());
+    let text = String::from_utf8_lossy(part);
     let mut fields =
         text.strip_prefix(SEPARATOR)?.split(SEPARATOR).map(|field| field.trim().to_owned());
     Some(Commit { id: fields.next()?, author: fields.next()?, date: fields.next()? })
@@ -233,9 +235,8 @@ impl BlobReader {
         self.replies.read_line(&mut header).map_err(GitError::Pipe)?;
         // `ID blob SIZE`, or `ID missing`.
         let mut fields = header.trim_end().split(' ').skip(1);
-        let size = match (fields.next(), fields.next().map(str::parse)) {
-            (Some("blob"), Some(Ok(size))) => size,
-            _ => return Err(GitError::Failed(format!("object {id} cannot be read"))),
+        let (Some("blob"), Some(Ok(size))) = (fields.next(), fields.next().map(str::parse)) else {
+            return Err(GitError::Failed(format!("object {id} cannot be read")));
         };
         let mut contents = self.replies.by_ref().take(size);
         take(&mut contents);
@@ -276,9 +277,7 @@ pub fn install_hook(repository: &Repository, program: &Path) -> Result<PathBuf, 
         "{HOOK}earlier=$(dirname \"$0\")/{EARLIER}\nif [ -x \"$earlier\" ]; then \"$earlier\" \"$@\" || exit; fi\n\
          exec {program} scan --staged\n"
     );
-    std::fs::write(&hook, text).map_err(GitError::Hook)?;
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    std::fs::set_permissions(&hook, mode).map_err(GitError::Hook)?;
+    atomic_file::replace(&hook, text.as_bytes(), 0o755).map_err(GitError::Hook)?;
     Ok(hook)
 }
 

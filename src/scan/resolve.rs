@@ -46,7 +46,7 @@ impl Ranked {
 
 /// Keeps the best of those that overlap, in the order of the text.
 pub(super) fn resolve(mut found: Vec<Ranked>) -> Vec<Candidate> {
-    found.sort_by(|one, two| two.rank().cmp(&one.rank()));
+    found.sort_by_key(|one| Reverse(one.rank()));
     let mut kept: Vec<Ranked> = Vec::new();
     // Sorted by place, so that only neighbours need to be compared.
     let mut places: std::collections::BTreeMap<usize, Vec<usize>> =

