@@ -6,8 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Commands whose next word is a command too.
-const GROUPS: [&str; 4] = ["audit", "backup", "key", "policy"];
+/// Commands whose next word is a command too, or may be one.
+const GROUPS: [&str; 5] = ["audit", "backup", "key", "policy", "scan"];
 
 #[test]
 fn every_promise_names_a_test_that_exists() {
