@@ -108,7 +108,7 @@ fn scanners(venv: Option<&Path>, scratch: &Path) -> Vec<Scanner> {
         ),
     ];
     let Some(venv) = venv else { return scanners };
-    let report = scratch.join("report").display().to_string();
+    let report = scratch.join("report.json").display().to_string();
     for (name, options) in [
         (
             "kingfisher",
