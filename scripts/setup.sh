@@ -8,6 +8,7 @@ packages=(
   busybox-static          # all that is in those containers
   build-essential         # a linker, and the C reference of the read benchmark
   curl                    # asks nginx for a page
+  git python3 python3-venv  # histories to scan; archives, and a validator of reports
   fuse3 libfuse3-dev      # mounts of ordinary users; libfuse's hello_ll
   e2fsprogs               # mkfs.ext4 for a small disk, chattr for what a mountpoint leaves
   inotify-tools           # inotifywait, a watcher

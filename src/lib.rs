@@ -15,6 +15,7 @@ pub mod keysource;
 pub mod model;
 pub mod policy;
 pub mod rotation;
+pub mod scan;
 pub mod schedule;
 pub mod store;
 pub mod system;

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module with the modules that it may import.
-const LAYERS: [(&str, &[&str]); 20] = [
+const LAYERS: [(&str, &[&str]); 21] = [
     ("model", &[]),
     ("system", &["model"]),
     ("audit", &["model", "system"]),
@@ -17,6 +17,7 @@ const LAYERS: [(&str, &[&str]); 20] = [
     ("identity", &["model", "system"]),
     ("inject", &["model", "system"]),
     ("policy", &["model"]),
+    ("scan", &["model", "system"]),
     ("schedule", &["model"]),
     ("store", &["model", "system"]),
     ("versions", &["model"]),
@@ -62,6 +63,7 @@ const LAYERS: [(&str, &[&str]); 20] = [
             "model",
             "policy",
             "rotation",
+            "scan",
             "schedule",
             "store",
             "system",

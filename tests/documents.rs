@@ -6,8 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Commands whose next word is a command too.
-const GROUPS: [&str; 6] = ["audit", "backup", "inject", "key", "oneiric", "policy"];
+/// Commands whose next word is a command too, or may be one.
+const GROUPS: [&str; 7] = ["audit", "backup", "inject", "key", "oneiric", "policy", "scan"];
 
 #[test]
 fn every_promise_names_a_test_that_exists() {

@@ -21,6 +21,8 @@ use super::client::complete_name;
 use super::generate;
 use crate::generate::Generator;
 use crate::model::{NameError, SecretName, SecretType};
+use crate::scan::report::Format;
+use crate::scan::{Confidence, Glob, Severity};
 
 /// A filesystem of secrets: reading a file decrypts it for a caller whom the policy allows, and
 /// records who read it.
@@ -130,6 +132,10 @@ pub(crate) enum Command {
     Explain(Named),
     /// Looks for what is wrong here and says what to do.
     Doctor(System),
+    /// Looks for secrets that are where they should not be, in files, archives and histories.
+    ///
+    /// Exit codes of its own: 0 nothing found, 1 secrets found, 2 not everything could be read.
+    Scan(Box<Scan>),
     /// Frees callers that hang in the mount by cutting its connection; the mount is dead afterwards.
     Abort,
     /// Prints what to pass to a container runtime so that secrets are files in the container.
@@ -673,6 +679,101 @@ pub(crate) struct BackupRestore {
     pub system: System,
     #[command(flatten)]
     pub from: PassphraseFrom,
+}
+
+#[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Scan {
+    #[command(subcommand)]
+    pub command: Option<ScanCommand>,
+    /// Files and directories, or - for standard input; the working directory if none is named.
+    #[arg(value_name = "PATH", value_hint = ValueHint::AnyPath)]
+    pub paths: Vec<PathBuf>,
+    /// Scans what the next commit of the repository here would add.
+    #[arg(long, conflicts_with_all = ["paths", "history"])]
+    pub staged: bool,
+    /// Scans every file that was ever in the repository here, or that a range of commits has brought.
+    #[arg(long, value_name = "REV..REV", num_args = 0..=1, require_equals = true, conflicts_with = "paths")]
+    pub history: Option<Option<String>>,
+    /// Looks for the values of the mounted store, too: every version of what you may read.
+    #[arg(long)]
+    pub own: bool,
+    /// The form of the report: text, json, sarif, csv or html.
+    #[arg(long, value_name = "FORMAT", value_parser = parse_word::<Format>, conflicts_with = "json")]
+    pub format: Option<Format>,
+    /// Writes the report into a file instead of to standard output.
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub output: Option<PathBuf>,
+    /// Only findings that are at least so sure, from 0 to 1.
+    #[arg(long, value_name = "N", default_value = "0.5", value_parser = parse_word::<Confidence>)]
+    pub min_confidence: Confidence,
+    /// Only findings that are at least so bad: low, medium, high or critical.
+    #[arg(long, value_name = "SEVERITY", default_value = "low", value_parser = parse_word::<Severity>)]
+    pub min_severity: Severity,
+    /// Only secrets of this type; may be given again.
+    #[arg(long = "type", value_name = "TYPE", value_parser = parse_type)]
+    pub types: Vec<SecretType>,
+    /// Only files that fit, such as '*.env' or 'deploy/'; may be given again.
+    #[arg(long = "only", value_name = "PATTERN")]
+    pub only: Vec<Glob>,
+    /// Never files that fit; may be given again.
+    #[arg(long, value_name = "PATTERN")]
+    pub exclude: Vec<Glob>,
+    /// Scans files that .gitignore names, too.
+    #[arg(long)]
+    pub no_ignore: bool,
+    #[command(flatten)]
+    pub rules: ScanRules,
+    /// Leaves out the findings that a baseline holds.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub baseline: Option<PathBuf>,
+    /// Writes all findings into a baseline, and succeeds.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub write_baseline: Option<PathBuf>,
+    /// Lists suppressed findings too.
+    #[arg(long)]
+    pub suppressed: bool,
+    /// Lists what matched and was taken for no secret, with the reason.
+    #[arg(long)]
+    pub explain: bool,
+}
+
+/// Rules besides those that come with the program.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct ScanRules {
+    /// Adds the rules and exceptions of a file, over those of the same id; may be given again.
+    #[arg(long = "rules", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub files: Vec<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ScanCommand {
+    /// Lists the rules, or tests each with its own examples.
+    Rules(ScanRulesArgs),
+    /// Has git scan what is to be committed, in the repository here.
+    #[command(subcommand)]
+    Hook(ScanHook),
+}
+
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub(crate) enum ScanHook {
+    /// Writes the hook; one that is there is kept and runs first.
+    Install,
+    /// Removes the hook, and puts back the one that was there before.
+    Uninstall,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ScanRulesArgs {
+    #[command(flatten)]
+    pub rules: ScanRules,
+    /// Runs each rule over its examples.
+    #[arg(long)]
+    pub test: bool,
+}
+
+fn parse_word<T: std::str::FromStr<Err = String>>(text: &str) -> Result<T, String> {
+    text.parse()
 }
 
 #[derive(Args, Debug)]

@@ -43,6 +43,7 @@ mod rm;
 mod rotate;
 mod rotations;
 mod run;
+mod scan;
 mod seal;
 mod server;
 mod show;
@@ -100,6 +101,7 @@ pub(super) fn run(context: &Context, command: Command) -> Result<ExitCode, Failu
         Command::Rotations(args) => rotations::run(context, &args),
         Command::Rm(args) => rm::run(context, &args),
         Command::Run(args) => return run::run(context, &args),
+        Command::Scan(args) => return scan::run(context, &args),
         Command::Seal => seal::run(context),
         Command::Server(args) => server::run(context, &args),
         Command::Show(args) => show::run(context, &args),

@@ -20,7 +20,6 @@ pub(crate) enum Kind {
     Encryption,
     Injection,
     Rotation,
-    #[allow(dead_code, reason = "the contract fixes the list; `scan` will fail so")]
     Scanning,
     SecretAlreadyExists,
     SecretNotFound,

@@ -42,6 +42,10 @@ impl Out {
         self.0 == Style::Json
     }
 
+    pub(crate) fn is_terminal(&self) -> bool {
+        self.0 == Style::Terminal
+    }
+
     /// Prints lines for people; nothing in `--json`.
     pub(crate) fn line(&self, text: impl fmt::Display) -> Printed {
         if self.is_json() {

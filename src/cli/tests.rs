@@ -8,13 +8,14 @@ use super::args::{Cli, Command};
 use crate::generate::{Generator, Password};
 
 /// What arguments may take, by the name that is shown for it. None is a value of a secret.
-const TAKEN: [&str; 41] = [
+const TAKEN: [&str; 45] = [
     "ACTION",
     "CREDENTIAL_NAME",
     "DIR",
     "ENVIRONMENT",
     "FD",
     "FILE",
+    "FORMAT",
     "FROM",
     "GID",
     "MOUNTPOINT",
@@ -23,7 +24,10 @@ const TAKEN: [&str; 41] = [
     "NEW_NAME",
     "OUTCOME",
     "PATH",
+    "PATTERN",
+    "REV..REV",
     "SERVICE",
+    "SEVERITY",
     "SHELL",
     "SOURCE",
     "TAG",

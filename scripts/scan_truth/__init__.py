@@ -1,0 +1,1 @@
+"""Labelled files for `secretfs scan`: values by the providers' published shapes, places where they stand, clean files."""
