@@ -8,7 +8,7 @@ use super::args::{Cli, Command};
 use crate::generate::{Generator, Password};
 
 /// What arguments may take, by the name that is shown for it. None is a value of a secret.
-const TAKEN: [&str; 45] = [
+const TAKEN: [&str; 44] = [
     "ACTION",
     "CREDENTIAL_NAME",
     "DIR",
@@ -41,7 +41,6 @@ const TAKEN: [&str; 45] = [
     "WHEN",
     "COMMAND",
     "FORM",
-    "FORMAT",
     "IN",
     "LAYER",
     "MODE",
