@@ -172,7 +172,7 @@ pub(super) fn add_version(
         record.metadata.status = Status::Active;
         record.metadata.expires = record.metadata.expires.filter(|expires| *expires > batch.now);
     }
-    batch.put(Table::Values, &value_key(id, version), &sealed)?;
+    batch.put_new_value(id, version, &sealed)?;
     if let Some(keep) = batch.inner.limits.keep_versions {
         for old in record.history.retain_previous(usize::try_from(keep).unwrap_or(usize::MAX)) {
             drop_value(batch, id, Some(old))?;
