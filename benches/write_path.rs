@@ -4,7 +4,8 @@
 //! only row to measure. Slices alternate. The reference appends
 //! 4 KiB to a preallocated file and calls fdatasync, on the filesystem that holds the store. A writer
 //! goes round names of its own: the record of a secret lists every version there was, and a name
-//! with thousands of them would measure that.
+//! with thousands of them would measure that. Beside each rate stands the CPU time that a version
+//! took: what a busy machine changes least.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -44,8 +45,8 @@ fn main() {
     let by_broker = |path: &str| put_to_broker(&broker, path);
     let mut syncs = Vec::new();
     let rows = [
-        ("1 writer", 1, &by_mount as &Put<'_>, Vec::new()),
-        ("64 writers", 64, &by_mount, Vec::new()),
+        ("1 writer, mount", 1, &by_mount as &Put<'_>, Vec::new()),
+        ("64 writers, mount", 64, &by_mount, Vec::new()),
         ("1 writer, broker alone", 1, &by_broker, Vec::new()),
         ("64 writers, broker alone", 64, &by_broker, Vec::new()),
     ];
@@ -55,17 +56,31 @@ fn main() {
         .collect();
     for _ in 0..rounds {
         syncs.push(fdatasync_rate(directory.path(), slice));
-        for (_, writers, put, rates) in &mut rows {
-            rates.push(write_rate(*put, *writers, slice));
+        for (_, writers, put, slices) in &mut rows {
+            slices.push(measure(*put, *writers, slice, mounted.pid()));
         }
     }
     let syncs = median(syncs);
     println!("{:26} {syncs:8.0} a second", "fdatasync of the disk");
-    for (what, _, _, rates) in rows {
-        let rate = median(rates);
-        println!("{what:26} {rate:8.0} versions a second, {:.2} of it", rate / syncs);
+    for (what, _, _, slices) in rows {
+        let of = |figure: fn(&Slice) -> f64| median(slices.iter().map(figure).collect());
+        let (rate, ours, daemon) = (of(|s| s.rate), of(|s| s.own_us), of(|s| s.daemon_us));
+        println!(
+            "{what:26} {rate:8.0} versions a second, {:.2} of it; us of CPU each: {ours:.0} here, \
+             {daemon:.0} in the daemon",
+            rate / syncs
+        );
     }
     broker.close();
+}
+
+/// What one slice of a row has shown.
+struct Slice {
+    /// Versions a second.
+    rate: f64,
+    /// CPU time a version, of this process and of the daemon.
+    own_us: f64,
+    daemon_us: f64,
 }
 
 /// Makes a new version of a name; returns once it is acknowledged.
@@ -85,8 +100,9 @@ fn fdatasync_rate(directory: &Path, slice: Duration) -> f64 {
     f64::from(count) / start.elapsed().as_secs_f64()
 }
 
-fn write_rate(put: &Put<'_>, writers: usize, slice: Duration) -> f64 {
+fn measure(put: &Put<'_>, writers: usize, slice: Duration, daemon: u32) -> Slice {
     let versions = AtomicU64::new(0);
+    let before = [std::process::id(), daemon].map(cpu_micros);
     let start = Instant::now();
     std::thread::scope(|scope| {
         for writer in 0..writers {
@@ -99,7 +115,23 @@ fn write_rate(put: &Put<'_>, writers: usize, slice: Duration) -> f64 {
             });
         }
     });
-    versions.load(Ordering::Relaxed) as f64 / start.elapsed().as_secs_f64()
+    let (seconds, versions) = (start.elapsed().as_secs_f64(), versions.into_inner() as f64);
+    let after = [std::process::id(), daemon].map(cpu_micros);
+    let [both_us, daemon_us] = [0, 1].map(|of| (after[of] - before[of]) / versions);
+    let own_us = both_us - daemon_us;
+    Slice { rate: versions / seconds, own_us, daemon_us }
+}
+
+/// Returns the CPU time of a process so far in microseconds, with threads that have ended and with
+/// processes that it has started.
+fn cpu_micros(pid: u32) -> f64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = text.rsplit(')').next().unwrap().split_whitespace().collect();
+    // proc_pid_stat(5) counts from 1 and has two fields before the name's end; in hundredths.
+    let ticks: f64 = [14, 15].map(|field| fields[field - 3].parse::<f64>().unwrap()).iter().sum();
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    let children = children.split_whitespace().map(|child| cpu_micros(child.parse().unwrap()));
+    ticks * 10_000.0 + children.sum::<f64>()
 }
 
 fn put_through_mount(path: &Path) {

@@ -1,7 +1,8 @@
 //! What a start finds on disk: where the log ends, and whether that is where it ended.
 //!
 //! Only the last segment is verified here, so that a start is fast; what a crash took of it comes back
-//! from the store, and a cut or a replacement is told by the anchor, which the store keeps. [`verify`](super::verify()) checks the rest.
+//! from the store, and a cut or a replacement is told by the anchor, which the store keeps.
+//! [`verify`](super::verify()) checks the rest.
 
 use std::fs;
 use std::io;

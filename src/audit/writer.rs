@@ -90,7 +90,8 @@ pub struct AuditLog {
 
 impl AuditLog {
     /// Opens the log in `dir` and records the start. Verifies the last segment, puts back what a crash took
-    /// of the lines that `anchor` carries, drops a torn last line, and refuses with [`AuditError::Tampered`] a log that does not reach back to `anchor`, and with
+    /// of the lines that `anchor` carries, drops a torn last line, and refuses with
+    /// [`AuditError::Tampered`] a log that does not reach back to `anchor`, and with
     /// [`AuditError::OtherStore`] that of another store. The key is wiped before this returns.
     pub fn open(
         dir: &Path,

@@ -3,10 +3,12 @@
 //! A change checks everything before its first `put`, so that one that is refused leaves no trace in
 //! the transaction of the others.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::index::{At, Discarded, Entry, Made};
+use super::read::value_key;
 use super::record::{Record, SecretRecord};
 use super::root::Root;
 use super::rotation::Stage;
@@ -25,6 +27,8 @@ pub(super) struct Batch<'a> {
     overlay: BTreeMap<SecretName, Option<SecretId>>,
     /// How far the rotations are that this transaction has changed.
     rotations: BTreeMap<SecretId, Stage>,
+    /// The record that was read last, sealed: mostly it is the next one to be put.
+    last_read: RefCell<Option<(SecretId, Vec<u8>)>>,
     pub(super) effects: Vec<Effect>,
     pub(super) lines: Vec<Line>,
     pub(super) inner: &'a Inner,
@@ -81,6 +85,7 @@ impl<'a> Batch<'a> {
             puts: 0,
             overlay: BTreeMap::new(),
             rotations: BTreeMap::new(),
+            last_read: RefCell::default(),
             effects: Vec::new(),
             lines: Vec::new(),
             inner,
@@ -211,12 +216,28 @@ impl<'a> Batch<'a> {
     pub(super) fn record(&self, id: SecretId) -> Result<Option<Record>, BrokerError> {
         let Some(sealed) = self.txn.get(Table::Records, &id.0)? else { return Ok(None) };
         let plain = self.keyring.open_record(id, &sealed).map_err(BrokerError::Damaged)?;
+        self.last_read.replace(Some((id, sealed)));
         Record::decode(&plain).map(Some)
     }
 
     pub(super) fn put_record(&mut self, id: SecretId, record: &Record) -> Result<(), BrokerError> {
         let sealed = self.keyring.seal_record(id, &record.encode()?).map_err(BrokerError::Key)?;
-        self.put(Table::Records, &id.0, &sealed)
+        match self.last_read.take() {
+            Some((read, before)) if read == id => {
+                self.put_over(Table::Records, &id.0, Some(&before), &sealed)
+            }
+            Some(_) | None => self.put(Table::Records, &id.0, &sealed),
+        }
+    }
+
+    /// Writes the value of a version that there has not been.
+    pub(super) fn put_new_value(
+        &mut self,
+        id: SecretId,
+        version: Version,
+        sealed: &[u8],
+    ) -> Result<(), BrokerError> {
+        self.put_over(Table::Values, &value_key(id, version), None, sealed)
     }
 
     pub(super) fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, BrokerError> {
@@ -230,14 +251,32 @@ impl<'a> Batch<'a> {
         key: &[u8],
         value: &[u8],
     ) -> Result<(), BrokerError> {
+        self.last_read.take();
         let before = self.txn.put(table, key, value)?;
+        self.note_put(table, key, before.as_deref(), value);
+        Ok(())
+    }
+
+    /// Does so over what the caller knows to be there, which is not read again.
+    fn put_over(
+        &mut self,
+        table: Table,
+        key: &[u8],
+        before: Option<&[u8]>,
+        value: &[u8],
+    ) -> Result<(), BrokerError> {
+        self.txn.set(table, key, value)?;
+        self.note_put(table, key, before, value);
+        Ok(())
+    }
+
+    fn note_put(&mut self, table: Table, key: &[u8], before: Option<&[u8]>, value: &[u8]) {
         if let Some(before) = before {
-            self.root.set.remove(&self.keyring.element(table as u8, key, &before));
+            self.root.set.remove(&self.keyring.element(table as u8, key, before));
         }
         self.root.set.add(&self.keyring.element(table as u8, key, value));
         self.root.seals += u64::from(matches!(table, Table::Records | Table::Values));
         self.puts += 1;
-        Ok(())
     }
 
     /// Commits a new generation although nothing else changes.
@@ -257,6 +296,7 @@ impl<'a> Batch<'a> {
 
     /// Removes an entry, and keeps the record set's sum in step.
     pub(super) fn delete(&mut self, table: Table, key: &[u8]) -> Result<(), BrokerError> {
+        self.last_read.take();
         if let Some(before) = self.txn.delete(table, key)? {
             self.root.set.remove(&self.keyring.element(table as u8, key, &before));
             self.puts += 1;
@@ -271,6 +311,7 @@ impl<'a> Batch<'a> {
         root: Root,
         fill: &mut FillStore<'_>,
     ) -> Result<(), BrokerError> {
+        self.last_read.take();
         self.txn.clear()?;
         fill(&mut *self.txn)?;
         self.root = Root { generation: self.root.generation, ..root };

@@ -160,7 +160,7 @@ pub(super) fn add_version(
     };
     let version = record.history.next();
     let sealed = batch.keyring.seal_value(id, version, value).map_err(BrokerError::Key)?;
-    batch.put(Table::Values, &value_key(id, version), &sealed)?;
+    batch.put_new_value(id, version, &sealed)?;
     if stage {
         let (_, replaced) = record.history.stage(new);
         drop_value(batch, id, replaced)?;

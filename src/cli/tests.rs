@@ -8,7 +8,7 @@ use super::args::{Cli, Command};
 use crate::generate::{Generator, Password};
 
 /// What arguments may take, by the name that is shown for it. None is a value of a secret.
-const TAKEN: [&str; 44] = [
+const TAKEN: [&str; 45] = [
     "ACTION",
     "CREDENTIAL_NAME",
     "DIR",
@@ -31,6 +31,7 @@ const TAKEN: [&str; 44] = [
     "SHELL",
     "SOURCE",
     "TAG",
+    "SPAN",
     "TEXT",
     "TO",
     "TYPE",

@@ -38,7 +38,8 @@ impl Cipher {
         self.seal_with(&random::bytes()?, context, plain, out)
     }
 
-    fn seal_with(
+    /// Does so under a nonce that the caller has drawn for this alone.
+    pub(super) fn seal_with(
         &self,
         nonce: &Nonce,
         context: &Context,

@@ -38,7 +38,12 @@ impl fmt::Debug for RootKey {
 
 /// Makes 32 random bytes in locked memory.
 pub(super) fn random_key() -> Result<SecretBytes, CryptoError> {
-    SecretBytes::with_len(KEY_BYTES, |room| {
+    random_secret(KEY_BYTES)
+}
+
+/// Makes so many random bytes in locked memory.
+pub(super) fn random_secret(len: usize) -> Result<SecretBytes, CryptoError> {
+    SecretBytes::with_len(len, |room| {
         random::fill_random(room)?;
         Ok(room.len())
     })

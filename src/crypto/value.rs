@@ -7,11 +7,12 @@
 use std::fmt;
 
 use super::CryptoError;
-use super::aead::{Cipher, KEY_BYTES, OVERHEAD_BYTES, plain_len};
+use super::aead::{Cipher, KEY_BYTES, NONCE_BYTES, Nonce, OVERHEAD_BYTES, plain_len};
 use super::context::{Context, Purpose};
 use super::keyring::{EpochKeys, Keyring};
 use super::padding::{pad, padded_len, unpadded_len};
-use super::root::random_key;
+use super::random;
+use super::root::random_secret;
 use crate::model::{Epoch, SecretId, StoreId, Version};
 use crate::system::SecretBytes;
 use crate::system::memory::with_clean_stack;
@@ -58,12 +59,16 @@ impl Keyring {
             pad(value.expose(), room)?;
             Ok::<_, CryptoError>(room.len())
         })?;
-        let data_key = random_key()?;
+        // All three by one system call, of which a put would make many.
+        let drawn = random_secret(KEY_BYTES + 2 * NONCE_BYTES)?;
+        let (data_key, nonces) = drawn.expose().split_at(KEY_BYTES);
+        let (nonces, _) = nonces.as_chunks();
+        let [wrapping, content] = nonces else { return Err(CryptoError::NoRandom) };
         let size = EPOCH_BYTES + WRAPPED_BYTES + OVERHEAD_BYTES + padded.len();
         let mut sealed = Vec::with_capacity(size);
-        wrap(self.active_keys(), place, &data_key, &mut sealed)?;
-        let cipher = Cipher::new(data_key.expose())?;
-        cipher.seal(&place.content(), padded.expose(), &mut sealed)?;
+        wrap(self.active_keys(), place, (data_key, wrapping), &mut sealed)?;
+        let cipher = Cipher::new(data_key)?;
+        cipher.seal_with(content, &place.content(), padded.expose(), &mut sealed)?;
         Ok(sealed)
     }
 
@@ -120,7 +125,8 @@ impl Keyring {
         let mut rewrapped = Vec::with_capacity(sealed.len());
         with_clean_stack(|| {
             let data_key = unwrap(self.keys(epoch)?, place, wrapped)?;
-            wrap(self.active_keys(), place, &data_key, &mut rewrapped)
+            let nonce = random::bytes()?;
+            wrap(self.active_keys(), place, (data_key.expose(), &nonce), &mut rewrapped)
         })?;
         rewrapped.extend_from_slice(content);
         Ok(Some(rewrapped))
@@ -173,15 +179,15 @@ fn split(sealed: &[u8]) -> Result<(Epoch, &[u8], &[u8]), CryptoError> {
     Ok((epoch, wrapped, content))
 }
 
-/// Appends the epoch and the wrapped data key.
+/// Appends the epoch and the data key, wrapped under a nonce that was drawn for it.
 fn wrap(
     keys: &EpochKeys,
     place: Place,
-    data_key: &SecretBytes,
+    (data_key, nonce): (&[u8], &Nonce),
     out: &mut Vec<u8>,
 ) -> Result<(), CryptoError> {
     out.extend_from_slice(&keys.epoch.0.to_be_bytes());
-    keys.wrapping.seal(&place.data_key(keys.epoch), data_key.expose(), out)
+    keys.wrapping.seal_with(nonce, &place.data_key(keys.epoch), data_key, out)
 }
 
 fn unwrap(keys: &EpochKeys, place: Place, wrapped: &[u8]) -> Result<SecretBytes, CryptoError> {

@@ -276,7 +276,7 @@ impl Shared {
 
     fn put_into_base(&self, piece: &Piece) -> Result<(), StoreError> {
         let mut txn = self.base.begin_write()?;
-        put_all(&mut txn, &piece.layer)?;
+        txn.put_all(&piece.layer)?;
         txn.set_progress(piece.progress)?;
         Box::new(txn).commit()?;
         if let Some(layers) = &mut *self.layers.write() {
@@ -284,16 +284,6 @@ impl Shared {
         }
         Ok(())
     }
-}
-
-fn put_all(txn: &mut dyn Txn, changes: &Layer) -> Result<(), StoreError> {
-    for (table, key, value) in changes.changes() {
-        match value {
-            Some(value) => txn.put(table, key, value)?,
-            None => txn.delete(table, key)?,
-        };
-    }
-    Ok(())
 }
 
 /// What is on disk, in both files.
@@ -404,11 +394,13 @@ impl<'a> JournaledTxn<'a> {
         result
     }
 
+    /// Returns what was there before, if that is asked for.
     fn change(
         &mut self,
         table: Table,
         key: &[u8],
         value: Option<&[u8]>,
+        before: Before,
     ) -> Result<Option<Vec<u8>>, StoreError> {
         self.step(|shared, writer, changes| {
             if let Changes::Buffered(layer, bytes) = changes {
@@ -419,7 +411,10 @@ impl<'a> JournaledTxn<'a> {
             }
             match (changes, value) {
                 (Changes::Buffered(layer, _), _) => {
-                    let before = read(shared, layer, table, key)?;
+                    let before = match before {
+                        Before::Asked => read(shared, layer, table, key)?,
+                        Before::Known => None,
+                    };
                     layer.set(table, key, value);
                     Ok(before)
                 }
@@ -430,6 +425,13 @@ impl<'a> JournaledTxn<'a> {
     }
 }
 
+/// Whether a change says what was there before it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Before {
+    Asked,
+    Known,
+}
+
 /// Empties the journal and takes what a transaction has changed to redb itself.
 fn direct<'a>(
     shared: &'a Shared,
@@ -438,7 +440,7 @@ fn direct<'a>(
 ) -> Result<Box<RedbTxn<'a>>, StoreError> {
     shared.drain(writer)?;
     let mut txn = Box::new(shared.base.begin_write()?);
-    put_all(&mut *txn, changes)?;
+    txn.put_all(changes)?;
     Ok(txn)
 }
 
@@ -469,11 +471,15 @@ impl Txn for JournaledTxn<'_> {
         key: &[u8],
         value: &[u8],
     ) -> Result<Option<Vec<u8>>, StoreError> {
-        self.change(table, key, Some(value))
+        self.change(table, key, Some(value), Before::Asked)
+    }
+
+    fn set(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
+        self.change(table, key, Some(value), Before::Known).map(drop)
     }
 
     fn delete(&mut self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        self.change(table, key, None)
+        self.change(table, key, None, Before::Asked)
     }
 
     fn clear(&mut self) -> Result<(), StoreError> {

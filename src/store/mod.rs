@@ -66,6 +66,10 @@ pub trait Txn {
         key: &[u8],
         value: &[u8],
     ) -> Result<Option<Vec<u8>>, StoreError>;
+    /// As [`put`](Self::put), for whoever knows already what was there before.
+    fn set(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
+        self.put(table, key, value).map(drop)
+    }
     /// Returns the value that was there before.
     fn delete(&mut self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
     /// Removes all entries of all tables.

@@ -44,6 +44,11 @@ impl Layer {
         })
     }
 
+    /// Returns the changes of one table, by key.
+    pub(super) fn of(&self, table: Table) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
+        self.below(table, &[])
+    }
+
     fn below(&self, table: Table, prefix: &[u8]) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
         let from = (Bound::Included(prefix), Bound::Unbounded);
         let entries = self.0.get(&table).map(|entries| entries.range::<[u8], _>(from));

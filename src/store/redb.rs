@@ -20,6 +20,7 @@ use redb::{
 use super::backend::{self, Reopen, SharedBackend};
 use super::contain::{contain, release};
 use super::journal::Progress;
+use super::overlay::Layer;
 use super::{Snapshot, Store, StoreError, Table, Txn, Visit};
 
 /// Memory for cached pages, in bytes: about the live pages of 100,000 records of 300 bytes, and all
@@ -310,6 +311,29 @@ impl RedbTxn<'_> {
         };
         self.writer.broken |= result.is_err();
         result
+    }
+
+    /// Makes all changes of a layer; nobody asks what was there before.
+    pub(super) fn put_all(&mut self, changes: &Layer) -> Result<(), StoreError> {
+        for table in Table::ALL {
+            let mut changes = changes.of(table).peekable();
+            if changes.peek().is_none() {
+                continue;
+            }
+            self.write(|txn| {
+                // Opened once: that costs about as much as an entry does.
+                let mut table = txn.open_table(definition(table))?;
+                for (key, value) in changes {
+                    let before = match value {
+                        Some(value) => table.insert(key, value)?,
+                        None => table.remove(key)?,
+                    };
+                    drop(before);
+                }
+                Ok(())
+            })?;
+        }
+        Ok(())
     }
 
     /// Records, with the rest of the transaction, how far the journal is taken over by it.

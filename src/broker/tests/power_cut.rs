@@ -57,7 +57,7 @@ fn journaled(disk: &Disk) -> Result<Arc<JournaledStore>> {
 }
 
 fn open(store: Arc<JournaledStore>, directory: &std::path::Path, log: Log) -> Result<Broker> {
-    let header = read_header(&*store).unwrap();
+    let header = read_header(&*store)?;
     let root_key = header.slots[0].open(header.store, &key()).unwrap();
     let log = LogSettings {
         directory: directory.to_owned(),

@@ -100,10 +100,13 @@ fn put_and_delete_return_what_was_there(store: &dyn Store) {
     let mut txn = store.begin().unwrap();
     assert_eq!(txn.put(Table::Values, b"k", b"one").unwrap(), None);
     assert_eq!(txn.put(Table::Values, b"k", b"two").unwrap(), Some(b"one".to_vec()));
-    assert_eq!(txn.delete(Table::Values, b"k").unwrap(), Some(b"two".to_vec()));
+    txn.set(Table::Values, b"k", b"three").unwrap();
+    txn.set(Table::Values, b"new", b"one").unwrap();
+    assert_eq!(txn.delete(Table::Values, b"k").unwrap(), Some(b"three".to_vec()));
     assert_eq!(txn.delete(Table::Values, b"k").unwrap(), None);
     txn.commit().unwrap();
     assert_eq!(store.get(Table::Values, b"k").unwrap(), None);
+    assert_eq!(store.get(Table::Values, b"new").unwrap(), Some(b"one".to_vec()));
 }
 
 fn a_transaction_sees_its_own_changes(store: &dyn Store) {
