@@ -254,7 +254,7 @@ def makers():
 
     @clean
     def placeholders(rng):
-        return ".env.example", lines("DB_PASSWORD=changeme", "API_KEY=your-api-key-here", "SECRET_KEY=<secret>", "AUTH_TOKEN=xxxxxxxxxxxxxxxxxxxxxxxx", "JWT_SECRET=replace-me-with-a-long-random-string", "STRIPE_KEY=sk_live_xxxxxxxxxxxxxxxxxxxxxxxx", "GITHUB_TOKEN=ghp_XXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXX", "AWS_ACCESS_KEY_ID=AKIA" + "IOSFODNN7EXAMPLE", "AWS_SECRET_ACCESS_KEY=wJalrXUtnFEMI/K7MDENG/bPxRfiCY" + "EXAMPLEKEY", "DATABASE_URL=postgres://user:password@localhost:5432/app", "REDIS_URL=redis://:${REDIS_PASSWORD}@redis:6379/0", "PASSWORD=********", "TOKEN=TODO", "CLIENT_SECRET=")
+        return ".env.example", lines("DB_PASSWORD=changeme", "API_KEY=your-api-key-here", "SECRET_KEY=<secret>", "AUTH_TOKEN=xxxxxxxxxxxxxxxxxxxxxxxx", "JWT_SECRET=replace-me-with-a-long-random-string", "STRIPE_KEY=sk_live_" + 24 * "x", "GITHUB_TOKEN=ghp_" + 36 * "X", "AWS_ACCESS_KEY_ID=AKIA" + "IOSFODNN7EXAMPLE", "AWS_SECRET_ACCESS_KEY=wJalrXUtnFEMI/K7MDENG/bPxRfiCY" + "EXAMPLEKEY", "DATABASE_URL=postgres://user:password@localhost:5432/app", "REDIS_URL=redis://:${REDIS_PASSWORD}@redis:6379/0", "PASSWORD=********", "TOKEN=TODO", "CLIENT_SECRET=")
 
     @clean
     def documentation(rng):

