@@ -56,7 +56,9 @@ impl Broker {
         if recorded.is_none() {
             self.take_use(&grant)?;
         }
-        inner.open_recorded(&unlocked, caller, asked, &grant, chosen)
+        // Where it is served all the same, who follows the log is warned.
+        let reason = (chosen.status == Status::Expired).then_some("past its expiry");
+        inner.open_recorded(&unlocked, caller, asked, (&grant, reason), chosen)
     }
 
     /// Reads the current value as the base of an append or a partial overwrite. Needs `write`, is
@@ -76,7 +78,7 @@ impl Broker {
         };
         let asked = Asked { version: Some(chosen.version), ..asked };
         self.take_use(&grant)?;
-        inner.open_recorded(&unlocked, caller, asked, &grant, chosen).map(Some)
+        inner.open_recorded(&unlocked, caller, asked, (&grant, None), chosen).map(Some)
     }
 
     /// Records that a handle opened by another uid is read by `caller`, who must have `read`.
@@ -167,10 +169,10 @@ impl Inner {
         unlocked: &Unlocked,
         caller: &Caller,
         asked: Asked<'_>,
-        grant: &Grant,
+        (grant, reason): (&Grant, Option<&str>),
         chosen: Chosen,
     ) -> Result<Opened> {
-        self.record_allowed(caller, asked, grant, None)?;
+        self.record_allowed(caller, asked, grant, reason)?;
         match self.open_value(unlocked, chosen.id, chosen.version) {
             Ok(value) => Ok(Opened { id: chosen.id, value, version: chosen.version }),
             Err(err) => Err(self.gate.failed(caller, asked, err)),

@@ -11,18 +11,20 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::engine::ArgValueCompleter;
 
 mod inject;
+mod rotation;
+mod scan;
 
 pub(crate) use inject::{
     Env, Exec, FormatName, Import, ImportForm, Inject, InjectFile, InjectRemove, LayerName,
     Oneiric, OneiricLoad, OneiricPlace, OneiricSync, Render, Run, Selection, Storing,
 };
+pub(crate) use rotation::{Rotate, Rotations};
+pub(crate) use scan::{Scan, ScanCommand, ScanHook, ScanRules, ScanRulesArgs};
 
 use super::client::complete_name;
 use super::generate;
 use crate::generate::Generator;
 use crate::model::{NameError, SecretName, SecretType};
-use crate::scan::report::Format;
-use crate::scan::{Confidence, Glob, Severity};
 
 /// A filesystem of secrets: reading a file decrypts it for a caller whom the policy allows, and
 /// records who read it.
@@ -306,51 +308,6 @@ pub(crate) struct Upgrade {
     /// The program that takes over; without one, the one that is running is started anew.
     #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub program: Option<PathBuf>,
-}
-
-/// A rotation. A value that is given is staged first, which takes `admin`; a generated one takes `write`.
-#[derive(Args, Debug)]
-pub(crate) struct Rotate {
-    /// The secret.
-    #[arg(add = ArgValueCompleter::new(complete_name), required_unless_present = "all_due")]
-    pub name: Option<SecretName>,
-    /// Takes the new value from a file.
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, group = "given")]
-    pub value_file: Option<PathBuf>,
-    /// Takes the new value from standard input.
-    #[arg(long, group = "given")]
-    pub stdin: bool,
-    /// Takes the value that was written to NAME@pending.
-    #[arg(long, group = "given")]
-    pub pending: bool,
-    /// Does not prove that the new value works.
-    #[arg(long)]
-    pub no_verify: bool,
-    /// Leaves everything as it is if a step fails.
-    #[arg(long)]
-    pub no_rollback: bool,
-    /// Says what would be done, and does nothing.
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Waits up to this long, such as 60s, for who holds the old value before it is retired.
-    #[arg(long, value_name = "SPAN")]
-    pub wait_adopted: Option<String>,
-    /// Rotates everything that is due by the schedule.
-    #[arg(long, conflicts_with_all = ["name", "given", "dry_run", "wait_adopted", "no_verify", "no_rollback"])]
-    pub all_due: bool,
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct Rotations {
-    /// The secret; without one, all that the audit log knows.
-    #[arg(add = ArgValueCompleter::new(complete_name))]
-    pub name: Option<SecretName>,
-    /// What is due by the schedule, and when.
-    #[arg(long, conflicts_with = "name")]
-    pub due: bool,
-    /// How many at most, the last ones; 0 for all.
-    #[arg(long, default_value_t = 100)]
-    pub limit: usize,
 }
 
 #[derive(Args, Debug)]
@@ -679,101 +636,6 @@ pub(crate) struct BackupRestore {
     pub system: System,
     #[command(flatten)]
     pub from: PassphraseFrom,
-}
-
-#[derive(Args, Debug)]
-#[command(args_conflicts_with_subcommands = true)]
-pub(crate) struct Scan {
-    #[command(subcommand)]
-    pub command: Option<ScanCommand>,
-    /// Files and directories, or - for standard input; the working directory if none is named.
-    #[arg(value_name = "PATH", value_hint = ValueHint::AnyPath)]
-    pub paths: Vec<PathBuf>,
-    /// Scans what the next commit of the repository here would add.
-    #[arg(long, conflicts_with_all = ["paths", "history"])]
-    pub staged: bool,
-    /// Scans every file that was ever in the repository here, or that a range of commits has brought.
-    #[arg(long, value_name = "REV..REV", num_args = 0..=1, require_equals = true, conflicts_with = "paths")]
-    pub history: Option<Option<String>>,
-    /// Looks for the values of the mounted store, too: every version of what you may read.
-    #[arg(long)]
-    pub own: bool,
-    /// The form of the report: text, json, sarif, csv or html.
-    #[arg(long, value_name = "FORMAT", value_parser = parse_word::<Format>, conflicts_with = "json")]
-    pub format: Option<Format>,
-    /// Writes the report into a file instead of to standard output.
-    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub output: Option<PathBuf>,
-    /// Only findings that are at least so sure, from 0 to 1.
-    #[arg(long, value_name = "N", default_value = "0.5", value_parser = parse_word::<Confidence>)]
-    pub min_confidence: Confidence,
-    /// Only findings that are at least so bad: low, medium, high or critical.
-    #[arg(long, value_name = "SEVERITY", default_value = "low", value_parser = parse_word::<Severity>)]
-    pub min_severity: Severity,
-    /// Only secrets of this type; may be given again.
-    #[arg(long = "type", value_name = "TYPE", value_parser = parse_type)]
-    pub types: Vec<SecretType>,
-    /// Only files that fit, such as '*.env' or 'deploy/'; may be given again.
-    #[arg(long = "only", value_name = "PATTERN")]
-    pub only: Vec<Glob>,
-    /// Never files that fit; may be given again.
-    #[arg(long, value_name = "PATTERN")]
-    pub exclude: Vec<Glob>,
-    /// Scans files that .gitignore names, too.
-    #[arg(long)]
-    pub no_ignore: bool,
-    #[command(flatten)]
-    pub rules: ScanRules,
-    /// Leaves out the findings that a baseline holds.
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub baseline: Option<PathBuf>,
-    /// Writes all findings into a baseline, and succeeds.
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub write_baseline: Option<PathBuf>,
-    /// Lists suppressed findings too.
-    #[arg(long)]
-    pub suppressed: bool,
-    /// Lists what matched and was taken for no secret, with the reason.
-    #[arg(long)]
-    pub explain: bool,
-}
-
-/// Rules besides those that come with the program.
-#[derive(Args, Clone, Debug, Default)]
-pub(crate) struct ScanRules {
-    /// Adds the rules and exceptions of a file, over those of the same id; may be given again.
-    #[arg(long = "rules", value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub files: Vec<PathBuf>,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum ScanCommand {
-    /// Lists the rules, or tests each with its own examples.
-    Rules(ScanRulesArgs),
-    /// Has git scan what is to be committed, in the repository here.
-    #[command(subcommand)]
-    Hook(ScanHook),
-}
-
-#[derive(Clone, Copy, Debug, Subcommand)]
-pub(crate) enum ScanHook {
-    /// Writes the hook; one that is there is kept and runs first.
-    Install,
-    /// Removes the hook, and puts back the one that was there before.
-    Uninstall,
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct ScanRulesArgs {
-    #[command(flatten)]
-    pub rules: ScanRules,
-    /// Runs each rule over its examples.
-    #[arg(long)]
-    pub test: bool,
-}
-
-fn parse_word<T: std::str::FromStr<Err = String>>(text: &str) -> Result<T, String> {
-    text.parse()
 }
 
 #[derive(Args, Debug)]

@@ -313,6 +313,7 @@ impl Host for Daemon {
         ];
         pairs.extend(self.supervision.status());
         pairs.extend(counts(&statistics));
+        pairs.extend(self.rotation_status());
         pairs.extend(faults.into_iter().map(|fault| ("fault", fault)));
         pairs.extend(config.warnings.iter().map(|warning| ("warning", warning.clone())));
         pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()

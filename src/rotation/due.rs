@@ -34,8 +34,9 @@ impl Rotator {
     /// Begins the rotation of all that is due now. Returns those that have begun.
     pub fn rotate_due(&self) -> Result<Vec<State>, BrokerError> {
         let now = self.clock().now();
-        let mut begun = Vec::new();
-        for (due, subject) in self.scheduled()? {
+        let (scheduled, mut begun) = (self.scheduled()?, Vec::new());
+        self.set_next(scheduled.iter().map(|(due, _)| due).min_by_key(|due| due.at).cloned());
+        for (due, subject) in scheduled {
             if due.at > now || subject.stage != Stage::Ended {
                 continue;
             }

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 
 use super::act::chain;
 use super::bell::Bell;
+use super::due::Due;
 use super::note::Note;
 use super::outcome::Outcome;
 use super::progress::{Progress, State};
@@ -80,6 +81,8 @@ struct Inner {
     settings: ArcSwap<Settings>,
     workers: Workers,
     runs: Mutex<Runs>,
+    /// The soonest that was due when it was last looked.
+    next: Mutex<Option<Due>>,
     started: Instant,
 }
 
@@ -127,6 +130,7 @@ impl Rotator {
                 settings: ArcSwap::from_pointee(settings),
                 workers: Workers::default(),
                 runs: Mutex::default(),
+                next: Mutex::default(),
                 started: Instant::now(),
             }),
         }
@@ -301,6 +305,15 @@ impl Rotator {
             stop: Some(stop),
             thread: Some(thread),
         })
+    }
+
+    /// Returns what is due next, as of the last look.
+    pub fn next(&self) -> Option<Due> {
+        self.inner.next.lock().clone()
+    }
+
+    pub(super) fn set_next(&self, next: Option<Due>) {
+        *self.inner.next.lock() = next;
     }
 
     pub(super) fn broker(&self) -> &Broker {

@@ -110,6 +110,19 @@ impl Daemon {
     }
 }
 
+impl Daemon {
+    /// What `status` says of rotation.
+    pub(super) fn rotation_status(&self) -> Vec<(&'static str, String)> {
+        let at_work = self.rotator.at_work().len().to_string();
+        let next = self.rotator.next();
+        let next = next.map(|due| format!("{} {} ({})", due.at, due.secret, due.reason));
+        vec![
+            ("rotations_at_work", at_work),
+            ("rotation_next", next.unwrap_or_else(|| "none".into())),
+        ]
+    }
+}
+
 impl Rotate {
     fn options(&self) -> Options {
         Options {
