@@ -398,7 +398,8 @@ fn fault_row(step: &str, two: bool) {
     configure(
         &world,
         &format!(
-            "[[rotation]]\nnames = [\"app/key\"]\ntimeout_seconds = 2\n[rotation.target]\nkind = \"exec\"\n\
+            "[[rotation]]\nnames = [\"app/key\"]\ntimeout_seconds = 2\n\
+             wait_adopted_seconds = 0\n[rotation.target]\nkind = \"exec\"\n\
              command = {{ argv = [\"{}\"] }}\nholds_two = {two}\n",
             program.display()
         ),

@@ -56,6 +56,7 @@ const SETTINGS: &str = r#"
     notify = [{ kind = "signal", signal = "HUP", exe = "/bin/consumer" }]
     [[rotation]]
     names = ["app/double"]
+    wait_adopted_seconds = 0
     target = { kind = "exec", command = { argv = ["/bin/double"] }, holds_two = true }
     notify = [{ kind = "signal", signal = "HUP", exe = "/bin/consumer" }]
     [[rotation]]
@@ -412,6 +413,21 @@ fn a_staged_value_is_what_becomes_current() {
         assert_eq!(world.read(secret), b"given");
     }
     assert!(world.target.accepts(b"given"));
+}
+
+#[test]
+fn a_given_value_that_does_not_work_stays_staged_for_who_gave_it() {
+    let world = World::new();
+    let stage = Put { stage: true, ..Put::default() };
+    world.broker.write(&caller(0), &name("app/single"), bytes(b"given"), &stage).unwrap();
+    world.target.fail(Kind::Verify, Fault::Refuses, 1);
+    let options = Options { value: ValueFrom::Pending, ..Options::default() };
+    let outcome = world.rotate_as("app/single", options.clone());
+    assert!(!outcome.success && outcome.rolled_back && world.agrees("app/single"), "{outcome:?}");
+    let staged = world.broker.read(&caller(0), &name("app/single"), Which::Pending).unwrap();
+    assert_eq!(staged.value.expose(), b"given");
+    assert!(world.rotate_as("app/single", options).success);
+    assert_eq!(world.read("app/single"), b"given");
 }
 
 #[test]

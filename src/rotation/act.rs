@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::adoption::holders;
+use super::adoption::{Holder, holders};
 use super::note::{After, Note};
 use super::outcome::{Outcome, StepDone, StepName};
 use super::run::Run;
@@ -169,8 +169,8 @@ impl Run<'_> {
         let mut note =
             format!("{} still hold an older version: {}", holders.len(), named.join(", "));
         if after.restart_holders {
-            let mut units: Vec<String> =
-                holders.into_iter().filter_map(|holder| holder.unit).collect();
+            let units = holders.iter().filter_map(Holder::system_unit);
+            let mut units: Vec<String> = units.map(str::to_owned).collect();
             units.sort();
             units.dedup();
             for unit in units {

@@ -35,6 +35,15 @@ impl Holder {
     pub fn is_stale(&self) -> bool {
         self.current.is_none_or(|current| self.version < current)
     }
+
+    /// Returns the name of the system's unit that it belongs to. A user's manager and a container have units
+    /// of the same names, which are others.
+    pub(super) fn system_unit(&self) -> Option<&str> {
+        let path = self.unit.as_deref()?;
+        let top = path.split('/').next()?;
+        let others = ["user.slice", "machine.slice"].contains(&top) || path.contains("/user@");
+        if others || self.container.is_some() { None } else { path.rsplit('/').next() }
+    }
 }
 
 impl fmt::Display for Holder {
@@ -108,4 +117,48 @@ fn alive(now: Timestamp) -> HashMap<u32, Timestamp> {
 /// another moment, and the latter may have been set a little meanwhile.
 fn is_same(one: Timestamp, other: Timestamp) -> bool {
     one.duration_since(other).abs() <= jiff::SignedDuration::from_secs(2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn holder(unit: &str, container: Option<&str>) -> Holder {
+        Holder {
+            secret: "app/key".parse().unwrap(),
+            version: Version(1),
+            current: Some(Version(2)),
+            pid: 7,
+            start_time: Timestamp::UNIX_EPOCH,
+            uid: 0,
+            exe: None,
+            comm: Some("server".into()),
+            unit: Some(unit.into()),
+            container: container.map(str::to_owned),
+            opened: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    #[test]
+    fn only_the_system_s_own_units_are_restarted() {
+        let unit = |path: &str| holder(path, None).system_unit().map(str::to_owned);
+        assert_eq!(unit("system.slice/web.service").as_deref(), Some("web.service"));
+        assert_eq!(
+            unit("system.slice/system-web.slice/web@1.service").as_deref(),
+            Some("web@1.service")
+        );
+        for other in [
+            "user.slice/user-1000.slice/user@1000.service/app.slice/web.service",
+            "machine.slice/machine-web.scope",
+        ] {
+            assert_eq!(unit(other), None, "{other}");
+        }
+        assert_eq!(holder("system.slice/web.service", Some("podman:web")).system_unit(), None);
+    }
+
+    #[test]
+    fn a_start_is_known_again_though_the_clock_was_set_a_little() {
+        let time = |seconds| Timestamp::from_second(seconds).unwrap();
+        assert!(is_same(time(100), time(102)) && !is_same(time(100), time(103)));
+    }
 }

@@ -28,6 +28,8 @@ enum RingState<T> {
     /// It is being carried out.
     Ringing,
     Done(T),
+    /// Whoever carried it out has panicked.
+    Abandoned,
 }
 
 impl<N, T> Default for Bell<N, T> {
@@ -39,32 +41,53 @@ impl<N, T> Default for Bell<N, T> {
 impl<N: Clone + PartialEq, T: Clone> Bell<N, T> {
     /// Has the notice given by one that begins after this call; `ring` gives it, if nobody else does.
     pub(super) fn ring(&self, notice: &N, ring: impl FnOnce() -> T) -> T {
-        let mut rings = self.rings.lock();
-        let of_notice: Vec<Arc<Ring<T>>> = rings
-            .iter()
-            .filter(|(known, _)| known == notice)
-            .map(|(_, ring)| Arc::clone(ring))
-            .collect();
-        let joinable = of_notice.iter().find(|ring| ring.may_be_joined());
-        if let Some(shared) = joinable.cloned() {
+        loop {
+            let mut rings = self.rings.lock();
+            let of_notice = rings.iter().filter(|(known, _)| known == notice);
+            let before: Vec<Arc<Ring<T>>> = of_notice.map(|(_, ring)| Arc::clone(ring)).collect();
+            if let Some(shared) = before.iter().find(|ring| ring.may_be_joined()) {
+                drop(rings);
+                match shared.wait() {
+                    Some(told) => return told,
+                    None => continue,
+                }
+            }
+            let mine = Arc::new(Ring::new());
+            rings.push((notice.clone(), Arc::clone(&mine)));
             drop(rings);
-            return shared.wait();
+            let _leads = Leads { bell: self, ring: &mine };
+            // One at a time: who waits for it here gathers others behind it.
+            before.iter().for_each(|before| drop(before.wait()));
+            mine.set(RingState::Ringing);
+            let told = ring();
+            mine.set(RingState::Done(told.clone()));
+            return told;
         }
-        let mine =
-            Arc::new(Ring { state: Mutex::new(RingState::Waiting), changed: Condvar::new() });
-        rings.push((notice.clone(), Arc::clone(&mine)));
-        drop(rings);
-        // One at a time: who waits for it here gathers others behind it.
-        of_notice.iter().for_each(|before| drop(before.wait()));
-        mine.set(RingState::Ringing);
-        let told = ring();
-        mine.set(RingState::Done(told.clone()));
-        self.rings.lock().retain(|(_, ring)| !Arc::ptr_eq(ring, &mine));
-        told
     }
 }
 
-impl<T: Clone> Ring<T> {
+/// The place of who carries a notice out, given up also by a panic.
+struct Leads<'a, N, T> {
+    bell: &'a Bell<N, T>,
+    ring: &'a Arc<Ring<T>>,
+}
+
+impl<N, T> Drop for Leads<'_, N, T> {
+    fn drop(&mut self) {
+        self.bell.rings.lock().retain(|(_, ring)| !Arc::ptr_eq(ring, self.ring));
+        let mut state = self.ring.state.lock();
+        if !matches!(*state, RingState::Done(_)) {
+            *state = RingState::Abandoned;
+            self.ring.changed.notify_all();
+        }
+    }
+}
+
+impl<T> Ring<T> {
+    fn new() -> Self {
+        Self { state: Mutex::new(RingState::Waiting), changed: Condvar::new() }
+    }
+
     fn may_be_joined(&self) -> bool {
         matches!(*self.state.lock(), RingState::Waiting)
     }
@@ -73,14 +96,18 @@ impl<T: Clone> Ring<T> {
         *self.state.lock() = state;
         self.changed.notify_all();
     }
+}
 
-    fn wait(&self) -> T {
+impl<T: Clone> Ring<T> {
+    /// Returns what came of it; `None` if nothing did.
+    fn wait(&self) -> Option<T> {
         let mut state = self.state.lock();
         loop {
-            if let RingState::Done(told) = &*state {
-                return told.clone();
+            match &*state {
+                RingState::Done(told) => return Some(told.clone()),
+                RingState::Abandoned => return None,
+                RingState::Ringing | RingState::Waiting => self.changed.wait(&mut state),
             }
-            self.changed.wait(&mut state);
         }
     }
 }
@@ -126,6 +153,14 @@ mod tests {
         let rung = count.load(Ordering::SeqCst);
         assert!((2..9).contains(&rung), "rung {rung} times");
         assert!(bell.rings.lock().is_empty());
+    }
+
+    #[test]
+    fn who_panics_takes_nobody_with_it() {
+        let bell = Bell::<u32, u32>::default();
+        let panicked = std::panic::AssertUnwindSafe(|| bell.ring(&1, || panic!("on purpose")));
+        assert!(std::panic::catch_unwind(panicked).is_err());
+        assert_eq!(bell.ring(&1, || 7), 7);
     }
 
     #[test]

@@ -30,6 +30,9 @@ pub(super) struct UnderWay {
     pub(super) phase: Phase,
     pub(super) old: Version,
     pub(super) new: Version,
+    /// Whether the new value was staged by somebody else, who keeps it if it is not to be.
+    #[serde(default)]
+    pub(super) adopted: bool,
     /// As it was configured when the rotation began: what was set there is to be undone there.
     pub(super) target: Option<Target>,
     pub(super) after: After,

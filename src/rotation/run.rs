@@ -61,6 +61,8 @@ pub(super) struct Run<'a> {
     pub(super) timeout: Duration,
     pub(super) began: Timestamp,
     pub(super) new: Option<Version>,
+    /// Whether the new value was staged by somebody else.
+    pub(super) adopted: bool,
     pub(super) verified_by: Option<String>,
     pub(super) error: Option<String>,
     pub(super) steps: Vec<StepDone>,
@@ -88,6 +90,7 @@ impl<'a> Run<'a> {
             progress,
             timeout,
             new: None,
+            adopted: false,
             verified_by: None,
             error: None,
             steps: Vec::new(),
@@ -107,6 +110,7 @@ impl<'a> Run<'a> {
         Self {
             began: left.began,
             new: Some(left.new),
+            adopted: left.adopted,
             verified_by: left.verified_by.clone(),
             error: left.error.clone(),
             steps: left.steps.clone(),
@@ -264,6 +268,7 @@ impl<'a> Run<'a> {
             (ValueFrom::Pending, None) => return Err("nothing is staged".into()),
             (ValueFrom::Generated, _) => (Change::Stage(value), self.subject.next),
         };
+        self.adopted = matches!(change, Change::Adopt);
         self.new = Some(new);
         self.note.under_way = Some(self.under_way(Phase::Set, target, after));
         let staged = self.commit(change, Stage::Changing, None, "staged, to be set", None);
@@ -275,13 +280,14 @@ impl<'a> Run<'a> {
     /// Nothing was staged, or it is not known whether it was.
     fn not_staged(&mut self, why: String) -> Outcome {
         let failed = Failed { step: StepName::Stage, why };
-        let ours = self.refresh().is_ok() && self.subject.stage == Stage::Changing;
-        let ours = ours && self.is_ours();
-        if ours {
-            return self.fail(failed, Stage::Ended, Change::GiveUp, false);
+        if self.refresh().is_err() {
+            // What is on disk is taken up once it can be read.
+            self.add_error(&failed.to_string());
+            return self.told(self.outcome(false, false));
         }
-        self.new = None;
-        self.fail(failed, Stage::Ended, Change::Nothing, false)
+        let staged = self.subject.stage == Stage::Changing && self.is_ours();
+        let change = if staged { self.given_up() } else { Change::Nothing };
+        self.fail(failed, Stage::Ended, change, false)
     }
 
     fn set_and_verify(
@@ -359,7 +365,7 @@ impl<'a> Run<'a> {
     fn roll_back(&mut self, target: Option<&Target>, after: &After, why: String) -> Outcome {
         self.error = Some(why.clone());
         let Some(target) = target else {
-            return self.fail_as(why, Stage::Ended, Change::GiveUp, false);
+            return self.fail_as(why, Stage::Ended, self.given_up(), false);
         };
         self.note.under_way = Some(self.under_way(Phase::Undo, Some(target), after));
         let undoing = self.commit(Change::Nothing, Stage::Changing, None, "to be undone", None);
@@ -374,7 +380,7 @@ impl<'a> Run<'a> {
             Ok(((), report.note))
         });
         match undone {
-            Ok(()) => self.fail_as(why, Stage::Ended, Change::GiveUp, true),
+            Ok(()) => self.fail_as(why, Stage::Ended, self.given_up(), true),
             Err(failed) => {
                 // Nothing is ended by this: it stays as it is, and is tried again.
                 let error = format!("{why}; {failed}: it is tried again");
@@ -462,6 +468,11 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// Returns what becomes of a value that is not to be current: one that was given stays staged.
+    fn given_up(&self) -> Change {
+        if self.adopted { Change::Leave } else { Change::GiveUp }
+    }
+
     fn fail(&mut self, failed: Failed, stage: Stage, change: Change, back: bool) -> Outcome {
         self.fail_as(failed.to_string(), stage, change, back)
     }
@@ -511,6 +522,7 @@ impl<'a> Run<'a> {
             phase,
             old: before.map_or(self.subject.current, |before| before.old),
             new: self.new.unwrap_or(self.subject.next),
+            adopted: self.adopted,
             target: target.cloned(),
             after: after.clone(),
             began: self.began,

@@ -237,8 +237,7 @@ struct TableText {
     verify: Option<Verifier>,
     #[serde(default)]
     notify: Vec<Notice>,
-    #[serde(default)]
-    wait_adopted_seconds: u32,
+    wait_adopted_seconds: Option<u32>,
     #[serde(default)]
     restart_holders: bool,
     timeout_seconds: Option<u32>,
@@ -276,6 +275,9 @@ impl TryFrom<toml::Table> for MakerText {
     }
 }
 
+/// How long an old value stays valid for those that hold it, where it can and nothing else is said.
+const ADOPTION: Duration = Duration::from_secs(60);
+
 /// The longest that a step may take.
 const LONGEST_TIMEOUT: u32 = 3600;
 
@@ -295,13 +297,17 @@ impl TableText {
         if matches!(self.verify, Some(Verifier::Login(_))) && self.target.is_none() {
             return Err("verify by login needs a target to log in to".into());
         }
+        let holds_two = self.target.as_ref().is_some_and(Target::holds_two);
+        let unless_said = if holds_two { ADOPTION } else { Duration::ZERO };
         let plan = Plan {
             schedule: self.schedule,
             maker: self.generate.map(|text| text.0),
             target: self.target,
             verify: self.verify,
             notify: self.notify,
-            wait_adopted: Duration::from_secs(self.wait_adopted_seconds.into()),
+            wait_adopted: self
+                .wait_adopted_seconds
+                .map_or(unless_said, |seconds| Duration::from_secs(seconds.into())),
             restart_holders: self.restart_holders,
             timeout,
         };
