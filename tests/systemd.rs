@@ -401,6 +401,49 @@ claim "told: $(journalctl -u told -o cat | grep -cx heard) $(journalctl -u told 
     claims.have("told: 1 1");
 }
 
+#[test]
+fn a_unit_that_holds_the_old_value_is_restarted_by_its_rotation_and_another_reloaded() {
+    let Some(boot) = Boot::new() else { return };
+    let boot = boot
+        .unit(
+            "web.service",
+            "[Service]\nUser=daemon\n\
+             ExecStart=/bin/bash -c 'read -r value </secrets/app/key || :; echo \"has $value\" >&2; exec sleep 1000'\n",
+        )
+        .unit(
+            "told.service",
+            "[Service]\nExecStart=/bin/sleep 1000\nExecReload=/bin/sh -c 'echo reloaded >&2'\n",
+        );
+    let prepare = format!("{PREPARE}\ncat >/etc/secretfs/rotation.toml <<'END'\n{ROTATION}\nEND");
+    let claims = boot.run(
+        &prepare,
+        &format!(
+            r#"
+{FILL}
+systemctl start web told
+eventually sh -c 'journalctl -u web -o cat | grep -qx "has v1"'
+claim "holds: $(secretfs holders app/key | grep -c web.service)"
+secretfs rotate app/key && claim "rotated"
+eventually sh -c '[ "$(journalctl -u web -o cat | grep -c "^has ")" = 2 ]'
+eventually sh -c '! secretfs stale | grep -q web.service'
+claim "web: $(journalctl -u web -o cat | grep '^has ' | sort -u | wc -l) values"
+claim "told: $(journalctl -u told -o cat | grep -cx reloaded)"
+"#
+        ),
+    );
+    for claim in ["holds: 1", "rotated", "web: 2 values", "told: 1"] {
+        claims.have(claim);
+    }
+}
+
+/// How the key of `web.service` is rotated.
+const ROTATION: &str = r#"
+[[rotation]]
+names = ["app/key"]
+restart_holders = true
+notify = [{ kind = "unit", unit = "told.service", action = "reload" }]
+"#;
+
 /// What the effector in the container may do.
 const ORDERS: &str = r#"
 [[notice]]
