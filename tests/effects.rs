@@ -468,6 +468,7 @@ fn an_effector_that_is_killed_in_an_order_says_so_and_the_next_order_works() {
             // With the whole effector goes who would end it; under systemd the unit's end does.
             if kill_all {
                 kill(Pid::from_raw(started), Signal::SIGKILL).unwrap();
+                eventually("the effector is gone", || is_gone(parent));
             }
             eventually("what it had started is gone too", || is_gone(started));
         });
