@@ -1,6 +1,6 @@
 //! What a rotation costs beside a plain durable put, and what ten thousand at once cost a reader.
 //!
-//! `cargo bench --bench rotation [-- --smoke]`. Both go through one mount, in turns, so that what the machine
+//! `cargo bench --bench rotation [-- --smoke | -- SECRETS]`: how many are due at once, 10,000 unless said. Both go through one mount, in turns, so that what the machine
 //! does meanwhile falls on both. A put is open, write and close; a rotation is one command of
 //! `.control/rotate`, without a target: a value is made and switched to.
 #![expect(
@@ -42,7 +42,9 @@ fn main() {
         rotation * 1e6,
         rotation / put_time
     );
-    at_once(&home.path().join("config/secretfs"), mount, if smoke { 100 } else { 10_000 });
+    let many = std::env::args().filter_map(|argument| argument.parse().ok()).next();
+    let many = many.unwrap_or(if smoke { 100 } else { 10_000 });
+    at_once(&home.path().join("config/secretfs"), mount, many);
 }
 
 /// Has many secrets rotated because all are due, and reads another one meanwhile.
@@ -51,9 +53,7 @@ fn at_once(config: &Path, mount: &Path, secrets: usize) {
     for number in 0..secrets {
         put(mount, &format!("due/key-{number}"));
     }
-    let plan = b"[[rotation]]\nnames = [\"due/*\"]\nschedule = { every = \"1s\" }\n";
-    File::create(config.join("rotation.toml")).unwrap().write_all(plan).unwrap();
-    ask(mount, "reload", "\n");
+    plan(config, mount, "schedule = { every = \"1s\" }\n");
     thread::sleep(Duration::from_secs(2));
     let quiet = read_until(mount, |reads| reads >= 20_000.min(secrets * 20));
     let done = AtomicBool::new(false);
@@ -62,6 +62,8 @@ fn at_once(config: &Path, mount: &Path, secrets: usize) {
         let rotated = scope.spawn(|| {
             let begun = command(mount, "{\"all_due\": true}");
             assert_eq!(begun["begun"].as_array().unwrap().len(), secrets);
+            // Else they are due again before the last one is done.
+            plan(config, mount, "");
             while !command(mount, "{\"due\": true}")["at_work"].as_array().unwrap().is_empty() {
                 thread::sleep(Duration::from_millis(50));
             }
@@ -79,6 +81,13 @@ fn at_once(config: &Path, mount: &Path, secrets: usize) {
         during * 1e6,
         during / before
     );
+}
+
+/// Has the secrets below `due` rotated like this.
+fn plan(config: &Path, mount: &Path, schedule: &str) {
+    let text = format!("[[rotation]]\nnames = [\"due/*\"]\n{schedule}");
+    File::create(config.join("rotation.toml")).unwrap().write_all(text.as_bytes()).unwrap();
+    ask(mount, "reload", "\n");
 }
 
 /// Reads until `enough` of the number of reads; returns the seconds of each.

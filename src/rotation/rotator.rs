@@ -18,7 +18,7 @@ use super::outcome::Outcome;
 use super::progress::{Progress, State};
 use super::run::{Engine, Run, Who};
 use super::settings::{Plan, Settings};
-use super::workers::Workers;
+use super::workers::{Pace, Workers};
 use crate::broker::{Broker, BrokerError, By, Stage, StoreError, Subject};
 use crate::effect::CarryOut;
 use crate::generate::{Generator, Inputs};
@@ -79,7 +79,9 @@ pub struct Rotator {
 struct Inner {
     engine: Engine,
     settings: ArcSwap<Settings>,
-    workers: Workers,
+    /// For what somebody waits for, and for what the schedule has begun.
+    prompt: Workers,
+    restful: Workers,
     runs: Mutex<Runs>,
     /// The soonest that was due when it was last looked.
     next: Mutex<Option<Due>>,
@@ -128,7 +130,8 @@ impl Rotator {
             inner: Arc::new(Inner {
                 engine: Engine { broker, effects, clock, bell: Bell::default() },
                 settings: ArcSwap::from_pointee(settings),
-                workers: Workers::default(),
+                prompt: Workers::new(Pace::Prompt),
+                restful: Workers::new(Pace::Restful),
                 runs: Mutex::default(),
                 next: Mutex::default(),
                 started: Instant::now(),
@@ -188,6 +191,10 @@ impl Rotator {
         let rotation = rotation_id(inner.engine.clock.now())?;
         let progress = inner.occupy(&subject, &rotation)?;
         let (this, id, state) = (self.clone(), subject.id, progress.state());
+        let workers = match &who {
+            Who::Caller(_) => &inner.prompt,
+            Who::Daemon => &inner.restful,
+        };
         let job = Box::new(move || {
             let engine = &this.inner.engine;
             let occupied = Occupied { inner: &this.inner, id, progress: &progress };
@@ -197,7 +204,7 @@ impl Rotator {
             let outcome = run.fresh(&plan, &options);
             occupied.end(outcome);
         });
-        if let Err(error) = inner.workers.submit(job) {
+        if let Err(error) = workers.submit(job) {
             inner.runs.lock().of.remove(&id);
             return Err(StoreError::Io(error).into());
         }
@@ -247,7 +254,7 @@ impl Rotator {
             let outcome = run.resumed(left);
             occupied.end(outcome);
         });
-        inner.workers.submit(job).map_err(|error| {
+        inner.prompt.submit(job).map_err(|error| {
             inner.runs.lock().of.remove(&id);
             StoreError::Io(error).into()
         })
@@ -301,7 +308,7 @@ impl Rotator {
             }
         })?;
         Ok(Rotations {
-            workers: self.inner.workers.clone(),
+            workers: [self.inner.prompt.clone(), self.inner.restful.clone()],
             stop: Some(stop),
             thread: Some(thread),
         })
@@ -384,7 +391,7 @@ impl Drop for Occupied<'_> {
 
 /// The thread behind the schedule.
 pub struct Rotations {
-    workers: Workers,
+    workers: [Workers; 2],
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -397,7 +404,7 @@ impl fmt::Debug for Rotations {
 
 impl Drop for Rotations {
     fn drop(&mut self) {
-        self.workers.stop();
+        self.workers.iter().for_each(Workers::stop);
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
             // A panic in it was reported by the panic hook.

@@ -1,26 +1,51 @@
-//! The threads that rotations run on: few, since each mostly waits for its target, and readers of the
-//! mount are not to feel ten thousand that are due at once.
+//! The threads that rotations run on: few, since each mostly waits for its target.
+//!
+//! What a person asked for runs at once. What the schedule begins has time: its threads rest between two
+//! rotations, so that readers of the mount do not feel ten thousand that are due at once.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-/// Threads that run at the same time, at most.
-const THREADS: usize = 8;
+/// How threads take their work.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Pace {
+    /// One rotation after another.
+    Prompt,
+    /// With rests many times as long as the work was.
+    Restful,
+}
+
+impl Pace {
+    /// Returns how many threads run at the same time, at most.
+    fn threads(self) -> usize {
+        match self {
+            Self::Prompt => 8,
+            Self::Restful => 2,
+        }
+    }
+}
+
+/// How many times as long as the work a rest is: of a hundred reads at most one is to notice.
+const REST: u32 = 80;
+
+/// The longest rest: who waits for a target has used little.
+const LONGEST_REST: Duration = Duration::from_millis(100);
 
 type Job = Box<dyn FnOnce() + Send>;
 
 /// A queue with threads behind it, which come as they are needed and go when there is nothing to do.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct Workers {
     shared: Arc<Shared>,
 }
 
-#[derive(Default)]
 struct Shared {
     queue: Mutex<Queue>,
+    pace: Pace,
 }
 
 #[derive(Default)]
@@ -31,6 +56,10 @@ struct Queue {
 }
 
 impl Workers {
+    pub(super) fn new(pace: Pace) -> Self {
+        Self { shared: Arc::new(Shared { queue: Mutex::default(), pace }) }
+    }
+
     /// Queues a job. Errors: there is no thread to run it, or the end has come.
     pub(super) fn submit(&self, job: Job) -> std::io::Result<()> {
         let mut queue = self.shared.queue.lock();
@@ -38,7 +67,7 @@ impl Workers {
             return Err(std::io::Error::other("the daemon ends"));
         }
         queue.jobs.push_back(job);
-        if queue.threads < THREADS {
+        if queue.threads < self.shared.pace.threads() {
             queue.threads += 1;
             let shared = Arc::clone(&self.shared);
             let begun = thread::Builder::new().name("rotation".into()).spawn(move || work(&shared));
@@ -73,8 +102,12 @@ fn work(shared: &Shared) {
                 }
             }
         };
+        let begun = Instant::now();
         if std::panic::catch_unwind(std::panic::AssertUnwindSafe(job)).is_err() {
             tracing::error!("a rotation panicked; it is taken up again");
+        }
+        if matches!(shared.pace, Pace::Restful) {
+            thread::sleep((begun.elapsed() * REST).min(LONGEST_REST));
         }
     }
 }
