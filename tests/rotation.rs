@@ -35,6 +35,21 @@ fn configure(world: &World, rotation: &str) {
     world.control("reload", "\n").unwrap();
 }
 
+/// Mounts a store in which `db/app` is rotated at a target, whose admin's password is in `db/admin`.
+fn world_with(value: &str, plan: &str, target: &str) -> Option<World> {
+    let world = World::start()?;
+    configure(
+        &world,
+        &format!(
+            "[[rotation]]\nnames = [\"db/app\"]\n{plan}\n[rotation.target]\n\
+             admin_secret = \"db/admin\"\n{target}\n"
+        ),
+    );
+    world.put("db/admin", ADMIN);
+    world.put("db/app", value);
+    Some(world)
+}
+
 /// Rotates a secret by the command line, and returns the result.
 fn rotate(world: &World, arguments: &[&str]) -> Value {
     let output = bounded(world.secretfs().args(["--json", "rotate"]).args(arguments));
@@ -128,19 +143,13 @@ fn no_login_fails_while_two_users_of_a_postgresql_take_turns() {
     ) else {
         return;
     };
-    let Some(world) = World::start() else { return };
-    configure(
-        &world,
-        &format!(
-            "[[rotation]]\nnames = [\"db/app\"]\n[rotation.target]\nkind = \"postgresql\"\n\
-             address = \"127.0.0.1:{}\"\nusers = [\"app_a\", \"app_b\"]\nadmin_user = \"postgres\"\n\
-             admin_secret = \"db/admin\"\n",
-            server.port
-        ),
+    let target = format!(
+        "kind = \"postgresql\"\naddress = \"127.0.0.1:{}\"\nusers = [\"app_a\", \"app_b\"]\n\
+         admin_user = \"postgres\"",
+        server.port
     );
-    world.put("db/admin", ADMIN);
     let url = format!("postgresql://app_a:canary-a@127.0.0.1:{}/postgres", server.port);
-    world.put("db/app", url);
+    let Some(world) = world_with(&url, "", &target) else { return };
     let seen = campaign(&world, "db/app", "psql -XAt \"$value\" -c 'SELECT 1'", count(200));
     assert_eq!((seen.again, seen.failed), (0, 0), "{seen:?}");
     let users: Vec<String> = (1..=3)
@@ -155,18 +164,11 @@ fn a_login_is_tried_again_once_at_most_while_the_one_user_of_a_postgresql_change
     let Some(server) = Postgresql::start("CREATE ROLE app LOGIN PASSWORD 'canary-a'") else {
         return;
     };
-    let Some(world) = World::start() else { return };
-    configure(
-        &world,
-        &format!(
-            "[[rotation]]\nnames = [\"db/app\"]\n[rotation.target]\nkind = \"postgresql\"\n\
-             address = \"127.0.0.1:{}\"\nuser = \"app\"\nadmin_user = \"postgres\"\n\
-             admin_secret = \"db/admin\"\n",
-            server.port
-        ),
+    let target = format!(
+        "kind = \"postgresql\"\naddress = \"127.0.0.1:{}\"\nuser = \"app\"\nadmin_user = \"postgres\"",
+        server.port
     );
-    world.put("db/admin", ADMIN);
-    world.put("db/app", "canary-a");
+    let Some(world) = world_with("canary-a", "", &target) else { return };
     let login = format!(
         "PGPASSWORD=\"$value\" psql -XAt -h 127.0.0.1 -p {} -U app -d postgres -c 'SELECT 1'",
         server.port
@@ -180,18 +182,11 @@ fn no_login_fails_twice_at_a_mariadb() {
     let Some(server) = Mariadb::start("CREATE USER app@'%' IDENTIFIED BY 'canary-a'") else {
         return;
     };
-    let Some(world) = World::start() else { return };
-    configure(
-        &world,
-        &format!(
-            "[[rotation]]\nnames = [\"db/app\"]\nwait_adopted_seconds = 10\n[rotation.target]\n\
-             kind = \"mysql\"\naddress = \"127.0.0.1:{}\"\nuser = \"app\"\nadmin_user = \"admin\"\n\
-             admin_secret = \"db/admin\"\n",
-            server.port
-        ),
+    let target = format!(
+        "kind = \"mysql\"\naddress = \"127.0.0.1:{}\"\nuser = \"app\"\nadmin_user = \"admin\"",
+        server.port
     );
-    world.put("db/admin", ADMIN);
-    world.put("db/app", "canary-a");
+    let Some(world) = world_with("canary-a", "wait_adopted_seconds = 10", &target) else { return };
     let login = format!(
         "MYSQL_PWD=\"$value\" mariadb --no-defaults --host=127.0.0.1 --port={} --user=app -e 'SELECT 1'",
         server.port
@@ -203,17 +198,9 @@ fn no_login_fails_twice_at_a_mariadb() {
 #[test]
 fn no_login_fails_twice_at_a_redis() {
     let Some(server) = Redis::start("user app on >canary-a ~* +@all") else { return };
-    let Some(world) = World::start() else { return };
-    configure(
-        &world,
-        &format!(
-            "[[rotation]]\nnames = [\"db/app\"]\nwait_adopted_seconds = 10\n[rotation.target]\n\
-             kind = \"redis\"\naddress = \"127.0.0.1:{}\"\nuser = \"app\"\nadmin_secret = \"db/admin\"\n",
-            server.port
-        ),
-    );
-    world.put("db/admin", ADMIN);
-    world.put("db/app", "canary-a");
+    let target =
+        format!("kind = \"redis\"\naddress = \"127.0.0.1:{}\"\nuser = \"app\"", server.port);
+    let Some(world) = world_with("canary-a", "wait_adopted_seconds = 10", &target) else { return };
     let login = format!(
         "[ \"$(REDISCLI_AUTH=\"$value\" redis-cli -h 127.0.0.1 -p {} --user app PING)\" = PONG ]",
         server.port

@@ -7,6 +7,7 @@ use super::config::ConfigError;
 use super::lock::LockError;
 use super::trust::TrustError;
 use crate::broker::BrokerError;
+pub(super) use crate::model::chain;
 use crate::policy::PolicyError;
 use crate::rotation::SettingsError;
 use crate::system::MountpointError;
@@ -58,19 +59,4 @@ impl DaemonError {
     pub fn chain(&self) -> String {
         chain(self)
     }
-}
-
-/// Joins an error's message and those of its sources by colons; a source that its parent already
-/// quotes is left out.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        let message = source.to_string();
-        if !text.ends_with(&message) {
-            text = format!("{text}: {message}");
-        }
-        next = source.source();
-    }
-    text
 }

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod caller;
+mod chain;
 mod clock;
 mod id;
 mod level;
@@ -15,6 +16,7 @@ mod secret_type;
 mod weekly_hours;
 
 pub use caller::{Caller, Container, Exe, FindProcess, Needs, Process, Request};
+pub use chain::chain;
 pub use clock::{Clock, ManualClock, Timestamp, micros, optional_micros, parse_span};
 pub use id::{Epoch, Generation, Gid, Inode, SecretId, Seq, StoreId, Uid, Version};
 pub use level::{Level, Levels};

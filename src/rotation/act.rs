@@ -10,7 +10,7 @@ use super::outcome::{Outcome, StepDone, StepName};
 use super::run::Run;
 use crate::broker::{BrokerError, Change, Opened, Stage, Step, Which};
 use crate::effect::{EffectError, Notice, Order, Report, Target, Task, Unit, UnitAction, Values};
-use crate::model::{SecretName, Timestamp, Version};
+use crate::model::{SecretName, Timestamp, Version, chain};
 use crate::system::SecretBytes;
 
 /// How soon, and later how often, who still holds the old value is looked up.
@@ -63,7 +63,12 @@ impl Run<'_> {
 
     /// Reads the new version, which is staged or current by now.
     pub(super) fn read_new(&self, what: &str) -> Result<Opened, String> {
-        self.read(Which::Number(self.new.unwrap_or(self.subject.next)), what)
+        self.read(self.new_version(), what)
+    }
+
+    /// Returns which version is the new one.
+    pub(super) fn new_version(&self) -> Which {
+        Which::Number(self.new.unwrap_or(self.subject.next))
     }
 
     /// Reads another secret that the rotation needs, on record.
@@ -74,6 +79,19 @@ impl Run<'_> {
             broker.read_for_rotation(self.who.by(), &subject, Which::Current, &what)
         });
         opened.map(|opened| opened.value).map_err(|error| format!("{name}: {}", chain(&error)))
+    }
+
+    /// Has the target accept the new version alone. Returns what it says.
+    pub(super) fn finish(
+        &self,
+        target: &Target,
+        old: Version,
+        new: Which,
+    ) -> Result<String, String> {
+        let old = self.read(Which::Number(old), "retires it at the target")?.value;
+        let new = self.read(new, "is to work alone")?.value;
+        let report = self.order(Task::Finish(target.clone()), Some(&old), Some(&new))?;
+        Ok(report.note)
     }
 
     /// Has something done outside, with the values that it needs.
@@ -211,15 +229,4 @@ impl std::fmt::Display for Failed {
 /// Rounds to thousandths: more is noise.
 pub(super) fn rounded(number: f64) -> f64 {
     (number * 1000.0).round() / 1000.0
-}
-
-/// Returns an error's message with those of its causes.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

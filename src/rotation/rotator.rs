@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
-use super::act::chain;
 use super::bell::Bell;
 use super::due::Due;
 use super::note::Note;
@@ -22,7 +21,7 @@ use super::workers::{Pace, Workers};
 use crate::broker::{Broker, BrokerError, By, Stage, StoreError, Subject};
 use crate::effect::CarryOut;
 use crate::generate::{Generator, Inputs};
-use crate::model::{Caller, Clock, SecretId, SecretName, Timestamp};
+use crate::model::{Caller, Clock, SecretId, SecretName, Timestamp, chain};
 
 /// What a rotator is made of.
 pub struct Parts {

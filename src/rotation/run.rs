@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::act::{Failed, chain, rounded};
+use super::act::{Failed, rounded};
 use super::bell::Bell;
 use super::make::{self, Made, moved_expiry};
 use super::note::{After, Note, Phase, UnderWay};
@@ -17,7 +17,7 @@ use super::rotator::{Options, ValueFrom};
 use super::settings::Plan;
 use crate::broker::{Broker, BrokerError, By, Change, Stage, Subject, Which};
 use crate::effect::{CarryOut, EffectError, Notice, Target, Task, Verifier};
-use crate::model::{Caller, Clock, Timestamp, Version};
+use crate::model::{Caller, Clock, Timestamp, Version, chain};
 use crate::system::SecretBytes;
 
 /// What rotations act upon.
@@ -424,10 +424,7 @@ impl<'a> Run<'a> {
         if let Some(target) = target {
             let old = self.note.under_way.as_ref().map_or(self.subject.current, |left| left.old);
             let retired = self.step(StepName::Retire, |run| {
-                let old = run.read(Which::Number(old), "retires it at the target")?.value;
-                let new = run.read_new("is to work alone")?.value;
-                let report = run.order(Task::Finish(target.clone()), Some(&old), Some(&new))?;
-                Ok(((), report.note))
+                Ok(((), run.finish(target, old, run.new_version())?))
             });
             if let Err(failed) = retired {
                 self.add_error(&format!("{failed}: it is tried again"));
@@ -455,10 +452,8 @@ impl<'a> Run<'a> {
         let Some(left) = self.note.under_way.take() else { return Ok(()) };
         if let Some(target) = &left.target {
             let retired = self.step(StepName::Retire, |run| {
-                let old = run.read(Which::Number(left.old), "retires it at the target")?.value;
-                let new = run.read(Which::Current, "is to work alone")?.value;
-                let report = run.order(Task::Finish(target.clone()), Some(&old), Some(&new))?;
-                Ok(((), format!("of the rotation before: {}", report.note)))
+                let note = run.finish(target, left.old, Which::Current)?;
+                Ok(((), format!("of the rotation before: {note}")))
             });
             if let Err(failed) = retired {
                 self.note.under_way = Some(left);
