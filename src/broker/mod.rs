@@ -32,6 +32,7 @@ mod carry;
 mod change;
 mod commit;
 mod error;
+mod frozen;
 mod gate;
 mod holds;
 mod index;
@@ -58,6 +59,7 @@ pub use answer::{
 };
 pub use backup::{unpack_backup, write_backup};
 pub use error::{BrokerError, KeyError, StoreError};
+pub use frozen::{Frozen, FrozenId};
 pub use holds::Hold;
 pub use keys::{MakeSlot, read_header};
 pub use log::Reading;
@@ -66,6 +68,7 @@ pub use rotation::{By, Change, Stage, Step, Subject};
 use batch::Batch;
 use cache::Cache;
 use carry::{Carry, carried};
+use frozen::FrozenSets;
 use gate::Gate;
 use holds::Holds;
 use index::Index;
@@ -138,6 +141,7 @@ struct Inner {
     change_hooks: Mutex<Vec<ChangeHook>>,
     revoke_hooks: Mutex<Vec<RevokeHook>>,
     holds: Arc<Holds>,
+    frozen: Mutex<FrozenSets>,
     replay: Arc<Replay>,
 }
 
@@ -224,6 +228,7 @@ impl Broker {
             change_hooks: Mutex::default(),
             revoke_hooks: Mutex::default(),
             holds: Arc::default(),
+            frozen: Mutex::default(),
             replay,
         });
         let writer = Writer::start(Arc::downgrade(&inner)).map_err(StoreError::Io)?;
@@ -265,6 +270,7 @@ impl Broker {
         let _admitted = inner.gate.admit_control(caller, "seal")?;
         inner.unlocked.store(None);
         inner.cache.clear();
+        inner.frozen.lock().clear();
         inner.verdict.set(Integrity::Pending);
         for hook in &*inner.seal_hooks.lock() {
             hook();

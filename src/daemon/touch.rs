@@ -1,10 +1,13 @@
 //! Touches of what the daemon has changed, one after the other, by the observer.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
+use std::time::Instant;
 
 use crate::fs::Touch;
 use crate::identity::Observer;
@@ -14,24 +17,28 @@ use crate::model::SecretName;
 /// one, so a stuck mount does not fill it up.
 pub(super) struct Toucher {
     observer: Arc<Observer>,
-    queue: Sender<SecretName>,
+    queue: Sender<Order>,
 }
+
+/// A name to be touched, and since when that may be done.
+type Order = (Instant, SecretName);
 
 impl Toucher {
     /// Starts the thread, which ends with the toucher.
     pub(super) fn start(observer: Arc<Observer>, mountpoint: PathBuf) -> io::Result<Self> {
-        let (queue, names) = channel();
+        let (queue, orders) = channel();
         let toucher = Arc::clone(&observer);
         thread::Builder::new()
             .name("touches".into())
             .stack_size(256 << 10)
-            .spawn(move || touch_all(&names, &toucher, &mountpoint))?;
+            .spawn(move || touch_all(&orders, &toucher, &mountpoint))?;
         Ok(Self { observer, queue })
     }
 }
 
-fn touch_all(names: &Receiver<SecretName>, observer: &Observer, mountpoint: &Path) {
-    for name in names {
+fn touch_all(orders: &Receiver<Order>, observer: &Observer, mountpoint: &Path) {
+    let mut waiting = BinaryHeap::new();
+    while let Some(name) = next(orders, &mut waiting) {
         match observer.touch(&mountpoint.join(name.as_str())) {
             Ok(()) => {}
             // Removed or renamed meanwhile, which watchers are told of by the kernel.
@@ -41,10 +48,30 @@ fn touch_all(names: &Receiver<SecretName>, observer: &Observer, mountpoint: &Pat
     }
 }
 
+/// Waits for the next name whose time has come, the longest due first. `None`: nobody orders any more.
+fn next(orders: &Receiver<Order>, waiting: &mut BinaryHeap<Reverse<Order>>) -> Option<SecretName> {
+    loop {
+        waiting.extend(orders.try_iter().map(Reverse));
+        let now = Instant::now();
+        let due = waiting.peek().map(|Reverse((due, _))| *due);
+        let ordered = match due {
+            Some(due) if due <= now => return waiting.pop().map(|Reverse((_, name))| name),
+            Some(due) => orders.recv_timeout(due - now),
+            None => orders.recv().map_err(RecvTimeoutError::from),
+        };
+        match ordered {
+            Ok(order) => waiting.push(Reverse(order)),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return None,
+        }
+    }
+}
+
 impl Touch for Toucher {
-    fn touch(&self, name: &SecretName) {
+    fn touch(&self, name: &SecretName, earliest: Option<Instant>) {
+        let due = earliest.unwrap_or_else(Instant::now);
         // The other end is gone only with the mount, and its watchers with it.
-        self.queue.send(name.clone()).unwrap_or_default();
+        self.queue.send((due, name.clone())).unwrap_or_default();
     }
 
     fn is_toucher(&self, tid: u32) -> bool {
@@ -55,5 +82,31 @@ impl Touch for Toucher {
 impl std::fmt::Debug for Toucher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Toucher").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_touch_that_has_to_wait_holds_up_no_other_and_is_lost_only_with_the_mount() {
+        let (queue, orders) = channel();
+        let now = Instant::now();
+        let order =
+            |late: u64, name: &str| (now + Duration::from_millis(late), name.parse().unwrap());
+        for (late, name) in [(60, "last"), (0, "first"), (30, "second"), (1, "first")] {
+            queue.send(order(late, name)).unwrap();
+        }
+        let mut waiting = BinaryHeap::new();
+        let names = ["first", "first", "second", "last"];
+        for name in names {
+            assert_eq!(next(&orders, &mut waiting).unwrap().as_str(), name);
+        }
+        queue.send(order(600_000, "never")).unwrap();
+        drop(queue);
+        assert_eq!(next(&orders, &mut waiting), None);
     }
 }

@@ -31,7 +31,7 @@ use super::error::{FsError, Result};
 use super::handle::{Chunk, Handle};
 use super::tree::{Change, Renaming, Tree, Want};
 use super::workers::{Reply, Workers};
-use super::xattr::Attribute;
+use super::xattr::{Attribute, HOLDERS};
 use crate::broker::{BrokerError, Replace};
 use crate::model::{Caller, Gid, Request as Asked, Uid};
 use crate::system::SecretBytes;
@@ -562,6 +562,14 @@ impl Filesystem for Fuse {
         size: u32,
         reply: ReplyXattr,
     ) {
+        if name == HOLDERS {
+            return self.guarded(request, || {
+                let caller = self.caller(request);
+                self.work(request, Sized { reply, size }, move |tree| {
+                    tree.holders(&caller, inode.0)
+                });
+            });
+        }
         // The kernel asks for `security.capability` at each O_TRUNC: there is nobody to ask for.
         if let Err(error) = Attribute::find(name.as_bytes()) {
             return reply.error(number(&error));

@@ -14,7 +14,7 @@ pub fn parse_command(text: &[u8], target: &str) -> Option<serde_json::Value> {
 pub fn secret_meant(directory: Option<&SecretName>, name: &[u8]) -> Option<SecretName> {
     let parent = directory.map_or(Node::Root, |name| Node::Directory(name.clone()));
     match meaning(&parent, name) {
-        Meaning::Path(path) => Some(path),
+        Meaning::Member { name, .. } | Meaning::Path(name) => Some(name),
         Meaning::View(view) => view.of,
         Meaning::Bad
         | Meaning::By(_)

@@ -31,6 +31,8 @@ mod workers;
 mod writer;
 mod xattr;
 
+use std::time::Instant;
+
 use crate::model::{Caller, SecretName};
 
 pub use attributes::Owners;
@@ -55,8 +57,8 @@ pub trait Identify: Send + Sync {
 /// Touches files on the mount, so that watchers are told of what the daemon has changed: the kernel
 /// raises an event when a file is closed, not when its bytes become others.
 pub trait Touch: Send + Sync {
-    /// Has the file opened for writing and closed, soon; does not wait for it.
-    fn touch(&self, name: &SecretName);
+    /// Has the file opened for writing and closed, soon, but not before `earliest`; does not wait for it.
+    fn touch(&self, name: &SecretName, earliest: Option<Instant>);
 
     /// Tells whether a thread is the one that touches. It is no caller: nothing that it does is
     /// asked of the policy or recorded, and it gets no byte.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::by::By;
 use super::control::{self, Control};
 use super::scratch::{ScratchFile, is_scratch_name};
+use crate::broker::FrozenId;
 use crate::model::{SecretId, SecretName, Version};
 
 /// A place in the tree that exists, or did when the kernel learned of it.
@@ -37,6 +38,8 @@ pub(super) enum ViewKind {
     Env,
     /// `name@expect=N`: takes a write if version N is current.
     Expect(Version),
+    /// `@snap=ID`: a directory of versions that were current together.
+    Frozen(FrozenId),
     /// `@json`: the directory's secrets as one object.
     Json,
     /// `name@meta`.
@@ -47,22 +50,39 @@ pub(super) enum ViewKind {
     Pending,
     /// `name@previous`.
     Previous,
+    /// `@snap`: a link to a set of what is current.
+    Snap,
     /// `name@why`.
     Why,
 }
 
 impl ViewKind {
     /// Returns what stands behind the at sign.
-    fn word(self) -> String {
+    pub(super) fn word(self) -> String {
         match self {
             Self::Env => "env".into(),
             Self::Expect(version) => format!("expect={version}"),
+            Self::Frozen(FrozenId(id)) => format!("snap={id:016x}"),
             Self::Json => "json".into(),
             Self::Meta => "meta".into(),
             Self::Numbered(version) => version.to_string(),
             Self::Pending => "pending".into(),
             Self::Previous => "previous".into(),
+            Self::Snap => "snap".into(),
             Self::Why => "why".into(),
+        }
+    }
+
+    /// Tells whether it is a directory that is looked at.
+    fn is_of_directory(self) -> bool {
+        match self {
+            Self::Env | Self::Frozen(_) | Self::Json | Self::Snap => true,
+            Self::Expect(_)
+            | Self::Meta
+            | Self::Numbered(_)
+            | Self::Pending
+            | Self::Previous
+            | Self::Why => false,
         }
     }
 
@@ -70,7 +90,12 @@ impl ViewKind {
     pub(super) fn is_per_caller(self) -> bool {
         match self {
             Self::Env | Self::Json | Self::Meta | Self::Why => true,
-            Self::Expect(_) | Self::Numbered(_) | Self::Pending | Self::Previous => false,
+            Self::Expect(_)
+            | Self::Frozen(_)
+            | Self::Numbered(_)
+            | Self::Pending
+            | Self::Previous
+            | Self::Snap => false,
         }
     }
 }
@@ -86,6 +111,7 @@ impl Node {
             Self::Secret(name) => format!("s{name}"),
             Self::Trashed(id) => format!("t{id}"),
             Self::View(View { of, kind }) => match of {
+                Some(of) if kind.is_of_directory() => format!("p{of}/@{}", kind.word()),
                 Some(of) => format!("p{of}@{}", kind.word()),
                 None => format!("p@{}", kind.word()),
             },
@@ -105,7 +131,10 @@ impl Node {
                         Meaning::Control(control) => Self::Control(control),
                         Meaning::Path(path) => Self::Directory(path),
                         Meaning::View(view) => Self::View(view),
-                        Meaning::Bad | Meaning::Scratch(_) | Meaning::Trashed(_) => return None,
+                        Meaning::Bad
+                        | Meaning::Member { .. }
+                        | Meaning::Scratch(_)
+                        | Meaning::Trashed(_) => return None,
                     };
                 }
                 Some(node)
@@ -128,6 +157,11 @@ pub(super) enum Meaning {
     Bad,
     By(By),
     Control(Control),
+    /// A secret of a set, in the version that it has there.
+    Member {
+        set: FrozenId,
+        name: SecretName,
+    },
     /// A secret or a directory.
     Path(SecretName),
     /// An editor's file; stored nowhere.
@@ -160,6 +194,8 @@ pub(super) fn meaning(parent: &Node, name: &[u8]) -> Meaning {
             ".oneiric" | ".templates" => Meaning::Bad,
             name => below(None, name),
         },
+        Node::View(View { of, kind: ViewKind::Frozen(set) }) => SecretName::join(of.as_ref(), name)
+            .map_or(Meaning::Bad, |name| Meaning::Member { set: *set, name }),
         Node::Scratch(_) | Node::Secret(_) | Node::Trashed(_) | Node::View(_) => Meaning::Bad,
     }
 }
@@ -179,7 +215,8 @@ fn parse_view(directory: Option<&SecretName>, leaf: &str, view: &str) -> Option<
         let kind = match view {
             "env" => ViewKind::Env,
             "json" => ViewKind::Json,
-            _ => return None,
+            "snap" => ViewKind::Snap,
+            _ => ViewKind::Frozen(parse_set(view.strip_prefix("snap=")?)?),
         };
         return Some(View { of: directory.cloned(), kind });
     }
@@ -200,6 +237,12 @@ fn parse_view(directory: Option<&SecretName>, leaf: &str, view: &str) -> Option<
 fn parse_version(text: &str) -> Option<Version> {
     let canonical = text.bytes().all(|b| b.is_ascii_digit()) && !text.starts_with('0');
     canonical.then(|| text.parse().ok().map(Version)).flatten()
+}
+
+/// Parses a set's number in its one spelling.
+fn parse_set(text: &str) -> Option<FrozenId> {
+    let id = FrozenId(u64::from_str_radix(text, 16).ok()?);
+    (ViewKind::Frozen(id).word() == format!("snap={text}")).then_some(id)
 }
 
 #[cfg(test)]
@@ -231,6 +274,8 @@ mod tests {
             ("k@expect=7", view("prod/k", ViewKind::Expect(Version(7)))),
             ("@env", view("prod", ViewKind::Env)),
             ("@json", view("prod", ViewKind::Json)),
+            ("@snap", view("prod", ViewKind::Snap)),
+            ("@snap=00000000000000a7", view("prod", ViewKind::Frozen(FrozenId(0xa7)))),
         ];
         for (name, expected) in cases {
             assert_eq!(in_directory(name), expected, "{name}");
@@ -251,6 +296,11 @@ mod tests {
             "@meta",
             "@7",
             "k@env",
+            "k@snap",
+            "@snap=",
+            "@snap=a7",
+            "@snap=00000000000000A7",
+            "@snap=+0000000000000a7",
             "k@expect=",
             "k@expect=0",
             "k@7@7",
@@ -268,6 +318,8 @@ mod tests {
             View { of: None, kind: ViewKind::Json },
             View { of: Some("a/b".parse().unwrap()), kind: ViewKind::Expect(Version(7)) },
             View { of: Some("b".parse().unwrap()), kind: ViewKind::Numbered(Version(7)) },
+            View { of: Some("a/b".parse().unwrap()), kind: ViewKind::Snap },
+            View { of: None, kind: ViewKind::Frozen(FrozenId(7)) },
         ];
         let mut nodes = vec![
             Node::Secret("prod/db".parse().unwrap()),

@@ -10,6 +10,9 @@ const PREFIX: &str = "user.secretfs.";
 /// Longest value that is passed on to be set, in bytes.
 pub(super) const MAX_VALUE: usize = 4096;
 
+/// Which live processes hold which version: no fact of the secret's own, so it is not in the table.
+pub(super) const HOLDERS: &str = "user.secretfs.holders";
+
 /// One attribute.
 #[derive(Debug)]
 pub(super) struct Attribute {

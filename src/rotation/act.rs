@@ -205,6 +205,13 @@ impl Run<'_> {
         Ok(((), note))
     }
 
+    /// Waits until no process is still given the old version by a frozen set: who is told now reads the new one.
+    pub(super) fn thaw(&self) {
+        if let Some(at) = self.engine.broker.thaws_at(&self.subject.name) {
+            self.progress.rest(at.saturating_duration_since(Instant::now()));
+        }
+    }
+
     pub(super) fn ring(&self, notice: &Notice) -> Result<String, String> {
         let task = Task::Notify(notice.clone());
         if let Notice::Command(_) = notice {

@@ -393,6 +393,9 @@ impl<'a> Run<'a> {
 
     /// Tells the consumers, waits for them, and retires the old value.
     fn after_switch(&mut self, target: Option<&Target>, after: &After) -> Outcome {
+        if !after.notify.is_empty() {
+            self.thaw();
+        }
         let mut told = true;
         for notice in &after.notify {
             let ring = self.step(StepName::Notify, |run| {

@@ -152,10 +152,12 @@ impl Tree {
                     ViewKind::Expect(version) => Put { expect: Some(*version), ..Put::default() },
                     ViewKind::Pending => Put { stage: true, ..Put::default() },
                     ViewKind::Env
+                    | ViewKind::Frozen(_)
                     | ViewKind::Json
                     | ViewKind::Meta
                     | ViewKind::Numbered(_)
                     | ViewKind::Previous
+                    | ViewKind::Snap
                     | ViewKind::Why => Put::default(),
                 };
                 Ok((name.clone(), put))

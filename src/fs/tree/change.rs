@@ -12,7 +12,9 @@ impl Tree {
         let parent = self.inodes.node(parent)?;
         match self.resolve(caller, &parent, name) {
             Meaning::Bad => Err(FsError::NotFound),
-            Meaning::By(_) | Meaning::Control(_) | Meaning::View(_) => Err(FsError::NotPermitted),
+            Meaning::By(_) | Meaning::Control(_) | Meaning::Member { .. } | Meaning::View(_) => {
+                Err(FsError::NotPermitted)
+            }
             Meaning::Path(name) => {
                 if self.drafts.unlink(caller.uid.0, &name) {
                     return Ok(());
@@ -39,7 +41,7 @@ impl Tree {
             Meaning::Bad if matches!(*parent, Node::Directory(_) | Node::Root) => {
                 Err(FsError::Invalid)
             }
-            Meaning::Bad => Err(FsError::NotPermitted),
+            Meaning::Bad | Meaning::Member { .. } => Err(FsError::NotPermitted),
             Meaning::By(_) | Meaning::Control(_) | Meaning::Trashed(_) => Err(FsError::Exists),
             Meaning::Path(path) => {
                 if self.drafts.find(caller.uid.0, &path).is_some() {
@@ -67,7 +69,9 @@ impl Tree {
         let parent = self.inodes.node(parent)?;
         match self.resolve(caller, &parent, name) {
             Meaning::Bad => Err(FsError::NotFound),
-            Meaning::By(_) | Meaning::Control(_) => Err(FsError::NotPermitted),
+            Meaning::By(_) | Meaning::Control(_) | Meaning::Member { .. } => {
+                Err(FsError::NotPermitted)
+            }
             Meaning::Path(path) => {
                 let uid = caller.uid.0;
                 if !self.scratch.list(uid, Some(&path)).is_empty()

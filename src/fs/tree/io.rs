@@ -237,7 +237,7 @@ impl Tree {
     /// Notes what has become of a handle that was flushed.
     fn published(&self, handle: &Handle, writer: &Writer, published: Option<Published>) {
         if published == Some(Published::Further) {
-            self.touch.touch(&writer.name());
+            self.touch(&writer.name());
         }
         self.handles.set_fate(handle, writer.fate());
     }

@@ -12,7 +12,7 @@ use crate::fs::directory::{Cursor, Item, Stage};
 use crate::fs::error::{FsError, Result};
 use crate::fs::handle::Content;
 use crate::fs::inode::ROOT;
-use crate::fs::node::Node;
+use crate::fs::node::{Node, View, ViewKind};
 use crate::model::{Caller, SecretName};
 
 impl Tree {
@@ -47,9 +47,21 @@ impl Tree {
     /// Returns where a link points to.
     pub(in crate::fs) fn read_link(&self, caller: &Caller, inode: u64) -> Result<String> {
         let node = self.inodes.node(inode)?;
-        let Node::By(By::Link { name, .. }) = &*node else { return Err(FsError::Invalid) };
-        self.present(caller, inode, &node)?;
-        Ok(link_target(name))
+        match &*node {
+            Node::By(By::Link { name, .. }) => {
+                self.present(caller, inode, &node)?;
+                Ok(link_target(name))
+            }
+            Node::View(View { of, kind: ViewKind::Snap }) => self.snap_target(caller, of.as_ref()),
+            Node::By(_)
+            | Node::Control(_)
+            | Node::Directory(_)
+            | Node::Root
+            | Node::Scratch(_)
+            | Node::Secret(_)
+            | Node::Trashed(_)
+            | Node::View(_) => Err(FsError::Invalid),
+        }
     }
 
     fn fetch(
@@ -136,6 +148,9 @@ impl Tree {
                     item(name, control.inode(caller.uid.0), kind)
                 }));
             }
+            Node::View(View { of, kind: ViewKind::Frozen(id) }) => {
+                items.extend(self.members(caller, of.as_ref(), *id)?);
+            }
             Node::Directory(_)
             | Node::Root
             | Node::Scratch(_)
@@ -182,6 +197,6 @@ fn dots(inode: u64) -> Vec<Item> {
     vec![item(".", inode, FileKind::Directory), item("..", ROOT, FileKind::Directory)]
 }
 
-fn item(name: &str, inode: u64, kind: FileKind) -> Item {
+pub(super) fn item(name: &str, inode: u64, kind: FileKind) -> Item {
     Item { name: name.into(), inode, kind }
 }

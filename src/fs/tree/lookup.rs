@@ -42,6 +42,7 @@ impl Tree {
                 let attributes = self.control_attributes(caller, control)?;
                 Ok(Entry::new(Node::Control(control), attributes))
             }
+            Meaning::Member { set, name } => self.member_entry(caller, set, name),
             Meaning::Path(name) => self.path_entry(caller, &name),
             Meaning::Scratch(name) => {
                 let file = self.scratch.find(caller.uid.0, &name).ok_or(FsError::NotFound)?;
@@ -220,24 +221,40 @@ impl Tree {
             .sized(trashed.size)
     }
 
-    fn view_attributes(&self, caller: &Caller, view: &View) -> Result<Attributes> {
+    pub(super) fn view_attributes(&self, caller: &Caller, view: &View) -> Result<Attributes> {
         let inode = self.view_inode(caller, view);
         let file = |mode| Attributes::own(caller, inode, FileKind::File, mode, self.started);
-        let Some(of) = &view.of else {
-            return Ok(file(0o400).sized(views::MAX_BYTES));
-        };
+        let directory = view.of.as_ref();
+        let named = || view.of.as_ref().ok_or(FsError::NotFound);
         match view.kind {
-            ViewKind::Env | ViewKind::Json => match self.broker.look(caller, of)? {
-                Found::Directory(_) => Ok(file(0o400).sized(views::MAX_BYTES)),
-                Found::Secret(_) => Err(FsError::NotFound),
-            },
+            ViewKind::Env | ViewKind::Json => {
+                self.directory_of_view(caller, directory)?;
+                Ok(file(0o400).sized(views::MAX_BYTES))
+            }
+            ViewKind::Frozen(id) => self.frozen_attributes(caller, directory, id, inode),
             ViewKind::Meta | ViewKind::Why => {
-                Ok(file(0o400).sized(self.view_text(caller, of, view.kind)?.len() as u64))
+                Ok(file(0o400).sized(self.view_text(caller, named()?, view.kind)?.len() as u64))
             }
             ViewKind::Expect(_)
             | ViewKind::Numbered(_)
             | ViewKind::Pending
-            | ViewKind::Previous => self.version_attributes(caller, inode, of, view.kind),
+            | ViewKind::Previous => self.version_attributes(caller, inode, named()?, view.kind),
+            ViewKind::Snap => {
+                self.directory_of_view(caller, directory)?;
+                Ok(self.snap_attributes(caller, inode))
+            }
+        }
+    }
+
+    /// Checks that what a view of a directory looks at is one, which the caller may know of.
+    pub(super) fn directory_of_view(
+        &self,
+        caller: &Caller,
+        directory: Option<&SecretName>,
+    ) -> Result<()> {
+        match directory.map(|path| self.broker.look(caller, path)).transpose()? {
+            None | Some(Found::Directory(_)) => Ok(()),
+            Some(Found::Secret(_)) => Err(FsError::NotFound),
         }
     }
 
@@ -262,7 +279,12 @@ impl Tree {
                 versions.filter(held).filter(|v| v.version < current).max_by_key(|v| v.version)
             }
             ViewKind::Numbered(version) => versions.filter(held).find(|v| v.version == version),
-            ViewKind::Env | ViewKind::Json | ViewKind::Meta | ViewKind::Why => None,
+            ViewKind::Env
+            | ViewKind::Frozen(_)
+            | ViewKind::Json
+            | ViewKind::Meta
+            | ViewKind::Snap
+            | ViewKind::Why => None,
         };
         let version = found.ok_or(FsError::NotFound)?;
         // A version looks like its secret, but for what cannot be done with it.
@@ -270,9 +292,13 @@ impl Tree {
         let mode = match kind {
             ViewKind::Expect(_) => shown.mode & 0o222,
             ViewKind::Numbered(_) | ViewKind::Previous => shown.mode & 0o444,
-            ViewKind::Env | ViewKind::Json | ViewKind::Meta | ViewKind::Pending | ViewKind::Why => {
-                shown.mode
-            }
+            ViewKind::Env
+            | ViewKind::Frozen(_)
+            | ViewKind::Json
+            | ViewKind::Meta
+            | ViewKind::Pending
+            | ViewKind::Snap
+            | ViewKind::Why => shown.mode,
         };
         let (size, modified) = (version.size, version.created);
         Ok(Attributes { inode, mode, size, modified, ..shown })

@@ -21,7 +21,7 @@ use super::journal::{Journal, Work};
 use super::quota::Quotas;
 use super::scratch::Scratch;
 use crate::broker::{Broker, BrokerError};
-use crate::model::{Clock, SecretId, Timestamp};
+use crate::model::{Clock, SecretId, SecretName, Timestamp};
 
 mod adopt;
 mod change;
@@ -31,6 +31,7 @@ mod listing;
 mod lookup;
 mod open;
 mod rename;
+mod snap;
 mod stat;
 mod touch;
 mod xattr;
@@ -100,7 +101,7 @@ impl Tree {
             broker,
             host,
             clock,
-            touch: Arc::clone(&touch),
+            touch,
             cached,
             owners,
             deadline,
@@ -116,7 +117,12 @@ impl Tree {
             last_restore: LastRestore::default(),
             pages: OnceLock::new(),
         });
-        tree.broker.on_change(Box::new(move |name| touch.touch(name)));
+        let weak = Arc::downgrade(&tree);
+        tree.broker.on_change(Box::new(move |name| {
+            if let Some(tree) = weak.upgrade() {
+                tree.touch(name);
+            }
+        }));
         let weak = Arc::downgrade(&tree);
         tree.broker.on_seal(Box::new(move || {
             if let Some(tree) = weak.upgrade() {
@@ -132,6 +138,11 @@ impl Tree {
             }
         }));
         tree
+    }
+
+    /// Has watchers told of a new version, once nobody is given the old one by a frozen set any more.
+    fn touch(&self, name: &SecretName) {
+        self.touch.touch(name, self.broker.thaws_at(name));
     }
 
     /// Takes a revoked secret's value from who has it open.

@@ -143,6 +143,7 @@ impl Tree {
         match self.resolve(caller, &parent, name) {
             Meaning::Bad => Err(FsError::Invalid),
             Meaning::By(_) | Meaning::Control(_) | Meaning::Trashed(_) => Err(FsError::Exists),
+            Meaning::Member { .. } => Err(FsError::NotPermitted),
             Meaning::Path(path) if self.broker.levels(caller, &path).allow(Level::Write) => {
                 self.create_secret(caller, &path, want)
             }
@@ -294,9 +295,14 @@ impl Tree {
 
     fn open_view(&self, mut place: Place<'_>, view: &View) -> Result<Opening> {
         let Place { caller, want, .. } = place;
-        let Some(of) = &view.of else { return self.open_values(place, None, view.kind) };
+        if let ViewKind::Env | ViewKind::Json = view.kind {
+            return self.open_values(place, view.of.as_ref(), view.kind);
+        }
+        let of = view.of.as_ref().ok_or(FsError::IsDirectory)?;
         match view.kind {
-            ViewKind::Env | ViewKind::Json => self.open_values(place, Some(of), view.kind),
+            ViewKind::Env | ViewKind::Frozen(_) | ViewKind::Json | ViewKind::Snap => {
+                Err(FsError::IsDirectory)
+            }
             ViewKind::Expect(_) if !want.write => Err(FsError::Invalid),
             ViewKind::Expect(version) => {
                 let put = Put { expect: Some(version), ..Put::default() };

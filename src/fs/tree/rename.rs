@@ -44,10 +44,12 @@ impl Tree {
                     ViewKind::Expect(version) => Put { expect: Some(version), ..Put::default() },
                     ViewKind::Pending => Put { stage: true, ..Put::default() },
                     ViewKind::Env
+                    | ViewKind::Frozen(_)
                     | ViewKind::Json
                     | ViewKind::Meta
                     | ViewKind::Numbered(_)
                     | ViewKind::Previous
+                    | ViewKind::Snap
                     | ViewKind::Why => return Err(FsError::NotPermitted),
                 };
                 self.publish_scratch(caller, &from, &to, put)
