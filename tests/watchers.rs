@@ -19,7 +19,8 @@ use std::thread;
 use common::{DEADLINE, Person, World, close, write};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-use nix::unistd::{dup, fsync, pipe};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, dup, fsync, pipe};
 
 const ADA: u32 = 61_301;
 
@@ -115,6 +116,26 @@ fn a_version_made_by_the_daemon_is_told_once_and_only_when_it_can_be_read() {
         .skip(lines)
         .filter(|line| line["secret"] == "app/key" && line["action"] != "write");
     assert_eq!(touched.count(), 0, "a touch is no access");
+}
+
+#[test]
+fn an_observer_that_was_killed_is_replaced_and_tells_what_was_to_be_told_meanwhile() {
+    let Some(world) = World::start() else { return };
+    world.put("app/key", "first");
+    let watch = Watch::on(&[&world.path("app/key")]);
+    put_empty(&world, "app/key");
+    assert_eq!(watch.next(), [""]);
+    let keeper = world.keeper().to_string();
+    let mut find = Command::new("pgrep");
+    find.args(["--parent", &keeper, "--full", "observer"]);
+    let mut observer = || String::from_utf8(common::bounded(&mut find).stdout).unwrap();
+    for _ in 0..2 {
+        let pid: i32 = observer().trim().parse().expect("the keeper has one observer");
+        kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+        put_empty(&world, "app/key");
+        assert_eq!(watch.next(), [""]);
+        assert!(watch.rest().is_empty());
+    }
 }
 
 #[test]

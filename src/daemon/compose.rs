@@ -412,15 +412,26 @@ pub fn serve_effector(rotation: &Path, order: bool) -> io::Result<()> {
     effect::serve(&channel, Path::new("/proc/self/exe"), &arguments)
 }
 
-/// Gets the helper process that reads `/proc/<tid>/exe`: from systemd where it holds the mount, which can
-/// give it the capability that we do not have, or else from this very program. Before any thread.
+/// Gets the helper process that reads `/proc/<tid>/exe` from who holds the mount, and may give it the capability
+/// that we do not have: systemd, or the keeper. Else it is this very program. Before any thread.
 pub(super) fn start_observer(by: &By) -> io::Result<Observer> {
     let socket = Path::new(OBSERVER_SOCKET);
-    if matches!(by, By::Systemd) && socket.exists() {
-        return Observer::connect(socket);
+    match by {
+        By::Keeper(channel) => {
+            let keeper = Arc::clone(channel);
+            Observer::of_parent(Box::new(move |end| {
+                keeper.send_along(&FromServer::Observer, end.as_fd())
+            }))
+        }
+        By::Systemd if socket.exists() => Observer::connect(socket),
+        // Not by its path: the file there may be another one by now.
+        By::Nobody | By::Systemd => Observer::spawn(Path::new("/proc/self/exe")),
     }
-    // Not by its path: the file there may be another one by now.
-    Observer::spawn(Path::new("/proc/self/exe"))
+}
+
+/// Returns with what an observer is started.
+pub(super) fn observer_arguments() -> [OsString; 1] {
+    ["observer".into()]
 }
 
 /// Where `secretfs-observer.socket` listens.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::fs::Touch;
 use crate::identity::Observer;
@@ -20,8 +20,17 @@ pub(super) struct Toucher {
     queue: Sender<Order>,
 }
 
-/// A name to be touched, and since when that may be done.
-type Order = (Instant, SecretName);
+/// A name to be touched: since when that may be done, and how often it was tried already.
+#[derive(Debug, Eq, Ord, PartialEq, PartialOrd)]
+struct Order {
+    due: Instant,
+    name: SecretName,
+    tries: u32,
+}
+
+/// An observer that has died is there again after a second.
+const PAUSE: Duration = Duration::from_secs(1);
+const MAX_TRIES: u32 = 5;
 
 impl Toucher {
     /// Starts the thread, which ends with the toucher.
@@ -38,9 +47,13 @@ impl Toucher {
 
 fn touch_all(orders: &Receiver<Order>, observer: &Observer, mountpoint: &Path) {
     let mut waiting = BinaryHeap::new();
-    while let Some(name) = next(orders, &mut waiting) {
+    while let Some(Order { name, tries, .. }) = next(orders, &mut waiting) {
         match observer.touch(&mountpoint.join(name.as_str())) {
             Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::TimedOut && tries < MAX_TRIES => {
+                let due = Instant::now() + PAUSE;
+                waiting.push(Reverse(Order { due, name, tries: tries + 1 }));
+            }
             // Removed or renamed meanwhile, which watchers are told of by the kernel.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => tracing::warn!(%name, %error, "watchers were not told of a change"),
@@ -49,13 +62,13 @@ fn touch_all(orders: &Receiver<Order>, observer: &Observer, mountpoint: &Path) {
 }
 
 /// Waits for the next name whose time has come, the longest due first. `None`: nobody orders any more.
-fn next(orders: &Receiver<Order>, waiting: &mut BinaryHeap<Reverse<Order>>) -> Option<SecretName> {
+fn next(orders: &Receiver<Order>, waiting: &mut BinaryHeap<Reverse<Order>>) -> Option<Order> {
     loop {
         waiting.extend(orders.try_iter().map(Reverse));
         let now = Instant::now();
-        let due = waiting.peek().map(|Reverse((due, _))| *due);
+        let due = waiting.peek().map(|Reverse(first)| first.due);
         let ordered = match due {
-            Some(due) if due <= now => return waiting.pop().map(|Reverse((_, name))| name),
+            Some(due) if due <= now => return waiting.pop().map(|Reverse(first)| first),
             Some(due) => orders.recv_timeout(due - now),
             None => orders.recv().map_err(RecvTimeoutError::from),
         };
@@ -71,7 +84,7 @@ impl Touch for Toucher {
     fn touch(&self, name: &SecretName, earliest: Option<Instant>) {
         let due = earliest.unwrap_or_else(Instant::now);
         // The other end is gone only with the mount, and its watchers with it.
-        self.queue.send((due, name.clone())).unwrap_or_default();
+        self.queue.send(Order { due, name: name.clone(), tries: 0 }).unwrap_or_default();
     }
 
     fn is_toucher(&self, tid: u32) -> bool {
@@ -87,23 +100,23 @@ impl std::fmt::Debug for Toucher {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
     fn a_touch_that_has_to_wait_holds_up_no_other_and_is_lost_only_with_the_mount() {
         let (queue, orders) = channel();
         let now = Instant::now();
-        let order =
-            |late: u64, name: &str| (now + Duration::from_millis(late), name.parse().unwrap());
+        let order = |late, name: &str| {
+            let name = name.parse().unwrap();
+            Order { due: now + Duration::from_millis(late), name, tries: 0 }
+        };
         for (late, name) in [(60, "last"), (0, "first"), (30, "second"), (1, "first")] {
             queue.send(order(late, name)).unwrap();
         }
         let mut waiting = BinaryHeap::new();
         let names = ["first", "first", "second", "last"];
         for name in names {
-            assert_eq!(next(&orders, &mut waiting).unwrap().as_str(), name);
+            assert_eq!(next(&orders, &mut waiting).unwrap().name.as_str(), name);
         }
         queue.send(order(600_000, "never")).unwrap();
         drop(queue);

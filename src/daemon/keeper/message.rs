@@ -44,6 +44,8 @@ pub(in crate::daemon) enum FromServer {
     Effector,
     /// It does not start, for this reason.
     Failed(String),
+    /// Wants an observer, in the same way.
+    Observer,
     /// Store and log are open: the device can come.
     Opened,
     /// It serves.

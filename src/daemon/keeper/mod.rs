@@ -5,7 +5,7 @@
 //! followed by another, which takes the mount over. The mount goes with the keeper: the kernel kills
 //! the server when its keeper dies.
 
-mod effector;
+mod helper;
 pub(super) mod message;
 mod refusal;
 mod server;
@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use self::effector::EffectorSlot;
+use self::helper::HelperSlot;
 use self::message::{FromServer, Launch, ToServer};
 use self::refusal::Refusal;
 use self::server::{Program, Server};
@@ -128,7 +128,8 @@ struct Keeper {
     /// Servers that have failed one after the other.
     failures: u32,
     refusal: Option<Refusal>,
-    effector: EffectorSlot,
+    effector: HelperSlot,
+    observer: HelperSlot,
 }
 
 impl Keeper {
@@ -157,7 +158,8 @@ impl Keeper {
             served: Instant::now(),
             failures: 0,
             refusal: None,
-            effector: EffectorSlot::default(),
+            effector: HelperSlot::default(),
+            observer: HelperSlot::default(),
         })
     }
 
@@ -239,7 +241,12 @@ impl Keeper {
                 }
                 Ok(Event::Said(number, FromServer::Effector, ends)) if number == self.started => {
                     watched.heard = Instant::now();
-                    self.effector.replace(&self.program, &self.config, ends);
+                    let arguments = compose::effector_arguments(&self.config);
+                    self.effector.replace(&self.program, &arguments, ends);
+                }
+                Ok(Event::Said(number, FromServer::Observer, ends)) if number == self.started => {
+                    watched.heard = Instant::now();
+                    self.observer.replace(&self.program, &compose::observer_arguments(), ends);
                 }
                 Ok(Event::Said(number, said, _)) if number == self.started => {
                     self.hear(&mut server, &mut watched, said)?;
@@ -257,7 +264,7 @@ impl Keeper {
     ) -> Result<(), DaemonError> {
         watched.heard = Instant::now();
         match said {
-            FromServer::Alive | FromServer::Effector | FromServer::Stop => {}
+            FromServer::Alive | FromServer::Effector | FromServer::Observer | FromServer::Stop => {}
             FromServer::Failed(why) => watched.failed = Some(why),
             FromServer::Opened => {
                 if self.mount.is_none() {

@@ -1,6 +1,7 @@
 //! The server's end: asks with a deadline, and gets another observer when one has died.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -36,13 +37,27 @@ pub struct Observer {
 }
 
 /// Where an observer comes from.
-#[derive(Clone, Debug)]
 enum Source {
+    /// Whoever is given an observer's end of a channel, and starts one with it.
+    Parent(Start),
     /// A program, which is started.
     Program(PathBuf),
     /// A socket: whoever listens there starts one for each connection.
     Socket(PathBuf),
 }
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Parent(_) => "Parent",
+            Self::Program(_) => "Program",
+            Self::Socket(_) => "Socket",
+        })
+    }
+}
+
+/// Starts an observer elsewhere, with its end of a channel.
+type Start = Box<dyn Fn(Channel) -> io::Result<()> + Send + Sync>;
 
 /// Who is to see an observer's end.
 #[derive(Debug)]
@@ -78,6 +93,12 @@ impl Observer {
     /// than we have. No thread is started before the first question.
     pub fn connect(socket: &Path) -> io::Result<Self> {
         Self::of(Source::Socket(socket.into()))
+    }
+
+    /// Has somebody else start an observer, who is given its end of the channel. No thread is started before the
+    /// first question.
+    pub fn of_parent(start: Start) -> io::Result<Self> {
+        Self::of(Source::Parent(start))
     }
 
     fn of(source: Source) -> io::Result<Self> {
@@ -169,6 +190,11 @@ fn connect(source: &Source, pid: &AtomicU32) -> io::Result<Arc<Connection>> {
             let (child, channel) = Channel::spawn(program, &["observer"])?;
             pid.store(child.id(), Ordering::Release);
             (Parent::Us(child), channel)
+        }
+        Source::Parent(start) => {
+            let (ours, theirs) = Channel::pair()?;
+            start(theirs)?;
+            (Parent::Other, ours)
         }
         Source::Socket(path) => (Parent::Other, Channel::connect(path)?),
     };
