@@ -276,6 +276,12 @@ gone() {{ [ "$(systemctl is-active secretfs)" = inactive ]; }}
 eventually gone && claim "unmounted by hand: $(grep -c ' /secrets ' /proc/mounts)"
 echo broken >>/etc/secretfs/policy.toml
 systemctl start secretfs || claim "a bad policy: not started"
+mounts=0
+for _ in $(seq 50); do grep -q ' /secrets ' /proc/mounts && mounts=$((mounts + 1)); sleep 0.02; done
+claim "a bad policy: mounts seen meanwhile: $mounts"
+sed -i '$d' /etc/secretfs/policy.toml
+eventually grep -q ' /secrets ' /proc/mounts
+claim "mended, and started by itself: $(cat /secrets/app/key)"
 "#
         ),
     );
@@ -287,6 +293,8 @@ systemctl start secretfs || claim "a bad policy: not started"
         "again: v1",
         "unmounted by hand: 0",
         "a bad policy: not started",
+        "a bad policy: mounts seen meanwhile: 0",
+        "mended, and started by itself: v1",
     ] {
         claims.have(claim);
     }

@@ -13,8 +13,10 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 
 use super::config::{Config, Environment};
+use super::init::{check_policy, check_rotation};
 use super::lock::StoreLock;
 use super::mounting::{self, Mounting};
+use super::trust::TrustError;
 use super::{DaemonError, logging, notify, ownership};
 use crate::fs::Journal;
 use crate::system::{KeyCell, service_user};
@@ -28,6 +30,7 @@ pub fn mount(config: &Config, unit: &str, environment: &Environment) -> Result<(
     if is_kept && is_mounted(&config.mountpoint)? {
         return Ok(());
     }
+    check(config)?;
     let journal = Journal::new().map_err(DaemonError::io("making the journal"))?;
     let key = KeyCell::new().map_err(DaemonError::io("making room for the key"))?;
     let (mounting, device) = Mounting::make(config)?;
@@ -38,6 +41,25 @@ pub fn mount(config: &Config, unit: &str, environment: &Environment) -> Result<(
             tracing::warn!(why = error.chain(), "not unmounted");
         }
     })
+}
+
+/// Refuses what the server would refuse at once: else systemd, which tries for as long as it takes, would make a
+/// mount that comes and goes.
+fn check(config: &Config) -> Result<(), DaemonError> {
+    if !config.store().exists() {
+        return Err(DaemonError::NoStore(config.state_dir.clone()));
+    }
+    for checked in
+        [check_policy(&config.policy).map(drop), check_rotation(&config.rotation).map(drop)]
+    {
+        match checked {
+            // Of the server's own user, whom it believes as well as root.
+            Err(DaemonError::Trust(TrustError::Owner { owner, .. }))
+                if service_user().is_some_and(|user| user.uid == owner) => {}
+            checked => checked?,
+        }
+    }
+    Ok(())
 }
 
 /// Takes the mount away after a server's end, unless another is to go on with it.
