@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::client::Client;
 use super::error::Failure;
-use crate::inject::{Lookup, env_name};
+use crate::inject::{Lookup, env_name, relative};
 use crate::model::SecretName;
 
 /// Returns every secret below a directory; `None` is the whole mount.
@@ -34,12 +34,6 @@ fn collect(
         }
     }
     Ok(())
-}
-
-/// Returns a name as it is below a directory.
-pub(crate) fn relative<'a>(name: &'a SecretName, directory: Option<&SecretName>) -> &'a str {
-    let below = directory.and_then(|directory| name.as_str().strip_prefix(directory.as_str()));
-    below.map_or(name.as_str(), |rest| rest.trim_start_matches('/'))
 }
 
 /// What placeholders are looked up in. The tree is listed once, when the first one asks by variable.

@@ -19,7 +19,7 @@ use crate::inject::document::{Content, Node, ParseError};
 use crate::inject::oneiric::layers::{self, Layer, Merged};
 use crate::inject::oneiric::{Published, overrides, publish};
 use crate::inject::suspect::is_suspect;
-use crate::model::SecretName;
+use crate::model::{Injection, SecretName};
 use crate::system::{SecretBuffer, SecretBytes, atomic_file};
 
 /// The first line of a file that `sync` has written.
@@ -145,7 +145,8 @@ fn sync(context: &Context, args: &OneiricSync) -> Done {
         .iter()
         .filter_map(|name| {
             let value = snapshot.value(name)?;
-            Some(Published { name, value, path: args.at.as_deref() })
+            let injection = Injection { oneiric_path: args.at.clone(), ..Injection::default() };
+            Some(Published { name: name.clone(), value, injection })
         })
         .collect();
     let layer =

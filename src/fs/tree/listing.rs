@@ -64,6 +64,7 @@ impl Tree {
             Node::Root => None,
             Node::By(_)
             | Node::Control(_)
+            | Node::Rendered(_)
             | Node::Scratch(_)
             | Node::Secret(_)
             | Node::Trashed(_)
@@ -121,6 +122,7 @@ impl Tree {
         let mut items = dots(inode);
         match node {
             Node::By(by) => self.by_items(caller, by, &mut items)?,
+            Node::Rendered(place) => self.rendered_items(caller, place, &mut items)?,
             Node::Control(Control::Trash) => {
                 let entries = trash_entries(self.broker.trash(caller)?).into_iter();
                 items.extend(
@@ -182,6 +184,6 @@ fn dots(inode: u64) -> Vec<Item> {
     vec![item(".", inode, FileKind::Directory), item("..", ROOT, FileKind::Directory)]
 }
 
-fn item(name: &str, inode: u64, kind: FileKind) -> Item {
+pub(super) fn item(name: &str, inode: u64, kind: FileKind) -> Item {
     Item { name: name.into(), inode, kind }
 }
