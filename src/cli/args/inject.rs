@@ -263,7 +263,8 @@ pub(crate) struct OneiricSync {
     /// Which file to write.
     #[arg(long, value_name = "LAYER", value_enum, default_value = "xdg-local")]
     pub layer: LayerName,
-    /// Where a program reads the one secret, such as auth.secret, besides secrets.inline.
+    /// Where a program reads the one secret, such as auth.secret, besides secrets.inline; instead of its own
+    /// `oneiric_path`.
     #[arg(long, value_name = "SETTING", conflicts_with = "all")]
     pub at: Option<OneiricPath>,
     /// Writes over a file that somebody else wrote; its settings stay, its comments do not.

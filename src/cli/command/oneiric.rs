@@ -19,7 +19,7 @@ use crate::inject::document::{Content, Node, ParseError};
 use crate::inject::oneiric::layers::{self, Layer, Merged};
 use crate::inject::oneiric::{Published, overrides, publish};
 use crate::inject::suspect::is_suspect;
-use crate::model::{Injection, SecretName};
+use crate::model::SecretName;
 use crate::system::{SecretBuffer, SecretBytes, atomic_file};
 
 /// The first line of a file that `sync` has written.
@@ -141,14 +141,13 @@ fn sync(context: &Context, args: &OneiricSync) -> Done {
     let shown = path.display().to_string();
     let before = before(&path, args.force)?;
     let snapshot = Snapshot::read(&client, &names)?;
-    let secrets: Vec<Published<'_>> = names
-        .iter()
-        .filter_map(|name| {
-            let value = snapshot.value(name)?;
-            let injection = Injection { oneiric_path: args.at.clone(), ..Injection::default() };
-            Some(Published { name: name.clone(), value, injection })
-        })
-        .collect();
+    let mut secrets = Vec::new();
+    for name in &names {
+        let Some(value) = snapshot.value(name) else { continue };
+        let mut injection = names::injection(&client, name)?;
+        injection.oneiric_path = args.at.clone().or(injection.oneiric_path);
+        secrets.push(Published { name: name.clone(), value, injection });
+    }
     let layer =
         publish(before.as_deref(), &secrets).map_err(|err| failed(&shown, err.to_string()))?;
     let mut text = SecretBuffer::new();
