@@ -7,6 +7,7 @@
 )]
 
 mod common;
+mod site;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
@@ -15,8 +16,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use common::{Person, Refusal, Tried, World, eventually, list, number, read, write_file};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use site::Site;
 
 const ADA: u32 = 61_001;
 const EVE: u32 = 61_003;
@@ -289,4 +292,39 @@ fn sealing_revoking_and_another_server_end_what_is_open() {
     world.control("seal", "\n").unwrap();
     assert_eq!(byte(&third), Err(libc::ENOKEY));
     assert_eq!(world.get(".templates/u"), Err(libc::ENOKEY));
+}
+
+#[test]
+fn a_watcher_of_a_template_is_told_of_nothing_and_one_of_its_secret_is() {
+    let Some(world) = World::start() else { return };
+    world.put("a", "value");
+    register(&world, &[("t", "{{ A }}")], "").unwrap();
+    let inotify = Inotify::init(InitFlags::IN_CLOEXEC).unwrap();
+    let watch =
+        |name: &str| inotify.add_watch(&world.path(name), AddWatchFlags::IN_CLOSE_WRITE).unwrap();
+    let watches = [watch(".templates/t"), watch(".templates"), watch("a")];
+    world.put("a", "second");
+    let events = inotify.read_events().unwrap();
+    assert!(events.iter().all(|event| event.wd == watches[2]), "{events:?}");
+    assert_eq!(world.get(".templates/t").unwrap(), b"second");
+}
+
+#[test]
+fn a_daemon_does_not_start_with_a_file_that_is_no_template() {
+    let Some(mut site) = Site::new() else { return };
+    site.init();
+    let file = site.path("config/secretfs/t.in");
+    write_file(&file, b"fine\n{{ A | }}");
+    let config = fs::read_to_string(site.config()).unwrap();
+    let table = format!("[[template]]\nname = \"t\"\nfile = {file:?}\n");
+    write_file(&site.config(), format!("{config}\n{table}").as_bytes());
+    let (code, said) = site.refused(&["mount", site.secret("").to_str().unwrap()]);
+    let place = format!("{}: line 2, column", file.display());
+    assert!(code == 12 && said.contains(&place), "{code}: {said}");
+    let doctor = String::from_utf8(site.run(&["doctor"]).stdout).unwrap();
+    assert!(doctor.contains(&place), "{doctor}");
+    write_file(&file, b"fine\n{{ A }}");
+    site.serve();
+    common::write(&site.secret("a"), b"value").unwrap();
+    assert_eq!(read(&site.secret(".templates/t")).unwrap(), b"fine\nvalue");
 }

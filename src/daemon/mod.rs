@@ -21,7 +21,7 @@ mod mounting;
 mod notify;
 mod ownership;
 pub mod paths;
-mod renderings;
+pub mod renderings;
 pub mod restore;
 pub mod run;
 mod supervision;

@@ -8,7 +8,7 @@ use crate::inject::template::{Language, Pattern};
 
 /// Reads the templates that the configuration names. One that is none, or that others could change,
 /// is refused.
-pub(super) fn read_renderings(config: &Config) -> Result<Set, DaemonError> {
+pub fn read_renderings(config: &Config) -> Result<Set, DaemonError> {
     let mut set = Set::default();
     for TemplateLayer { name, file, dir, plain, patterns } in &config.templates {
         let path = &file.0;
