@@ -36,6 +36,7 @@ const LAYERS: [(&str, &[&str]); 21] = [
             "fs",
             "generate",
             "identity",
+            "inject",
             "keysource",
             "model",
             "policy",

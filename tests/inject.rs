@@ -393,3 +393,38 @@ fn pydantic_settings_reads_its_secrets_dir_on_the_mount_and_the_new_values_after
     drop(ask);
     child.wait().unwrap();
 }
+
+#[test]
+fn a_secret_s_own_variable_takes_the_place_of_the_one_made_of_its_name_everywhere() {
+    let Some(world) = World::start() else { return };
+    let value = world.outside("value");
+    write_file(&value, b"canary-7f3a");
+    let put = ["put", "app/db-pass", "--env-name", "DATABASE_PASSWORD", "--file"];
+    assert!(bounded(world.secretfs().args(put).arg(&value)).status.success());
+    world.put("app/other", "x");
+    let env = |args: &[&str]| {
+        let output = bounded(world.secretfs().args(["env", "--format", "dotenv"]).args(args));
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(env(&["--dir", "app"]), "DATABASE_PASSWORD='canary-7f3a'\nOTHER='x'\n");
+    let prefixed = env(&["--all", "--prefix", "X_"]);
+    assert_eq!(prefixed, "X_APP_OTHER='x'\nX_DATABASE_PASSWORD='canary-7f3a'\n");
+    let view = String::from_utf8(world.get("app/@env").unwrap()).unwrap();
+    assert_eq!(view, "DATABASE_PASSWORD='canary-7f3a'\nOTHER='x'\n");
+    let template = world.outside("t");
+    write_file(&template, b"{{ DATABASE_PASSWORD }}");
+    let render = || bounded(world.secretfs().arg("render").arg(&template));
+    assert_eq!(render().stdout, b"canary-7f3a");
+    write_file(&template, b"{{ APP_DB_PASS }}");
+    assert!(!render().status.success(), "the other one is not there beside it");
+    assert_eq!(world.attribute("app/db-pass", "env_name").unwrap(), "DATABASE_PASSWORD");
+    xattr::remove(world.path("app/db-pass"), "user.secretfs.env_name").unwrap();
+    assert_eq!(world.attribute("app/db-pass", "env_name").unwrap(), "APP_DB_PASS");
+    assert_eq!(render().stdout, b"canary-7f3a");
+    let bad = xattr::set(world.path("app/other"), "user.secretfs.env_name", b"A-B").unwrap_err();
+    assert_eq!(bad.raw_os_error(), Some(libc::EINVAL));
+    world.set_attribute("app/other", "env_name", "APP_DB_PASS");
+    let twice = bounded(world.secretfs().args(["env", "--format", "sh", "--all"]));
+    assert_eq!(twice.status.code(), Some(9), "two secrets would be one variable");
+}

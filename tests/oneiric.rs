@@ -232,6 +232,9 @@ fn oneiric_reads_what_sync_has_written_as_the_same_text_and_the_new_value_after_
     let loaded = load();
     assert_eq!(loaded[0]["app-number-key"], "second");
     assert_eq!(loaded[2], json!({"secret": "second"}));
+    world.set_attribute("app/truth-key", "oneiric_path", "auth.token");
+    secretfs(&world, &["oneiric", "sync", "app/truth-key"]);
+    assert_eq!(load()[2], json!({"secret": "second", "token": "true"}));
     assert_eq!(loaded[0]["app-truth-key"], "true", "what was there stays");
 }
 
@@ -295,4 +298,187 @@ fn a_load_tells_which_layer_each_setting_comes_from_and_stores_those_that_are_se
     assert_eq!(stored("m/open-ai"), "canary-2");
     assert_eq!(stored("m/auth/token"), "canary-3");
     assert!(world.get("m/port").is_err() && world.get("m/auth/user").is_err());
+}
+
+/// A world with settings for Oneiric on the mount.
+fn world_with_layers(policy: &str, dir: &str) -> Option<World> {
+    let config = format!("[oneiric]\nprojects = [\"mahavishnu\", \"other\"]\ndir = {dir:?}\n");
+    World::with(&format!("{}\n{policy}", common::ROOT_IS_ADMIN), &config)
+}
+
+/// A program of Python that answers each line it is sent with a line of JSON.
+struct Running {
+    child: std::process::Child,
+    ask: Option<std::process::ChildStdin>,
+    lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
+}
+
+impl Running {
+    fn start(python: &Path, program: &str, change: impl FnOnce(&mut Command)) -> Self {
+        let mut command = Command::new(python);
+        command.arg("-c").arg(program).stdin(Stdio::piped()).stdout(Stdio::piped());
+        change(&mut command);
+        let mut child = command.spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self { ask: child.stdin.take(), child, lines }
+    }
+
+    fn answer(&mut self) -> Value {
+        self.ask.as_mut().unwrap().write_all(b"\n").unwrap();
+        let found =
+            self.lines.by_ref().map(Result::unwrap).find(|line| line.starts_with(['{', '[']));
+        serde_json::from_str(&found.unwrap()).unwrap()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.ask.take());
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+#[test]
+fn oneiric_s_loader_reads_the_mount_s_layers_as_the_same_text_and_the_new_value_after_a_rotation() {
+    let (Some(python), Some(world)) = (python(), world_with_layers("", "app")) else { return };
+    for (name, value) in AWKWARD {
+        world.put(&format!("app/{name}-key"), value);
+    }
+    world.put("app/db/password", "x".repeat(1 << 20));
+    world.put("elsewhere", "not below the directory");
+    world.set_attribute("app/quotes-key", "oneiric_path", "auth.secret");
+    let program = "import json, sys\n\
+        from oneiric.core.config import load_settings\n\
+        for line in sys.stdin:\n\
+        \ts = load_settings(project_name='mahavishnu')\n\
+        \tprint('\\n' + json.dumps([s.secrets.inline, s.secrets.cache_ttl_seconds, (s.model_extra or {}).get('auth')]), flush=True)\n";
+    let by_tree = |command: &mut Command| {
+        command.env("XDG_CONFIG_HOME", world.path(".oneiric/xdg")).current_dir(world.outside(""));
+    };
+    let by_name = |command: &mut Command| {
+        command.env("XDG_CONFIG_HOME", "/nonexistent").current_dir(world.outside(""));
+        command.env("MAHAVISHNU_CONFIG", world.path(".oneiric/mahavishnu.yaml"));
+    };
+    let mut readers =
+        [Running::start(&python, program, by_tree), Running::start(&python, program, by_name)];
+    let mut expected = BTreeMap::new();
+    let mut expect = |name: &str, value: &str| {
+        for key in [name.to_owned(), name.replace('-', "_")] {
+            expected.insert(key, value.to_owned());
+        }
+    };
+    AWKWARD.iter().for_each(|(name, value)| expect(&format!("{name}-key"), value));
+    expect("db-password", &"x".repeat(1 << 20));
+    for reader in &mut readers {
+        let loaded = reader.answer();
+        assert_eq!(loaded[0], json!(expected));
+        assert_eq!(loaded[1], 0.0, "Oneiric is not to keep what it has read");
+        assert_eq!(loaded[2], json!({"secret": "it's \"x\" \\n {{ x }}"}));
+    }
+    world.put("app/quotes-key", "second");
+    for reader in &mut readers {
+        let loaded = reader.answer();
+        assert_eq!(
+            (&loaded[0]["quotes-key"], &loaded[2]["secret"]),
+            (&json!("second"), &json!("second"))
+        );
+    }
+}
+
+#[test]
+fn oneiric_s_adapters_read_the_mount_s_files_and_the_new_value_after_a_rotation() {
+    let (Some(python), Some(world)) = (python(), world_with_layers("", "app")) else { return };
+    for (name, value) in AWKWARD.iter().filter(|(name, _)| *name != "lines") {
+        world.put(&format!("app/{name}-key"), value);
+    }
+    let program = format!(
+        "{STUB}import os, dotenv\n\
+        from oneiric.adapters.secrets.env import EnvSecretAdapter\n\
+        from oneiric.adapters.secrets.file import FileSecretAdapter, FileSecretSettings\n\
+        adapter = FileSecretAdapter(FileSecretSettings(path=sys.argv[1] + '/secrets.json', reload_on_access=True))\n\
+        names = sys.argv[2].split(',')\n\
+        for line in sys.stdin:\n\
+        \tos.environ.update(dotenv.dotenv_values(sys.argv[1] + '/secrets.env', interpolate=False))\n\
+        \tread = [{{n: asyncio.run(a.get_secret(n)) for n in names}} for a in (adapter, EnvSecretAdapter())]\n\
+        \tprint('\\n' + json.dumps(read), flush=True)\n"
+    );
+    let expected: BTreeMap<String, &str> = AWKWARD
+        .iter()
+        .filter(|(name, _)| *name != "lines")
+        .map(|(name, value)| (format!("{name}_key"), *value))
+        .collect();
+    let ids: Vec<&str> = expected.keys().map(String::as_str).collect();
+    let mut reader = Running::start(&python, &program, |command| {
+        command.arg(world.path(".oneiric")).arg(ids.join(","));
+    });
+    assert_eq!(reader.answer(), json!([expected, expected]));
+    world.put("app/truth-key", "false");
+    let read = reader.answer();
+    assert_eq!((&read[0]["truth_key"], &read[1]["truth_key"]), (&json!("false"), &json!("false")));
+    // Dotenv holds no carriage return: an error, and nothing partial.
+    world.put("app/lines-key", "a\r\nb");
+    assert_eq!(world.get(".oneiric/secrets.env"), Err(libc::EINVAL));
+    assert!(world.said().contains("not rendered for .oneiric/secrets.env"), "{}", world.said());
+    assert!(world.get(".oneiric/secrets.json").is_ok());
+}
+
+#[test]
+fn a_layer_has_what_its_reader_may_read_or_nothing_at_all() {
+    const ADA: u32 = 61_001;
+    const EVE: u32 = 61_003;
+    let policy = "[[role]]\nname = \"a\"\nallow = [{ names = [\"app/ada-*\"], levels = [\"read\"] }]\n\
+        [[role]]\nname = \"e\"\nallow = [{ names = [\"other/*\"], levels = [\"read\"] }]\n\
+        [[binding]]\nid = \"ada\"\nrole = \"a\"\nuid = [61001]\n\
+        [[binding]]\nid = \"eve\"\nrole = \"e\"\nuid = [61003]\n";
+    let Some(world) = world_with_layers(policy, "app") else { return };
+    for name in ["app/ada-one", "app/ada-two", "app/root-only"] {
+        world.put(name, format!("canary-{name}"));
+    }
+    let files =
+        ["mahavishnu.yaml", "other.yaml", "secrets.env", "secrets.json", "xdg/other/local.yaml"];
+    let read_as = |uid: u32, file: &str| {
+        let path = world.path(&format!(".oneiric/{file}"));
+        common::Person::new(uid).run(|| common::read(&path))
+    };
+    for file in files {
+        let text = String::from_utf8(read_as(ADA, file).unwrap()).unwrap();
+        assert!(
+            text.contains("canary-app/ada-one") && text.contains("canary-app/ada-two"),
+            "{text}"
+        );
+        assert!(!text.to_lowercase().contains("root"), "{text}");
+        assert_eq!(read_as(EVE, file), Err(libc::EACCES), "{file}: there is nothing for Eve");
+    }
+    assert!(world.audit_of("app/root-only", "read", "allowed", ADA).is_empty());
+    let reads = world.audit_of("app/ada-two", "read", "allowed", ADA);
+    assert_eq!(reads.len(), files.len());
+    assert_eq!(reads[0]["reason"], "for .oneiric/mahavishnu.yaml");
+    let listed = world.list(".oneiric");
+    assert_eq!(listed, ["mahavishnu.yaml", "other.yaml", "secrets.env", "secrets.json", "xdg"]);
+    assert_eq!(world.get(".oneiric/absent.yaml"), Err(libc::ENOENT));
+    world.set_attribute("app/ada-one", "status", "revoked");
+    for file in files {
+        assert_eq!(
+            read_as(ADA, file),
+            Err(libc::EKEYREVOKED),
+            "{file}: a missing setting is worse"
+        );
+    }
+    world.put("app/ada-one", [0xff, 0xfe]);
+    for file in files {
+        assert_eq!(read_as(ADA, file), Err(libc::EINVAL), "{file}: settings are text");
+    }
+}
+
+#[test]
+fn names_that_are_oneiric_s_own_are_refused_on_the_mount_and_by_sync_too() {
+    let Some(world) = world_with_layers("", "app") else { return };
+    world.put("app/refresh-interval", "x");
+    for file in ["mahavishnu.yaml", "secrets.env", "secrets.json", "xdg/other/local.yaml"] {
+        assert_eq!(world.get(&format!(".oneiric/{file}")), Err(libc::EINVAL), "{file}");
+    }
+    world.put("provider", "x");
+    let output = bounded(world.secretfs().args(["oneiric", "sync", "provider"]));
+    assert_eq!(output.status.code(), Some(9), "{output:?}");
 }

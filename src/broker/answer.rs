@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::model::{
-    Generation, Inode, Levels, Metadata, SecretId, SecretName, SecretType, Seq, Status, Timestamp,
-    Version,
+    Generation, Injection, Inode, Levels, Metadata, SecretId, SecretName, SecretType, Seq, Status,
+    Timestamp, Version,
 };
 use crate::system::SecretBytes;
 
@@ -48,12 +48,23 @@ pub struct Pinned {
     pub mode: Option<u16>,
 }
 
+/// A secret that a caller may know of, and what programs know it by.
+#[derive(Clone, Debug)]
+pub struct Known {
+    pub name: SecretName,
+    /// What the caller may do with it.
+    pub levels: Levels,
+    pub injection: Injection,
+}
+
 /// An entry of a listing.
 #[derive(Clone, Debug)]
 pub struct Listed {
     pub segment: Box<str>,
     pub kind: Kind,
     pub inode: Inode,
+    /// What programs know a secret by.
+    pub injection: Injection,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

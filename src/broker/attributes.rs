@@ -1,5 +1,7 @@
 //! Metadata that users set, one attribute at a time.
 
+use std::str::FromStr;
+
 use super::change::find;
 use super::gate::Asked;
 use super::rotation::check_idle;
@@ -7,7 +9,9 @@ use super::write::note;
 use super::writer::Company;
 use super::{Broker, BrokerError, Result};
 use crate::audit::Action;
-use crate::model::{Caller, Gid, Level, Metadata, SecretName, Status, Timestamp, Uid, Version};
+use crate::model::{
+    Caller, Gid, InjectionError, Level, Metadata, SecretName, Status, Timestamp, Uid, Version,
+};
 
 /// An attribute that users may set.
 struct Settable {
@@ -18,12 +22,18 @@ struct Settable {
 }
 
 /// Every attribute that users may set. Those that decide who may read, or as whose the file is
-/// shown, are an admin's: a writer must not be able to widen access by a tag.
-const SETTABLE: [Settable; 12] = [
+/// shown, are an admin's: a writer must not be able to widen access by a tag. So is what programs know
+/// it by: as `LD_PRELOAD` a value would run in whatever gets it.
+const SETTABLE: [Settable; 14] = [
     Settable {
         name: "description",
         level: Level::Write,
         set: |m, v| line(v).map(|v| m.description = v),
+    },
+    Settable {
+        name: "env_name",
+        level: Level::Admin,
+        set: |m, v| parsed(v).map(|v| m.injection.env_name = v),
     },
     Settable {
         name: "environment",
@@ -37,6 +47,11 @@ const SETTABLE: [Settable; 12] = [
         set: |m, v| number(v).map(|v| m.group = v.map(Gid)),
     },
     Settable { name: "mode", level: Level::Admin, set: |m, v| mode(v).map(|v| m.mode = v) },
+    Settable {
+        name: "oneiric_path",
+        level: Level::Admin,
+        set: |m, v| parsed(v).map(|v| m.injection.oneiric_path = v),
+    },
     Settable {
         name: "owner",
         level: Level::Admin,
@@ -141,6 +156,11 @@ fn tags(value: Option<&str>) -> Parsed<Vec<Box<str>>> {
     tags.sort();
     tags.dedup();
     Ok(tags)
+}
+
+fn parsed<T: FromStr<Err = InjectionError>>(value: Option<&str>) -> Parsed<Option<T>> {
+    let value = value.filter(|value| !value.is_empty());
+    value.map(str::parse).transpose().map_err(|err: InjectionError| err.to_string())
 }
 
 fn number(value: Option<&str>) -> Parsed<Option<u32>> {

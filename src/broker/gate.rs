@@ -88,6 +88,11 @@ impl Sight<'_> {
         self.policy.levels_below(self.caller, directory, &self.context).allow(Level::Write)
     }
 
+    /// Tells whether the caller could have a right on some name at all.
+    pub(super) fn may_know_any(&self) -> bool {
+        self.by_attributes || !self.policy.levels_below(self.caller, None, &self.context).is_empty()
+    }
+
     /// Tells whether the caller may know that a directory is there.
     pub(super) fn knows_folder(&self, path: &SecretName, folder: &Folder) -> bool {
         self.may_enter(path) || (self.by_attributes && self.knows_below(path, folder))

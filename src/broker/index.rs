@@ -12,8 +12,8 @@ use super::record::{Record, SecretRecord};
 use super::rotation::Stage;
 use super::{Kind, Pinned, Secret};
 use crate::model::{
-    Attributes, Gid, Inode, Levels, SecretId, SecretName, SecretType, Status, Timestamp, Uid,
-    Version,
+    Attributes, Gid, Injection, Inode, Levels, SecretId, SecretName, SecretType, Status, Timestamp,
+    Uid, Version,
 };
 
 /// Every name, and what is in the trash.
@@ -98,6 +98,7 @@ struct Rare {
     service: Option<Box<str>>,
     environment: Option<Box<str>>,
     tags: Vec<Box<str>>,
+    injection: Injection,
 }
 
 impl Entry {
@@ -113,6 +114,7 @@ impl Entry {
             service: metadata.attributes.service.clone(),
             environment: metadata.attributes.environment.clone(),
             tags: metadata.attributes.tags.clone(),
+            injection: metadata.injection.clone(),
         };
         Some(Self {
             id,
@@ -135,6 +137,11 @@ impl Entry {
             (Status::Active | Status::Rotating, Some(expires)) if expires <= now => Status::Expired,
             (status, _) => status,
         }
+    }
+
+    /// Returns what programs know it by, where that is not its name.
+    pub(super) fn injection(&self) -> Injection {
+        self.rare.as_ref().map(|rare| rare.injection.clone()).unwrap_or_default()
     }
 
     /// Returns what rules may select it by.

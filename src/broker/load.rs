@@ -134,6 +134,15 @@ impl Verdict {
         }
     }
 
+    /// Fails as long as something may be missing from the index.
+    pub(super) fn check(&self) -> Result<(), BrokerError> {
+        match &*self.state.lock() {
+            Integrity::Verified => Ok(()),
+            Integrity::Pending => Err(BrokerError::Verifying),
+            Integrity::Faulty(what) => Err(StoreError::Damaged(what.clone()).into()),
+        }
+    }
+
     /// Waits until the verdict is known; `Verifying` when it takes longer than `at_most`.
     pub(super) fn wait(&self, at_most: Duration) -> Result<(), BrokerError> {
         let mut state = self.state.lock();

@@ -54,8 +54,9 @@ mod write;
 mod writer;
 
 pub use answer::{
-    Description, Directory, Facet, Found, Kind, Listed, Notice, Opened, Origin, Pinned, Progress,
-    Put, Replace, Secret, Share, Statistics, Trashed, Verification, VersionSummary, Which,
+    Description, Directory, Facet, Found, Kind, Known, Listed, Notice, Opened, Origin, Pinned,
+    Progress, Put, Replace, Secret, Share, Statistics, Trashed, Verification, VersionSummary,
+    Which,
 };
 pub use backup::{unpack_backup, write_backup};
 pub use error::{BrokerError, KeyError, StoreError};

@@ -9,11 +9,11 @@ use std::time::Duration;
 use super::gate::{Asked, Sight};
 use super::index::{At, Entry, Node};
 use super::{
-    Broker, BrokerError, Description, Directory, Facet, Found, Inner, Listed, Result,
+    Broker, BrokerError, Description, Directory, Facet, Found, Inner, Known, Listed, Result,
     VersionSummary,
 };
 use crate::audit::Action;
-use crate::model::{Attributes, Caller, Inode, Level, Levels, SecretName, Timestamp};
+use crate::model::{Attributes, Caller, Injection, Inode, Level, Levels, SecretName, Timestamp};
 use crate::policy::Target;
 
 impl Broker {
@@ -103,7 +103,11 @@ impl Broker {
                     sight.knows_folder(&path, below).then(|| keyring.inode(path.as_str()))
                 }
             }?;
-            Some(Listed { segment: segment.into(), kind: node.kind(), inode })
+            let injection = match node {
+                Node::Folder(_) => Injection::default(),
+                Node::Secret(entry) => entry.injection(),
+            };
+            Some(Listed { segment: segment.into(), kind: node.kind(), inode, injection })
         });
         Ok(known.take(max).collect())
     }
@@ -112,7 +116,7 @@ impl Broker {
     pub fn facet_values(&self, caller: &Caller, facet: Facet) -> Result<Vec<Box<str>>> {
         let mut values = BTreeSet::new();
         let now = self.inner.gate.now();
-        self.each_known(caller, &mut |_, entry| values.extend(facet.values(entry, now)))?;
+        self.each_known(caller, None, &mut |_, entry, _| values.extend(facet.values(entry, now)))?;
         Ok(values.into_iter().collect())
     }
 
@@ -125,12 +129,29 @@ impl Broker {
     ) -> Result<Vec<SecretName>> {
         let mut members = Vec::new();
         let now = self.inner.gate.now();
-        self.each_known(caller, &mut |name, entry| {
+        self.each_known(caller, None, &mut |name, entry, _| {
             if facet.values(entry, now).iter().any(|found| **found == *value) {
                 members.push(name.clone());
             }
         })?;
         Ok(members)
+    }
+
+    /// Returns the secrets below a directory (`None`: all) that the caller may know of, by name. A
+    /// directory that is not there has none. Errors: `Verifying`, for until then some may be missing.
+    pub fn known(&self, caller: &Caller, directory: Option<&SecretName>) -> Result<Vec<Known>> {
+        let _unlocked = self.inner.unlocked()?;
+        self.inner.verdict.check()?;
+        let mut found = Vec::new();
+        self.each_known(caller, directory, &mut |name, entry, levels| {
+            found.push(Known { name: name.clone(), levels, injection: entry.injection() });
+        })?;
+        Ok(found)
+    }
+
+    /// Tells whether the caller has a right on any name there could be. Not recorded.
+    pub fn has_any_right(&self, caller: &Caller) -> bool {
+        self.inner.gate.sight(caller).may_know_any()
     }
 
     /// Returns everything but the value. Needs any level on the name.
@@ -216,17 +237,19 @@ impl Broker {
     fn each_known(
         &self,
         caller: &Caller,
-        visit: &mut dyn FnMut(&SecretName, &Entry),
+        directory: Option<&SecretName>,
+        visit: &mut dyn FnMut(&SecretName, &Entry, Levels),
     ) -> Result<()> {
         let sight = self.inner.gate.sight(caller);
         let unlocked = self.inner.unlocked()?;
         let index = unlocked.index.read();
-        let Some(root) = index.folder(None) else { return Ok(()) };
-        root.each_secret(&mut String::new(), &mut |name, entry| {
-            if let Ok(name) = name.parse::<SecretName>()
-                && !sight.levels(&name, entry).is_empty()
-            {
-                visit(&name, entry);
+        let Some(folder) = index.folder(directory) else { return Ok(()) };
+        let mut prefix = directory.map(ToString::to_string).unwrap_or_default();
+        folder.each_secret(&mut prefix, &mut |name, entry| {
+            let Ok(name) = name.parse::<SecretName>() else { return };
+            let levels = sight.levels(&name, entry);
+            if !levels.is_empty() {
+                visit(&name, entry, levels);
             }
         });
         Ok(())

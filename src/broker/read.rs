@@ -1,5 +1,6 @@
 //! Reading a value: decide, record, then decrypt.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -41,15 +42,7 @@ impl Broker {
         let which = recorded.map_or(which, Which::Number);
         let chosen = inner.choose(&unlocked, name, which, sight.now())?;
         let asked = Asked { version: Some(chosen.version), ..asked };
-        match chosen.status {
-            Status::Revoked => {
-                return Err(inner.gate.failed(caller, asked, BrokerError::Revoked(name.clone())));
-            }
-            Status::Expired if inner.limits.refuse_expired => {
-                return Err(inner.gate.failed(caller, asked, BrokerError::Expired(name.clone())));
-            }
-            Status::Active | Status::Expired | Status::PendingDeletion | Status::Rotating => {}
-        }
+        inner.check_status(caller, asked, chosen.status)?;
         if which == Which::Current {
             inner.holds.check(chosen.id, name)?;
         }
@@ -59,6 +52,58 @@ impl Broker {
         // Where it is served all the same, who follows the log is warned.
         let reason = (chosen.status == Status::Expired).then_some("past its expiry");
         inner.open_recorded(&unlocked, caller, asked, (&grant, reason), chosen)
+    }
+
+    /// Reads the current values of several secrets as they were at one moment: all or none. Each is
+    /// decided and recorded as a read of its own, `purpose` being the reason; `max_bytes` bounds them
+    /// all together.
+    ///
+    /// Nothing is recorded as read unless all may be. Errors: those of [`read`](Self::read), `TooBig`.
+    pub fn read_set(
+        &self,
+        caller: &Caller,
+        names: &BTreeSet<SecretName>,
+        (purpose, max_bytes): (&str, u64),
+    ) -> Result<BTreeMap<SecretName, SecretBytes>> {
+        let inner = &*self.inner;
+        let sight = inner.gate.sight(caller);
+        let mut grants = Vec::new();
+        for name in names {
+            let attributes = inner.attributes_for(&sight, name);
+            let asked = Asked { action: Action::Read, name, version: None };
+            grants.push(inner.gate.admit_by(&sight, Level::Read, attributes.as_ref(), asked)?);
+        }
+        let unlocked = inner.unlocked()?;
+        let (chosen, bytes) = inner.choose_set(&unlocked, names, sight.now())?;
+        let asked = |name, chosen: &Chosen| Asked {
+            action: Action::Read,
+            name,
+            version: Some(chosen.version),
+        };
+        for (name, chosen) in names.iter().zip(&chosen) {
+            inner.check_status(caller, asked(name, chosen), chosen.status)?;
+            inner.holds.check(chosen.id, name)?;
+        }
+        if bytes > max_bytes {
+            return Err(BrokerError::TooBig { bytes, limit: max_bytes });
+        }
+        for (name, grant) in names.iter().zip(&grants) {
+            if inner.replay.version_read(caller, name).is_none() {
+                self.take_use(grant)?;
+            }
+        }
+        let expired = format!("{purpose}; past its expiry");
+        for ((name, chosen), grant) in names.iter().zip(&chosen).zip(&grants) {
+            let reason = if chosen.status == Status::Expired { &expired } else { purpose };
+            inner.record_allowed(caller, asked(name, chosen), grant, Some(reason))?;
+        }
+        let mut values = BTreeMap::new();
+        for (name, chosen) in names.iter().zip(&chosen) {
+            let value = inner.open_value(&unlocked, chosen.id, chosen.version);
+            let value = value.map_err(|err| inner.gate.failed(caller, asked(name, chosen), err))?;
+            values.insert(name.clone(), value);
+        }
+        Ok(values)
     }
 
     /// Reads the current value as the base of an append or a partial overwrite. Needs `write`, is
@@ -161,6 +206,38 @@ impl Inner {
         };
         let entry = entry.ok_or_else(|| BrokerError::NotFound(name.clone()))?;
         Ok(Chosen { id, version: entry.version, status })
+    }
+
+    /// Finds the current versions of several secrets in one look, between two commits; with how many
+    /// bytes they are.
+    fn choose_set(
+        &self,
+        unlocked: &Unlocked,
+        names: &BTreeSet<SecretName>,
+        now: Timestamp,
+    ) -> Result<(Vec<Chosen>, u64)> {
+        let index = unlocked.index.read();
+        let (mut all, mut bytes) = (Vec::new(), 0_u64);
+        for name in names {
+            let absent = || self.verdict.absent(BrokerError::NotFound(name.clone()));
+            let entry = index.secret(name).ok_or_else(absent)?;
+            bytes = bytes.saturating_add(entry.size);
+            let (id, version, status) = (entry.id, entry.version, entry.status_at(now));
+            all.push(Chosen { id, version, status });
+        }
+        Ok((all, bytes))
+    }
+
+    /// Fails, and records that, for a secret whose value nobody gets any more.
+    fn check_status(&self, caller: &Caller, asked: Asked<'_>, status: Status) -> Result<()> {
+        let name = || asked.name.clone();
+        match status {
+            Status::Revoked => Err(self.gate.failed(caller, asked, BrokerError::Revoked(name()))),
+            Status::Expired if self.limits.refuse_expired => {
+                Err(self.gate.failed(caller, asked, BrokerError::Expired(name())))
+            }
+            Status::Active | Status::Expired | Status::PendingDeletion | Status::Rotating => Ok(()),
+        }
     }
 
     /// Records the consent, then decrypts; a failure after that is a second line.

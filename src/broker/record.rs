@@ -7,7 +7,9 @@ use zeroize::Zeroizing;
 
 use super::BrokerError;
 use super::rotation::Stage;
-use crate::model::{Metadata, SecretId, SecretName, Status, Timestamp, Uid, optional_micros};
+use crate::model::{
+    Injection, Metadata, SecretId, SecretName, Status, Timestamp, Uid, optional_micros,
+};
 use crate::store::StoreError;
 use crate::versions::History;
 
@@ -66,14 +68,75 @@ pub(super) const USES_ID: SecretId = SecretId([0xff; 16]);
 impl Record {
     /// Returns the bytes to be sealed. They hold names and metadata, so they are wiped.
     pub(super) fn encode(&self) -> Result<Zeroizing<Vec<u8>>, BrokerError> {
-        postcard::to_stdvec(self)
-            .map(Zeroizing::new)
-            .map_err(|err| BrokerError::Invalid(format!("a record cannot be encoded: {err}")))
+        let unfit = |err| BrokerError::Invalid(format!("a record cannot be encoded: {err}"));
+        let bytes = postcard::to_stdvec(self).map(Zeroizing::new).map_err(unfit)?;
+        let Some(injection) = self.injection() else { return Ok(bytes) };
+        let more = postcard::to_stdvec(injection).map(Zeroizing::new).map_err(unfit)?;
+        Ok(Zeroizing::new([bytes.as_slice(), more.as_slice()].concat()))
     }
 
     /// Reads what `encode` wrote.
     pub(super) fn decode(plain: &[u8]) -> Result<Self, BrokerError> {
-        postcard::from_bytes(plain)
-            .map_err(|err| StoreError::Damaged(format!("a record cannot be decoded: {err}")).into())
+        let damaged = |err| StoreError::Damaged(format!("a record cannot be decoded: {err}"));
+        let (mut record, rest) = postcard::take_from_bytes(plain).map_err(damaged)?;
+        if let Self::Secret(secret) = &mut record
+            && !rest.is_empty()
+        {
+            secret.metadata.injection = postcard::from_bytes(rest).map_err(damaged)?;
+        }
+        Ok(record)
+    }
+
+    /// Returns what is written behind a secret: what was added to the format later, so that records
+    /// without it are as they always were.
+    fn injection(&self) -> Option<&Injection> {
+        let Self::Secret(secret) = self else { return None };
+        let injection = &secret.metadata.injection;
+        (*injection != Injection::default()).then_some(injection)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Attributes, Injection};
+
+    fn record(injection: Injection) -> Record {
+        let at = Timestamp::UNIX_EPOCH;
+        Record::Secret(SecretRecord {
+            name: "app/key".parse().unwrap(),
+            metadata: Metadata {
+                attributes: Attributes::default(),
+                status: Status::Active,
+                created: at,
+                modified: at,
+                created_by: Uid(0),
+                expires: None,
+                last_rotated: None,
+                rotation_days: None,
+                description: None,
+                owner_contact: None,
+                owner: None,
+                group: None,
+                mode: None,
+                injection,
+            },
+            history: History::default(),
+            deleted: None,
+            trash_number: 0,
+        })
+    }
+
+    #[test]
+    fn a_record_without_names_for_programs_is_as_it_always_was_and_one_with_them_comes_back() {
+        let plain = record(Injection::default());
+        assert_eq!(*plain.encode().unwrap(), postcard::to_stdvec(&plain).unwrap());
+        let oneiric_path = Some("auth.secret".parse().unwrap());
+        for env_name in [None, Some("API_KEY".parse().unwrap())] {
+            let named = record(Injection { env_name, oneiric_path: oneiric_path.clone() });
+            let bytes = named.encode().unwrap();
+            assert_eq!(Record::decode(&bytes).unwrap(), named);
+            assert!(Record::decode(&bytes[..bytes.len() - 1]).is_err());
+        }
     }
 }

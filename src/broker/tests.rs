@@ -13,6 +13,7 @@ use crate::system::SecretBytes;
 
 mod carrying;
 mod power_cut;
+mod set;
 
 const CANARY: &[u8] = b"canary-7f3a";
 const POLICY: &str = r#"

@@ -13,7 +13,8 @@ use super::writer::Company;
 use super::{Broker, BrokerError, Origin, Put, Result};
 use crate::audit::Action;
 use crate::model::{
-    Attributes, Caller, Level, Metadata, SecretId, SecretName, SecretType, Status, Uid, Version,
+    Attributes, Caller, Injection, Level, Metadata, SecretId, SecretName, SecretType, Status, Uid,
+    Version,
 };
 use crate::store::{StoreError, Table};
 use crate::system::SecretBytes;
@@ -262,6 +263,7 @@ fn new_record(
             owner: None,
             group: None,
             mode: None,
+            injection: Injection::default(),
         },
         history: crate::versions::History::default(),
         deleted: None,

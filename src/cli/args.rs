@@ -24,7 +24,7 @@ pub(crate) use scan::{Scan, ScanCommand, ScanHook, ScanRules, ScanRulesArgs};
 use super::client::complete_name;
 use super::generate;
 use crate::generate::Generator;
-use crate::model::{NameError, SecretName, SecretType};
+use crate::model::{EnvName, NameError, OneiricPath, SecretName, SecretType};
 
 /// A filesystem of secrets: reading a file decrypts it for a caller whom the policy allows, and
 /// records who read it.
@@ -371,6 +371,12 @@ pub(crate) struct Attributes {
     /// The environment it belongs to, such as prod.
     #[arg(long, value_name = "ENVIRONMENT")]
     pub environment: Option<String>,
+    /// The environment variable that it becomes, instead of the one made of its name. For admins.
+    #[arg(long, value_name = "VARIABLE")]
+    pub env_name: Option<EnvName>,
+    /// Where Oneiric's settings have it, such as auth.secret, besides secrets.inline. For admins.
+    #[arg(long, value_name = "SETTING")]
+    pub oneiric_path: Option<OneiricPath>,
     /// A tag; may be given again.
     #[arg(long = "tag", value_name = "TAG")]
     pub tags: Vec<String>,

@@ -5,9 +5,9 @@ use std::fs;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::client::Client;
-use super::error::Failure;
-use crate::inject::{Lookup, env_name};
-use crate::model::SecretName;
+use super::error::{Failure, Kind};
+use crate::inject::{Lookup, relative, variable_of};
+use crate::model::{Injection, SecretName};
 
 /// Returns every secret below a directory; `None` is the whole mount.
 pub(crate) fn below(
@@ -36,10 +36,10 @@ fn collect(
     Ok(())
 }
 
-/// Returns a name as it is below a directory.
-pub(crate) fn relative<'a>(name: &'a SecretName, directory: Option<&SecretName>) -> &'a str {
-    let below = directory.and_then(|directory| name.as_str().strip_prefix(directory.as_str()));
-    below.map_or(name.as_str(), |rest| rest.trim_start_matches('/'))
+/// Returns what programs know a secret by, where that is not its name.
+pub(crate) fn injection(client: &Client, name: &SecretName) -> Result<Injection, Failure> {
+    serde_json::from_value(client.meta(name)?)
+        .map_err(|err| Failure::new(Kind::Injection, name.as_str(), err.to_string()))
 }
 
 /// What placeholders are looked up in. The tree is listed once, when the first one asks by variable.
@@ -67,13 +67,20 @@ impl Names {
 
     fn list(&self) -> BTreeMap<String, Vec<SecretName>> {
         let directory = self.directory.as_ref();
-        let names = below(&self.client, directory).unwrap_or_else(|failure| {
+        let named = below(&self.client, directory).and_then(|names| {
+            let with_variable = |name: SecretName| {
+                let own = injection(&self.client, &name)?.env_name;
+                Ok((variable_of(own.as_ref(), relative(&name, directory)), name))
+            };
+            names.into_iter().map(with_variable).collect::<Result<Vec<_>, Failure>>()
+        });
+        let named = named.unwrap_or_else(|failure| {
             *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
             Vec::new()
         });
         let mut variables = BTreeMap::<String, Vec<SecretName>>::new();
-        for name in names {
-            variables.entry(env_name(relative(&name, directory))).or_default().push(name);
+        for (variable, name) in named {
+            variables.entry(variable).or_default().push(name);
         }
         variables
     }

@@ -13,7 +13,7 @@ use super::snapshot::{Snapshot, Versions};
 use crate::inject::oneiric;
 use crate::inject::template::{Draft, Language};
 use crate::inject::variable::{Assignment, Variable, VariableError, settle};
-use crate::inject::{Lookup, dotenv};
+use crate::inject::{Lookup, dotenv, relative};
 use crate::model::SecretName;
 use crate::system::SecretBytes;
 
@@ -40,8 +40,11 @@ impl Chosen {
         if selection.all || selection.dir.is_some() {
             let directory = selection.dir.as_ref();
             for name in names::below(client, directory)? {
-                let relative = names::relative(&name, directory);
-                let variable = Variable::of_secret(&selection.prefix, relative);
+                let own = names::injection(client, &name)?.env_name;
+                let variable = match own {
+                    Some(own) => format!("{}{own}", selection.prefix).parse(),
+                    None => Variable::of_secret(&selection.prefix, relative(&name, directory)),
+                };
                 assignments.push(Assignment { variable: variable.map_err(refused)?, name });
             }
         }

@@ -296,7 +296,7 @@ pub(super) fn serve(
     config: &Config,
     parts: &Parts,
     (supervision, device): (&Supervision, &OwnedFd),
-    (observer, host): (Observer, Arc<dyn Host>),
+    (observer, host, renderings): (Observer, Arc<dyn Host>, Arc<fs::Renderings>),
     on_end: Box<dyn FnOnce() + Send>,
 ) -> io::Result<Mounted> {
     let observer = Arc::new(observer);
@@ -308,6 +308,7 @@ pub(super) fn serve(
         host,
         clock: clock(),
         touch,
+        renderings,
         cached: config.io == IoMode::Cached,
         owners: owners(config.names),
         deadline: config.deadline,

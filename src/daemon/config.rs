@@ -15,6 +15,7 @@ use std::time::Duration;
 pub use environment::Environment;
 pub use layer::{
     Absolute, AuditLayer, Bounded, CredentialsLayer, KeyLayer, Layer, LimitsLayer, LogLayer,
+    OneiricLayer, TemplateLayer,
 };
 
 use super::paths::{Mode, Places};
@@ -50,6 +51,10 @@ pub struct Config {
     /// How long a server may stay silent before it is replaced.
     pub watchdog: Duration,
     pub on_restart: OnRestart,
+    /// The files below `.templates`.
+    pub templates: Vec<TemplateLayer>,
+    /// What is below `.oneiric`, if anything.
+    pub oneiric: Option<OneiricLayer>,
     /// Things to tell the administrator that are no errors.
     pub warnings: Vec<String>,
 }
@@ -277,7 +282,7 @@ fn resolve(mode: Mode, layer: Layer, places: &Places, environment: &Environment)
     let Layer {
         mountpoint, state_dir, policy, rotation, io, names, threads, deadline_seconds, ..
     } = layer;
-    let Layer { keeper, watchdog_seconds, on_restart, .. } = layer;
+    let Layer { keeper, watchdog_seconds, on_restart, template, oneiric, .. } = layer;
     let path = |given: Option<Absolute>, default: &Path| {
         given.map_or_else(|| default.to_path_buf(), |path| path.0)
     };
@@ -314,6 +319,8 @@ fn resolve(mode: Mode, layer: Layer, places: &Places, environment: &Environment)
         keeper: keeper.unwrap_or_default(),
         watchdog: Duration::from_secs(watchdog_seconds.map_or(10, |seconds| seconds.0)),
         on_restart: on_restart.unwrap_or_default(),
+        templates: template.unwrap_or_default(),
+        oneiric,
         warnings: Vec::new(),
     }
 }

@@ -44,6 +44,8 @@ fn sandbox(config: &Config, is_root: bool) -> Sandbox {
     let beside = |path: &Path| path.parent().unwrap_or(path).to_path_buf();
     let mut read: Vec<PathBuf> =
         vec![beside(&config.file), beside(&config.policy), beside(&config.rotation)];
+    // Those that a reload adds beside these are read too.
+    read.extend(config.templates.iter().map(|template| beside(&template.file.0)));
     match &config.key {
         KeyConfig::Credential { directory, .. } => read.extend(directory.clone()),
         KeyConfig::File(path) => read.push(beside(path)),

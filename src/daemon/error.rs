@@ -7,6 +7,7 @@ use super::config::ConfigError;
 use super::lock::LockError;
 use super::trust::TrustError;
 use crate::broker::BrokerError;
+use crate::inject::TemplateError;
 pub(super) use crate::model::chain;
 use crate::policy::PolicyError;
 use crate::rotation::SettingsError;
@@ -44,6 +45,10 @@ pub enum DaemonError {
     Policy { path: PathBuf, source: PolicyError },
     #[error("{path}: {source}")]
     Rotation { path: PathBuf, source: SettingsError },
+    #[error("{path}: {source}")]
+    Template { path: PathBuf, source: TemplateError },
+    #[error("two templates are called {0}")]
+    TemplateTwice(String),
     #[error(transparent)]
     Trust(#[from] TrustError),
 }

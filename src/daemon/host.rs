@@ -22,10 +22,12 @@ use super::config::{Config, KeyConfig, Sources};
 use super::error::chain;
 use super::init::{PassphraseInput, check_policy, check_rotation};
 use super::logging::Level;
+use super::renderings::read_renderings;
 use super::supervision::Supervision;
 use super::{DaemonError, metrics, trust};
 use crate::broker::{Broker, BrokerError, Origin, Progress, Put, Statistics, StoreError};
 use crate::crypto::RootKey;
+use crate::fs::Renderings;
 use crate::fs::control::{Health, Host};
 use crate::model::{Caller, Clock, Timestamp};
 use crate::rotation::Rotator;
@@ -42,6 +44,7 @@ const MOMENT: Duration = Duration::from_millis(500);
 pub(super) struct Daemon {
     parts: Parts,
     rotator: Rotator,
+    renderings: Arc<Renderings>,
     sources: Sources,
     config: ArcSwap<Config>,
     /// The key source as of now: it can be changed while the configuration still names the old one.
@@ -60,7 +63,7 @@ pub(super) struct Daemon {
 
 impl Daemon {
     pub(super) fn new(
-        (parts, rotator): (Parts, Rotator),
+        (parts, rotator, renderings): (Parts, Rotator, Arc<Renderings>),
         supervision: Arc<Supervision>,
         (config, sources): (Config, Sources),
         level: Level,
@@ -74,6 +77,7 @@ impl Daemon {
             device: OnceLock::new(),
             parts,
             rotator,
+            renderings,
             sources,
             clock,
             level,
@@ -97,7 +101,11 @@ impl Daemon {
         }
     }
 
-    /// Reads policy and configuration again; `caller` is `None` for SIGHUP. Nothing changes unless
+    pub(super) fn renderings(&self) -> &Arc<Renderings> {
+        &self.renderings
+    }
+
+    /// Reads policy, configuration and templates again; `caller` is `None` for SIGHUP. Nothing changes unless
     /// everything is good.
     pub(super) fn reload_as(&self, caller: Option<&Caller>) -> Result<Value> {
         let outcome = self.try_reload(caller);
@@ -119,8 +127,10 @@ impl Daemon {
         let new = self.sources.load().map_err(|error| BrokerError::Invalid(chain(&error)))?;
         let policy = check_policy(&new.policy).map_err(|error| invalid(&error))?;
         let rotation = check_rotation(&new.rotation).map_err(|error| invalid(&error))?;
+        let renderings = read_renderings(&new).map_err(|error| invalid(&error))?;
         self.broker().replace_policy(caller, policy)?;
         self.rotator.replace_settings(rotation);
+        self.renderings.replace(renderings);
         self.level.set(new.log.level);
         let restart = restart_needed(&self.config.load(), &new);
         let reply = json!({ "reloaded": true, "restart_needed": restart });
@@ -128,6 +138,7 @@ impl Daemon {
         let mut now = Config::clone(&self.config.load());
         (now.log, now.policy, now.warnings) = (new.log, new.policy, new.warnings);
         now.rotation = new.rotation;
+        (now.templates, now.oneiric) = (new.templates, new.oneiric);
         self.config.store(Arc::new(now));
         Ok(reply)
     }

@@ -21,6 +21,7 @@ mod mounting;
 mod notify;
 mod ownership;
 pub mod paths;
+pub mod renderings;
 pub mod restore;
 pub mod run;
 mod supervision;

@@ -17,11 +17,12 @@ use super::init::{PassphraseInput, check_policy, check_rotation};
 use super::keeper::message::{FromServer, ToServer};
 use super::lock::{SERVING, StoreLock};
 use super::mounting::{self, Mounting};
+use super::renderings::read_renderings;
 use super::supervision::{By, Supervision};
 use super::timers::Timers;
 use super::{DaemonError, compose, logging, notify, ownership};
-use crate::fs::Tree;
 use crate::fs::control::Host;
+use crate::fs::{Renderings, Tree};
 use crate::rotation::Rotations;
 use crate::system::{Asked, Channel, Signals, harden_process};
 
@@ -165,6 +166,8 @@ impl Serving {
         ownership::claim(&config);
         let policy = check_policy(&config.policy)?;
         let rotation = check_rotation(&config.rotation)?;
+        let renderings = Arc::new(Renderings::default());
+        renderings.replace(read_renderings(&config)?);
         supervision.confine(&config).map_err(DaemonError::io("entering the sandbox"))?;
         let effects = compose::effects(&supervision.by, &config);
         let parts =
@@ -178,7 +181,7 @@ impl Serving {
         let tasks = parts.housekeeping();
         let rotator = compose::rotator(&parts, rotation);
         let daemon = Arc::new(Daemon::new(
-            (parts, rotator.clone()),
+            (parts, rotator.clone(), renderings),
             Arc::clone(&supervision),
             (config.clone(), sources),
             level,
@@ -190,7 +193,7 @@ impl Serving {
             &config,
             daemon.parts(),
             (&supervision, &device),
-            (observer, host),
+            (observer, host, Arc::clone(daemon.renderings())),
             on_end,
         );
         let mounted = mounted.map_err(|source| {

@@ -19,6 +19,7 @@ pub fn secret_meant(directory: Option<&SecretName>, name: &[u8]) -> Option<Secre
         Meaning::Bad
         | Meaning::By(_)
         | Meaning::Control(_)
+        | Meaning::Rendered(_)
         | Meaning::Scratch(_)
         | Meaning::Trashed(_) => None,
     }

@@ -165,6 +165,15 @@ impl Handles {
         });
     }
 
+    /// Forgets what one handle shows of several secrets.
+    pub(super) fn revoke_several(&self, number: u64) {
+        if let Ok(handle) = self.find(number)
+            && let Content::Values(values) = &handle.content
+        {
+            values.revoke();
+        }
+    }
+
     /// Forgets the plaintext of all handles.
     pub(super) fn seal(&self) {
         let mut all = Vec::new();

@@ -31,8 +31,9 @@ struct Entry {
     /// The kernel has lookups that an earlier server counted: how many is not known.
     adopted: bool,
     handles: u32,
-    /// Handles that collect writes.
-    writers: Vec<u64>,
+    /// Handles that are looked for by the inode: those that collect writes, and texts that were put
+    /// together for who opened them.
+    marked: Vec<u64>,
     /// Whether the kernel has asked for pages of its own cache since the last handle was opened.
     paged: bool,
 }
@@ -104,10 +105,10 @@ impl Inodes {
     }
 
     /// Counts a handle.
-    pub(super) fn opened(&self, inode: u64, writer: Option<u64>) {
+    pub(super) fn opened(&self, inode: u64, marked: Option<u64>) {
         if let Some(entry) = self.entries.shard(inode).get_mut(&inode) {
             entry.handles += 1;
-            entry.writers.extend(writer);
+            entry.marked.extend(marked);
         }
     }
 
@@ -130,7 +131,7 @@ impl Inodes {
         let mut shard = self.entries.shard(inode);
         let Some(entry) = shard.get_mut(&inode) else { return false };
         entry.handles = entry.handles.saturating_sub(1);
-        entry.writers.retain(|&writer| writer != handle);
+        entry.marked.retain(|&marked| marked != handle);
         if entry.handles > 0 {
             return false;
         }
@@ -141,15 +142,15 @@ impl Inodes {
         paged
     }
 
-    /// Returns the handles that collect writes, newest last.
-    pub(super) fn writers(&self, inode: u64) -> Vec<u64> {
-        self.entries.shard(inode).get(&inode).map(|e| e.writers.clone()).unwrap_or_default()
+    /// Returns the marked handles, newest last.
+    pub(super) fn marked(&self, inode: u64) -> Vec<u64> {
+        self.entries.shard(inode).get(&inode).map(|e| e.marked.clone()).unwrap_or_default()
     }
 }
 
 impl Entry {
     fn of(node: Arc<Node>) -> Self {
-        Self { node, lookups: 0, adopted: false, handles: 0, writers: Vec::new(), paged: false }
+        Self { node, lookups: 0, adopted: false, handles: 0, marked: Vec::new(), paged: false }
     }
 }
 

@@ -22,6 +22,7 @@ mod node;
 mod numbered;
 mod quota;
 mod refusal;
+mod render;
 mod scratch;
 mod takeover;
 mod tree;
@@ -39,6 +40,7 @@ pub use attributes::Owners;
 pub use journal::Journal;
 pub use mount::{Mount, Options, open_device, serve};
 pub use refusal::refuse;
+pub use render::{Oneiric, Renderings, Set, Template};
 pub use scratch::is_scratch_name;
 pub use tree::{Death, Parts, Tree};
 

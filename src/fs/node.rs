@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::by::By;
 use super::control::{self, Control};
+use super::render::Place;
 use super::scratch::{ScratchFile, is_scratch_name};
 use crate::broker::FrozenId;
 use crate::model::{SecretId, SecretName, Version};
@@ -16,6 +17,8 @@ pub(super) enum Node {
     By(By),
     Control(Control),
     Directory(SecretName),
+    /// A file or directory of `.templates` or `.oneiric`.
+    Rendered(Place),
     Root,
     Scratch(Arc<ScratchFile>),
     Secret(SecretName),
@@ -107,6 +110,7 @@ impl Node {
             Self::By(by) => format!("p{}", by.path()),
             Self::Control(control) => format!("p{}", control.path()),
             Self::Directory(name) => format!("d{name}"),
+            Self::Rendered(place) => format!("p{}", place.path()),
             Self::Root | Self::Scratch(_) => return None,
             Self::Secret(name) => format!("s{name}"),
             Self::Trashed(id) => format!("t{id}"),
@@ -130,6 +134,7 @@ impl Node {
                         Meaning::By(by) => Self::By(by),
                         Meaning::Control(control) => Self::Control(control),
                         Meaning::Path(path) => Self::Directory(path),
+                        Meaning::Rendered(place) => Self::Rendered(place),
                         Meaning::View(view) => Self::View(view),
                         Meaning::Bad
                         | Meaning::Member { .. }
@@ -164,6 +169,7 @@ pub(super) enum Meaning {
     },
     /// A secret or a directory.
     Path(SecretName),
+    Rendered(Place),
     /// An editor's file; stored nowhere.
     Scratch(ScratchName),
     /// An entry of the trash, as listed.
@@ -187,12 +193,11 @@ pub(super) fn meaning(parent: &Node, name: &[u8]) -> Meaning {
         Node::Control(Control::Trash) => Meaning::Trashed(name.into()),
         Node::Control(place) => control::child(*place, name).map_or(Meaning::Bad, Meaning::Control),
         Node::Directory(directory) => below(Some(directory), name),
+        Node::Rendered(place) => place.child(name).map_or(Meaning::Bad, Meaning::Rendered),
         Node::Root => match name {
             ".by" => Meaning::By(By::Facets),
             ".control" => Meaning::Control(Control::Top),
-            // Kept for the tree's own use, so that nobody can put a file of theirs there.
-            ".oneiric" | ".templates" => Meaning::Bad,
-            name => below(None, name),
+            name => Place::top(name).map_or_else(|| below(None, name), Meaning::Rendered),
         },
         Node::View(View { of, kind: ViewKind::Frozen(set) }) => SecretName::join(of.as_ref(), name)
             .map_or(Meaning::Bad, |name| Meaning::Member { set: *set, name }),
@@ -327,6 +332,8 @@ mod tests {
             Node::Trashed(SecretId([0xa7; 16])),
             Node::By(members.child("prod:db").unwrap()),
             Node::By(members),
+            Node::Rendered(Place::Templates.child("nginx.conf").unwrap()),
+            Node::Rendered(Place::Layers.child("app.yaml").unwrap()),
         ];
         nodes.extend(views.map(Node::View));
         for place in [Control::Top, Control::Audit] {
@@ -344,7 +351,7 @@ mod tests {
     fn dot_led_names_are_scratch_but_those_of_the_tree_itself() {
         assert_eq!(meaning(&Node::Root, b".control"), Meaning::Control(Control::Top));
         assert_eq!(meaning(&Node::Root, b".by"), Meaning::By(By::Facets));
-        assert_eq!(meaning(&Node::Root, b".templates"), Meaning::Bad);
+        assert_eq!(meaning(&Node::Root, b".templates"), Meaning::Rendered(Place::Templates));
         assert!(matches!(in_directory(".control"), Meaning::Scratch(_)));
         assert!(matches!(in_directory("k@7~"), Meaning::Scratch(_)));
     }

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use super::error::{FsError, Result};
 use crate::broker::Description;
-use crate::inject::{env_name, format, json};
-use crate::model::SecretName;
+use crate::inject::{format, json, variable_of};
+use crate::model::{EnvName, SecretName};
 use crate::system::{SecretBuffer, SecretBytes};
 
 /// Largest `@env` or `@json` in bytes, and what stat(2) shows as their size.
@@ -37,11 +37,15 @@ impl Collection {
         Ok(view)
     }
 
-    /// Adds a secret. Errors: `Invalid` for a value that the form cannot hold, or for two secrets
+    /// Adds a secret, whose variable may have a name of its own. Errors: `Invalid` for a value that the form cannot hold, or for two secrets
     /// whose names are one variable; `TooBig` beyond [`MAX_BYTES`].
-    pub(super) fn add(&mut self, leaf: &str, value: &[u8]) -> Result<()> {
+    pub(super) fn add(
+        &mut self,
+        (leaf, variable): (&str, Option<&EnvName>),
+        value: &[u8],
+    ) -> Result<()> {
         let name = match self.style {
-            Style::Env => env_name(leaf),
+            Style::Env => variable_of(variable, leaf),
             Style::Json => leaf.to_owned(),
         };
         if self.names.contains(&name) {
@@ -109,6 +113,8 @@ pub(super) fn meta(name: &SecretName, description: &Description) -> Value {
         "environment": metadata.attributes.environment,
         "tags": metadata.attributes.tags,
         "owner_contact": metadata.owner_contact,
+        "env_name": metadata.injection.env_name,
+        "oneiric_path": metadata.injection.oneiric_path,
         "fingerprint": fingerprint,
         "levels": levels,
         "versions": versions,
@@ -127,7 +133,7 @@ mod tests {
 
     fn view(style: Style, secrets: &[(&str, &[u8])]) -> Vec<u8> {
         let mut view = Collection::new(style).unwrap();
-        secrets.iter().for_each(|(leaf, value)| view.add(leaf, value).unwrap());
+        secrets.iter().for_each(|(leaf, value)| view.add((leaf, None), value).unwrap());
         view.finish().unwrap().expose().to_vec()
     }
 
@@ -156,10 +162,10 @@ mod tests {
     #[test]
     fn what_a_form_cannot_hold_is_refused_rather_than_changed() {
         let mut env = Collection::new(Style::Env).unwrap();
-        assert!(matches!(env.add("a", b"nul \0"), Err(FsError::Invalid)));
-        env.add("a-b", b"x").unwrap();
-        assert!(matches!(env.add("a.b", b"y"), Err(FsError::Invalid)));
+        assert!(matches!(env.add(("a", None), b"nul \0"), Err(FsError::Invalid)));
+        env.add(("a-b", None), b"x").unwrap();
+        assert!(matches!(env.add(("a.b", None), b"y"), Err(FsError::Invalid)));
         let big = vec![b'x'; usize::try_from(MAX_BYTES).unwrap()];
-        assert!(matches!(env.add("big", &big), Err(FsError::TooBig)));
+        assert!(matches!(env.add(("big", None), &big), Err(FsError::TooBig)));
     }
 }

@@ -2,7 +2,7 @@
 
 use super::error::{FsError, Result};
 use crate::broker::Description;
-use crate::inject::env_name;
+use crate::inject::variable_of;
 use crate::model::{SecretName, Timestamp};
 
 const PREFIX: &str = "user.secretfs.";
@@ -24,7 +24,7 @@ pub(super) struct Attribute {
 }
 
 /// Every attribute, in the order in which they are listed.
-static ATTRIBUTES: [Attribute; 21] = [
+static ATTRIBUTES: [Attribute; 22] = [
     shown("created", |_, d, _| Some(d.metadata.created.to_string())),
     shown("created_by", |_, d, _| Some(d.metadata.created_by.to_string())),
     shown("days_remaining", |_, d, now| {
@@ -32,7 +32,9 @@ static ATTRIBUTES: [Attribute; 21] = [
         Some(seconds.div_euclid(24 * 3600).to_string())
     }),
     set("description", |_, d, _| d.metadata.description.as_deref().map(str::to_owned)),
-    shown("env_name", |name, _, _| Some(env_name(name.as_str()))),
+    set("env_name", |name, d, _| {
+        Some(variable_of(d.metadata.injection.env_name.as_ref(), name.as_str()))
+    }),
     set("environment", |_, d, _| d.metadata.attributes.environment.as_deref().map(str::to_owned)),
     set("expires", |_, d, _| d.metadata.expires.map(|time| time.to_string())),
     shown("fingerprint", |_, d, _| Some(d.fingerprint.clone())),
@@ -41,6 +43,9 @@ static ATTRIBUTES: [Attribute; 21] = [
     shown("last_rotated", |_, d, _| d.metadata.last_rotated.map(|time| time.to_string())),
     set("mode", |_, d, _| d.metadata.mode.map(|mode| format!("{mode:04o}"))),
     shown("modified", |_, d, _| Some(d.metadata.modified.to_string())),
+    set("oneiric_path", |_, d, _| {
+        d.metadata.injection.oneiric_path.as_ref().map(ToString::to_string)
+    }),
     set("owner", |_, d, _| d.metadata.owner.map(|uid| uid.to_string())),
     set("owner_contact", |_, d, _| d.metadata.owner_contact.as_deref().map(str::to_owned)),
     set("rotation_days", |_, d, _| d.metadata.rotation_days.map(|days| days.to_string())),

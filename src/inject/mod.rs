@@ -20,7 +20,7 @@ pub mod yaml;
 pub use format::{Format, FormatError};
 pub use mask::Mask;
 pub use template::{Lookup, TemplateError};
-pub use variable::{Variable, VariableError, env_name};
+pub use variable::{Variable, VariableError, env_name, relative, variable_of};
 
 use crate::system::{MemoryError, SecretBuffer};
 

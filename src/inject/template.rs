@@ -102,6 +102,15 @@ impl Draft {
         &self,
         value_of: &dyn Fn(&SecretName) -> Option<&'a SecretBytes>,
     ) -> Result<SecretBytes, TemplateError> {
+        self.fill_within(MAX_BYTES, value_of)
+    }
+
+    /// The same with a limit to what may come out.
+    pub fn fill_within<'a>(
+        &self,
+        max_bytes: usize,
+        value_of: &dyn Fn(&SecretName) -> Option<&'a SecretBytes>,
+    ) -> Result<SecretBytes, TemplateError> {
         // A mark that was cut leaves a part of the nonce behind.
         let head = self.nonce.get(..self.nonce.len() / 2).unwrap_or_default();
         if self.text.matches(head).count() != self.text.matches(&self.nonce).count() {
@@ -118,7 +127,7 @@ impl Draft {
             let value = value_of(&one.name).ok_or(TemplateError::TakenApart)?;
             one.push(value, &mut out)?;
             push(&mut out, rest.as_bytes())?;
-            if out.len() > MAX_BYTES {
+            if out.len() > max_bytes {
                 return Err(TemplateError::TooLarge);
             }
         }
@@ -153,8 +162,33 @@ struct Ground {
 #[derive(Default)]
 struct Notes {
     uses: Vec<Use>,
-    /// Why the last name was not found, where there is more to say than that.
-    reason: Option<String>,
+    /// Variables that are no secret's, in the order in which they were asked for: by a placeholder, or
+    /// by the engine, which shows around an error what else there is.
+    unknown: Vec<Obstacle>,
+    /// Why the engine was made to end.
+    refused: Option<Obstacle>,
+}
+
+/// Why something cannot be filled in.
+#[derive(Clone)]
+struct Obstacle {
+    /// The variable, where it is that there is no secret for it.
+    unknown: Option<String>,
+    why: String,
+}
+
+impl Obstacle {
+    fn new(why: String) -> Self {
+        Self { unknown: None, why }
+    }
+
+    fn at(self, source: &str, at: usize) -> TemplateError {
+        let (line, column) = place(source, at);
+        match self.unknown {
+            Some(variable) => TemplateError::Unknown { line, column, variable },
+            None => TemplateError::Source { line, column, why: self.why },
+        }
+    }
 }
 
 /// A source in which the placeholders that are not the engine's have become marks.
@@ -239,16 +273,16 @@ impl Ground {
         let variable = inside.get(..end).unwrap_or_default();
         match self.find(variable) {
             Ok(name) => Ok(Some((DOLLAR.0.len() + end + DOLLAR.1.len(), name))),
-            Err(why) => Err(fail(why)),
+            Err(obstacle) => Err(obstacle.at(source, at)),
         }
     }
 
-    fn find(&self, variable: &str) -> Result<SecretName, String> {
+    fn find(&self, variable: &str) -> Result<SecretName, Obstacle> {
         let mut found = self.lookup.named(variable).into_iter();
         match (found.next(), found.next()) {
             (Some(name), None) => Ok(name),
-            (Some(a), Some(b)) => Err(format!("{variable} could be {a} or {b}")),
-            (None, _) => Err(format!("there is no secret for {variable}")),
+            (Some(a), Some(b)) => Err(Obstacle::new(format!("{variable} could be {a} or {b}"))),
+            (None, _) => Err(Obstacle { unknown: Some(variable.to_owned()), why: String::new() }),
         }
     }
 
@@ -269,10 +303,21 @@ impl Ground {
         let context = Value::from_object(Names(self.clone()));
         let template = environment.template_from_str(&marked.text);
         template.and_then(|template| template.render(context)).map_err(|err| {
-            let at = err.range().map_or(0, |range| marked.origin(range.start));
-            let reason = self.notes().reason.take();
-            TemplateError::at(source, at, reason.unwrap_or_else(|| words(&err)))
+            let start = err.range().map_or(0, |range| range.start);
+            let obstacle = self.obstacle(&err, marked.text.get(start..).unwrap_or_default());
+            obstacle.at(source, marked.origin(start))
         })
+    }
+
+    /// Returns why the engine has ended at a place of its text.
+    fn obstacle(&self, err: &Error, text: &str) -> Obstacle {
+        let mut notes = self.notes();
+        let end = text.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+        let word = text.get(..end.unwrap_or(text.len()));
+        let there = notes.unknown.iter().find(|one| one.unknown.as_deref() == word).cloned();
+        let undefined = (err.kind() == ErrorKind::UndefinedError).then(|| notes.unknown.pop());
+        let found = notes.refused.take().or(there).or(undefined.flatten());
+        found.unwrap_or_else(|| Obstacle::new(words(err)))
     }
 
     fn place(&self, one: Use) -> Value {
@@ -289,21 +334,23 @@ impl Ground {
         });
         match known {
             Ok(name) => Ok(self.place(Use { name, filters: Vec::new() })),
-            Err(why) => Err(self.refuse(why)),
+            Err(why) => Err(self.refuse(Obstacle::new(why))),
         }
     }
 
     fn filter(&self, filter: Filter, value: &Value) -> Result<Value, Error> {
         let Some(place) = value.downcast_object_ref::<Place>() else {
-            return Err(self.refuse(format!("{} is a filter of secrets alone", filter.name())));
+            let unknown = value.is_undefined().then(|| self.notes().unknown.last().cloned());
+            let why = || Obstacle::new(format!("{} is a filter of secrets alone", filter.name()));
+            return Err(self.refuse(unknown.flatten().unwrap_or_else(why)));
         };
         let mut one = place.one.clone();
         one.filters.push(filter);
         Ok(self.place(one))
     }
 
-    fn refuse(&self, why: String) -> Error {
-        self.notes().reason = Some(why);
+    fn refuse(&self, obstacle: Obstacle) -> Error {
+        self.notes().refused.get_or_insert(obstacle);
         Error::new(ErrorKind::InvalidOperation, "refused")
     }
 }
@@ -319,13 +366,12 @@ impl fmt::Debug for Names {
 
 impl Object for Names {
     fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
-        let variable = key.as_str()?;
+        // The engine asks here first for its functions too.
+        let variable = key.as_str().filter(|variable| *variable != "secret")?;
         match self.0.find(variable) {
             Ok(name) => Some(self.0.place(Use { name, filters: Vec::new() })),
-            // The engine asks here first for its functions too.
-            Err(_) if variable == "secret" => None,
-            Err(why) => {
-                self.0.notes().reason = Some(why);
+            Err(obstacle) => {
+                self.0.notes().unknown.push(obstacle);
                 None
             }
         }
@@ -385,7 +431,9 @@ pub enum TemplateError {
     Source { line: usize, column: usize, why: String },
     #[error("the template takes a value apart")]
     TakenApart,
-    #[error("the text would be larger than 64 MiB")]
+    #[error("line {line}, column {column}: there is no secret for {variable}")]
+    Unknown { line: usize, column: usize, variable: String },
+    #[error("the text would be larger than it may be")]
     TooLarge,
 }
 

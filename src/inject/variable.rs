@@ -6,7 +6,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::model::SecretName;
+use crate::model::{EnvName, SecretName, is_variable_name};
 
 /// The most that `NAME=value` and its NUL may take: MAX_ARG_STRLEN of the kernel.
 pub const MAX_VARIABLE_BYTES: usize = 128 * 1024;
@@ -44,14 +44,8 @@ impl FromStr for Variable {
     type Err = VariableError;
 
     fn from_str(text: &str) -> Result<Self, VariableError> {
-        let allowed = |c: char| c.is_ascii_alphanumeric() || c == '_';
-        if text.is_empty()
-            || text.starts_with(|c: char| c.is_ascii_digit())
-            || !text.chars().all(allowed)
-        {
-            return Err(VariableError::Name(text.to_owned()));
-        }
-        Ok(Self(text.into()))
+        let fits = is_variable_name(text);
+        fits.then(|| Self(text.into())).ok_or_else(|| VariableError::Name(text.to_owned()))
     }
 }
 
@@ -66,6 +60,17 @@ pub fn env_name(name: &str) -> String {
     // A shell takes no variable that starts with a digit.
     let lead = name.starts_with(|c: char| c.is_ascii_digit()).then_some('_');
     lead.into_iter().chain(name.chars().map(mapped)).collect()
+}
+
+/// Returns the variable of a secret: the one that it was given, or else the one made of its name.
+pub fn variable_of(own: Option<&EnvName>, relative_name: &str) -> String {
+    own.map_or_else(|| env_name(relative_name), ToString::to_string)
+}
+
+/// Returns a name as it is below a directory.
+pub fn relative<'a>(name: &'a SecretName, directory: Option<&SecretName>) -> &'a str {
+    let below = directory.and_then(|directory| name.as_str().strip_prefix(directory.as_str()));
+    below.map_or(name.as_str(), |rest| rest.trim_start_matches('/'))
 }
 
 fn mapped(c: char) -> char {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Gid, SecretType, Timestamp, Uid, micros, optional_micros};
+use super::{Gid, Injection, SecretType, Timestamp, Uid, micros, optional_micros};
 
 /// The life cycle of a secret.
 #[derive(
@@ -68,4 +68,7 @@ pub struct Metadata {
     pub group: Option<Gid>,
     /// Pinned permission bits.
     pub mode: Option<u16>,
+    /// Stored behind a record, and only where there is any: most secrets have none.
+    #[serde(skip)]
+    pub injection: Injection,
 }

@@ -14,7 +14,7 @@ use crate::cli::client::complete_name;
 use crate::inject::oneiric::Project;
 use crate::inject::template::Pattern;
 use crate::inject::variable::Assignment;
-use crate::model::SecretName;
+use crate::model::{OneiricPath, SecretName};
 
 /// Which secrets, and as which variables.
 #[derive(Args, Clone, Debug)]
@@ -263,9 +263,10 @@ pub(crate) struct OneiricSync {
     /// Which file to write.
     #[arg(long, value_name = "LAYER", value_enum, default_value = "xdg-local")]
     pub layer: LayerName,
-    /// Where a program reads the one secret, such as auth.secret, besides secrets.inline.
+    /// Where a program reads the one secret, such as auth.secret, besides secrets.inline; instead of its own
+    /// `oneiric_path`.
     #[arg(long, value_name = "SETTING", conflicts_with = "all")]
-    pub at: Option<String>,
+    pub at: Option<OneiricPath>,
     /// Writes over a file that somebody else wrote; its settings stay, its comments do not.
     #[arg(long)]
     pub force: bool,

@@ -25,6 +25,7 @@ use crate::cli::client::Client;
 use crate::cli::error::Failure;
 use crate::daemon::config::{Config, KeyConfig, Layer};
 use crate::daemon::lock::serving_pid;
+use crate::daemon::renderings::read_renderings;
 use crate::daemon::run::FS_TYPE;
 use crate::daemon::{compose, trust};
 use crate::system::{Mount, is_protected, is_stale, mounts, procfs, topmost};
@@ -147,6 +148,7 @@ fn files(config: &Config) -> Vec<Finding> {
     }
     findings.push(private(&config.state_dir, "chmod go= it: it holds the store and the audit log"));
     findings.push(policy(config));
+    findings.extend(templates(config));
     if let KeyConfig::File(path) = &config.key {
         findings.push(private(path, "chmod go= it: whoever reads it opens every backup"));
         if path.starts_with(&config.state_dir) {
@@ -166,6 +168,14 @@ fn policy(config: &Config) -> Finding {
             }
             Ok(_) => good(format!("policy {shown}")),
         },
+    }
+}
+
+fn templates(config: &Config) -> Option<Finding> {
+    match read_renderings(config) {
+        Err(error) => Some(bad(error.chain(), "correct it: the daemon will not start with it")),
+        Ok(set) if set.templates.is_empty() => None,
+        Ok(set) => Some(good(format!("{} templates", set.templates.len()))),
     }
 }
 

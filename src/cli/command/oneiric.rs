@@ -141,13 +141,13 @@ fn sync(context: &Context, args: &OneiricSync) -> Done {
     let shown = path.display().to_string();
     let before = before(&path, args.force)?;
     let snapshot = Snapshot::read(&client, &names)?;
-    let secrets: Vec<Published<'_>> = names
-        .iter()
-        .filter_map(|name| {
-            let value = snapshot.value(name)?;
-            Some(Published { name, value, path: args.at.as_deref() })
-        })
-        .collect();
+    let mut secrets = Vec::new();
+    for name in &names {
+        let Some(value) = snapshot.value(name) else { continue };
+        let mut injection = names::injection(&client, name)?;
+        injection.oneiric_path = args.at.clone().or(injection.oneiric_path);
+        secrets.push(Published { name: name.clone(), value, injection });
+    }
     let layer =
         publish(before.as_deref(), &secrets).map_err(|err| failed(&shown, err.to_string()))?;
     let mut text = SecretBuffer::new();

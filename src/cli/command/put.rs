@@ -96,6 +96,8 @@ fn attributes(
         ("description", given.description.clone()),
         ("service", given.service.clone()),
         ("environment", given.environment.clone()),
+        ("env_name", given.env_name.as_ref().map(ToString::to_string)),
+        ("oneiric_path", given.oneiric_path.as_ref().map(ToString::to_string)),
         ("tags", tags),
         ("expires", expires.transpose()?),
     ];

@@ -11,6 +11,8 @@ use super::{
     Durability, Fault, IoMode, KeeperMode, KeyConfig, LogLevel, LogTarget, NamesMode, OnRestart,
     SandboxMode,
 };
+use crate::fs::Template;
+use crate::inject::oneiric::Project;
 use crate::model::SecretName;
 
 /// The keys of the file, all optional. The same keys can come from the environment and from flags.
@@ -39,6 +41,33 @@ pub struct Layer {
     pub limits: LimitsLayer,
     #[serde(default)]
     pub log: LogLayer,
+    /// The tables `[[template]]`.
+    pub template: Option<Vec<TemplateLayer>>,
+    pub oneiric: Option<OneiricLayer>,
+}
+
+/// One table `[[template]]`.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct TemplateLayer {
+    pub name: TemplateName,
+    pub file: Absolute,
+    /// Below which placeholders are looked up by their variable.
+    pub dir: Option<SecretName>,
+    /// Braces are text.
+    #[serde(default)]
+    pub plain: bool,
+    /// Texts that stand for secrets.
+    #[serde(default)]
+    pub patterns: BTreeMap<String, SecretName>,
+}
+
+/// The table `[oneiric]`.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct OneiricLayer {
+    pub projects: Vec<ProjectName>,
+    pub dir: Option<SecretName>,
 }
 
 /// The table `[key]`.
@@ -152,6 +181,8 @@ impl Layer {
                 target: over.log.target.or(self.log.target),
                 level: over.log.level.or(self.log.level),
             },
+            template: over.template.or(self.template),
+            oneiric: over.oneiric.or(self.oneiric),
         }
     }
 }
@@ -241,6 +272,35 @@ impl<'de> Deserialize<'de> for Absolute {
             Unexpected::Str(&shown),
             &"an absolute path such as \"/secrets\"",
         ))
+    }
+}
+
+/// The name of a file below `.templates`.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[serde(try_from = "String")]
+pub struct TemplateName(pub String);
+
+impl TryFrom<String> for TemplateName {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        if Template::is_name(&name) {
+            return Ok(Self(name));
+        }
+        Err(format!("{name:?}: expected a file name of letters, digits, `.`, `_` and `-`"))
+    }
+}
+
+/// The name of a program that has Oneiric's settings.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[serde(try_from = "String")]
+pub struct ProjectName(pub Project);
+
+impl TryFrom<String> for ProjectName {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        name.parse().map(Self).map_err(|why| format!("{name:?}: {why}"))
     }
 }
 

@@ -165,6 +165,7 @@ impl Tree {
             Node::By(_)
             | Node::Control(_)
             | Node::Directory(_)
+            | Node::Rendered(_)
             | Node::Root
             | Node::Scratch(_)
             | Node::Trashed(_)

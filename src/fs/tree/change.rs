@@ -12,9 +12,11 @@ impl Tree {
         let parent = self.inodes.node(parent)?;
         match self.resolve(caller, &parent, name) {
             Meaning::Bad => Err(FsError::NotFound),
-            Meaning::By(_) | Meaning::Control(_) | Meaning::Member { .. } | Meaning::View(_) => {
-                Err(FsError::NotPermitted)
-            }
+            Meaning::By(_)
+            | Meaning::Control(_)
+            | Meaning::Member { .. }
+            | Meaning::Rendered(_)
+            | Meaning::View(_) => Err(FsError::NotPermitted),
             Meaning::Path(name) => {
                 if self.drafts.unlink(caller.uid.0, &name) {
                     return Ok(());
@@ -42,7 +44,9 @@ impl Tree {
                 Err(FsError::Invalid)
             }
             Meaning::Bad | Meaning::Member { .. } => Err(FsError::NotPermitted),
-            Meaning::By(_) | Meaning::Control(_) | Meaning::Trashed(_) => Err(FsError::Exists),
+            Meaning::By(_) | Meaning::Control(_) | Meaning::Rendered(_) | Meaning::Trashed(_) => {
+                Err(FsError::Exists)
+            }
             Meaning::Path(path) => {
                 if self.drafts.find(caller.uid.0, &path).is_some() {
                     return Err(FsError::Exists);
@@ -69,9 +73,10 @@ impl Tree {
         let parent = self.inodes.node(parent)?;
         match self.resolve(caller, &parent, name) {
             Meaning::Bad => Err(FsError::NotFound),
-            Meaning::By(_) | Meaning::Control(_) | Meaning::Member { .. } => {
-                Err(FsError::NotPermitted)
-            }
+            Meaning::By(_)
+            | Meaning::Control(_)
+            | Meaning::Member { .. }
+            | Meaning::Rendered(_) => Err(FsError::NotPermitted),
             Meaning::Path(path) => {
                 let uid = caller.uid.0;
                 if !self.scratch.list(uid, Some(&path)).is_empty()

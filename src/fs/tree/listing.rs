@@ -56,6 +56,7 @@ impl Tree {
             Node::By(_)
             | Node::Control(_)
             | Node::Directory(_)
+            | Node::Rendered(_)
             | Node::Root
             | Node::Scratch(_)
             | Node::Secret(_)
@@ -76,6 +77,7 @@ impl Tree {
             Node::Root => None,
             Node::By(_)
             | Node::Control(_)
+            | Node::Rendered(_)
             | Node::Scratch(_)
             | Node::Secret(_)
             | Node::Trashed(_)
@@ -133,6 +135,7 @@ impl Tree {
         let mut items = dots(inode);
         match node {
             Node::By(by) => self.by_items(caller, by, &mut items)?,
+            Node::Rendered(place) => self.rendered_items(caller, place, &mut items)?,
             Node::Control(Control::Trash) => {
                 let entries = trash_entries(self.broker.trash(caller)?).into_iter();
                 items.extend(

@@ -44,6 +44,10 @@ impl Tree {
             }
             Meaning::Member { set, name } => self.member_entry(caller, set, name),
             Meaning::Path(name) => self.path_entry(caller, &name),
+            Meaning::Rendered(place) => {
+                let attributes = self.rendered_attributes(caller, &place)?;
+                Ok(Entry::new(Node::Rendered(place), attributes))
+            }
             Meaning::Scratch(name) => {
                 let file = self.scratch.find(caller.uid.0, &name).ok_or(FsError::NotFound)?;
                 let attributes = self.scratch_attributes(caller, &file);
@@ -101,6 +105,7 @@ impl Tree {
                 let same = *entry.node == **node && entry.attributes.inode == inode;
                 same.then_some(entry.attributes).ok_or(FsError::NotFound)
             }
+            Node::Rendered(place) => self.rendered_attributes(caller, place),
             Node::Root => Ok(self.root_attributes(caller)),
             Node::Scratch(file) if file.uid == caller.uid.0 => {
                 Ok(self.scratch_attributes(caller, file))

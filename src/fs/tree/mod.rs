@@ -19,6 +19,7 @@ use super::handle::{Handle, Handles};
 use super::inode::Inodes;
 use super::journal::{Journal, Work};
 use super::quota::Quotas;
+use super::render::Renderings;
 use super::scratch::Scratch;
 use crate::broker::{Broker, BrokerError};
 use crate::model::{Clock, SecretId, SecretName, Timestamp};
@@ -31,6 +32,7 @@ mod listing;
 mod lookup;
 mod open;
 mod rename;
+mod render;
 mod snap;
 mod stat;
 mod touch;
@@ -49,6 +51,8 @@ pub struct Parts {
     pub host: Arc<dyn Host>,
     pub clock: Arc<dyn Clock>,
     pub touch: Arc<dyn Touch>,
+    /// What is below `.templates` and `.oneiric`.
+    pub renderings: Arc<Renderings>,
     /// Reads go through the page cache, which is emptied when the last handle is closed, rather
     /// than past it.
     pub cached: bool,
@@ -65,6 +69,7 @@ pub struct Tree {
     host: Arc<dyn Host>,
     clock: Arc<dyn Clock>,
     touch: Arc<dyn Touch>,
+    renderings: Arc<Renderings>,
     cached: bool,
     owners: Owners,
     deadline: Duration,
@@ -91,7 +96,8 @@ pub struct Tree {
 impl Tree {
     /// Makes a tree over a broker, and sees to it that sealing leaves no value in it.
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { broker, host, clock, touch, cached, owners, deadline, journal } = parts;
+        let Parts { broker, host, clock, touch, renderings, cached, owners, deadline, journal } =
+            parts;
         let note = journal.seq_note();
         broker.subscribe(Box::new(move |notice| note(notice.seq.0)));
         let tree = Arc::new(Self {
@@ -102,6 +108,7 @@ impl Tree {
             host,
             clock,
             touch,
+            renderings,
             cached,
             owners,
             deadline,

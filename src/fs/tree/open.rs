@@ -73,7 +73,7 @@ impl Tree {
             } else if let Node::Control(Control::File(file)) = &*node {
                 matches!(file.kind, Kind::AuditLog | Kind::Backup | Kind::Restore)
             } else {
-                false
+                matches!(*node, Node::Rendered(_))
             }
         })
     }
@@ -101,6 +101,7 @@ impl Tree {
             Node::Scratch(_) | Node::Trashed(_) => Err(FsError::Access),
             Node::Secret(name) => self.open_secret(place, name, Which::Current, Put::default()),
             Node::View(view) => self.open_view(place, view),
+            Node::Rendered(rendered) => self.open_rendered(place, rendered),
             Node::By(_) | Node::Control(_) | Node::Directory(_) | Node::Root => {
                 Err(FsError::IsDirectory)
             }
@@ -111,6 +112,7 @@ impl Tree {
     pub(in crate::fs) fn register(&self, opening: Opening) -> Result<u64> {
         let inode = opening.handle.inode;
         let writes = matches!(opening.handle.content, Content::Writer(_));
+        let several = matches!(opening.handle.content, Content::Values(_));
         let pages = !opening.mode.direct;
         let secret = opening.handle.pinned().map(|pinned| pinned.id);
         let number = self.handles.insert(opening.handle)?;
@@ -121,7 +123,11 @@ impl Tree {
             // It was revoked between the read and its place in the table.
             self.handles.revoke(secret);
         }
-        self.inodes.opened(inode, writes.then_some(number));
+        if several && opening.revocations != self.revocations.load(Ordering::SeqCst) {
+            // One that was may be among them.
+            self.handles.revoke_several(number);
+        }
+        self.inodes.opened(inode, (writes || several).then_some(number));
         if pages {
             self.inodes.paged(inode);
         }
@@ -142,7 +148,9 @@ impl Tree {
         }
         match self.resolve(caller, &parent, name) {
             Meaning::Bad => Err(FsError::Invalid),
-            Meaning::By(_) | Meaning::Control(_) | Meaning::Trashed(_) => Err(FsError::Exists),
+            Meaning::By(_) | Meaning::Control(_) | Meaning::Rendered(_) | Meaning::Trashed(_) => {
+                Err(FsError::Exists)
+            }
             Meaning::Member { .. } => Err(FsError::NotPermitted),
             Meaning::Path(path) if self.broker.levels(caller, &path).allow(Level::Write) => {
                 self.create_secret(caller, &path, want)
@@ -353,7 +361,8 @@ impl Tree {
                 if self.broker.levels(caller, &name).allow(Level::Read) {
                     // One that cannot be read fails the whole: a missing variable is worse.
                     let opened = self.broker.read(caller, &name, Which::Current)?;
-                    view.add(name.leaf(), opened.value.expose())?;
+                    let variable = entry.injection.env_name.as_ref();
+                    view.add((name.leaf(), variable), opened.value.expose())?;
                 }
             }
             match batch.last() {

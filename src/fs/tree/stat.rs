@@ -36,7 +36,9 @@ impl Tree {
         {
             return Ok(attributes.sized(bytes));
         }
-        Ok(attributes)
+        let rendered =
+            matches!(*node, Node::Rendered(_)).then(|| self.rendered_size(caller, inode));
+        Ok(attributes.sized(rendered.flatten().unwrap_or(attributes.size)))
     }
 
     /// Checks access(2). `mask` has the bits of R_OK, W_OK and X_OK.
@@ -100,7 +102,7 @@ impl Tree {
         match &**node {
             Node::Secret(name) | Node::View(View { of: Some(name), .. }) => {
                 // O_TRUNC comes right after the OPEN, from the same thread, and names no handle.
-                for number in self.inodes.writers(inode).into_iter().rev() {
+                for number in self.inodes.marked(inode).into_iter().rev() {
                     let handle = self.handles.find(number)?;
                     if let Content::Writer(writer) = &handle.content
                         && handle.opener.uid == caller.uid
@@ -116,9 +118,12 @@ impl Tree {
             }
             Node::Scratch(file) => file.resize(self.checked_size(size)?),
             Node::Control(_) => Ok(()),
-            Node::By(_) | Node::Directory(_) | Node::Root | Node::Trashed(_) | Node::View(_) => {
-                Err(FsError::NotPermitted)
-            }
+            Node::By(_)
+            | Node::Directory(_)
+            | Node::Rendered(_)
+            | Node::Root
+            | Node::Trashed(_)
+            | Node::View(_) => Err(FsError::NotPermitted),
         }
     }
 

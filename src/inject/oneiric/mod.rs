@@ -12,7 +12,7 @@ mod publish;
 
 pub use environment::{Override, OverrideError, overrides};
 pub use layers::{Layer, Merged};
-pub use publish::{Published, publish};
+pub use publish::{PublishError, Published, publish, publish_env, publish_json};
 
 use super::variable::{Variable, VariableError};
 use environment::coerce;

@@ -1,31 +1,57 @@
-//! Secrets as a layer of settings: `secrets.inline`, and the places where programs look for one.
+//! Secrets as a layer of settings: `secrets.inline`, and the places where programs look for one. And as
+//! what Oneiric's adapters for files and for the environment read.
 //!
 //! Every key and every value is a double-quoted scalar on one line, so that no reader takes `12345`,
 //! `true` or a date for anything but text.
 
+use super::RESERVED;
 use crate::inject::document::{Content, Key, Node};
-use crate::inject::{push, yaml};
-use crate::model::SecretName;
+use crate::inject::variable::{Assignment, VariableError, settle, variable_of};
+use crate::inject::{Format, FormatError, json, push, yaml};
+use crate::model::{Injection, SecretName};
 use crate::system::{MemoryError, SecretBuffer, SecretBytes};
 
 /// One secret to publish.
 #[derive(Debug)]
 pub struct Published<'a> {
-    pub name: &'a SecretName,
+    pub name: SecretName,
     pub value: &'a SecretBytes,
-    /// Where programs read it, such as `auth.secret`, besides `secrets.inline`.
-    pub path: Option<&'a str>,
+    /// Where programs read it besides, and as which variable.
+    pub injection: Injection,
+}
+
+impl Published<'_> {
+    /// Returns the keys that Oneiric asks for, with dashes and with underscores. Errors: `Reserved`.
+    fn keys(&self) -> Result<[String; 2], PublishError> {
+        let dashed = self.name.as_str().replace(['/', '.', '_'], "-");
+        let underscored = dashed.replace('-', "_");
+        if RESERVED.contains(&underscored.to_lowercase().as_str()) {
+            return Err(PublishError::Reserved(self.name.clone()));
+        }
+        Ok([dashed, underscored])
+    }
+
+    fn text(&self) -> Result<&str, PublishError> {
+        std::str::from_utf8(self.value.expose())
+            .map_err(|_| PublishError::NoText(self.name.clone()))
+    }
 }
 
 /// Why a layer cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
+    #[error(transparent)]
+    Form(#[from] FormatError),
     #[error("{0} stands in the way of {1}")]
     InTheWay(String, String),
     #[error(transparent)]
     Memory(#[from] MemoryError),
-    #[error("the value of {0} is not UTF-8, which YAML cannot hold as text")]
+    #[error("the value of {0} is not UTF-8, and settings are text")]
     NoText(SecretName),
+    #[error("Oneiric has a setting of its own named as {0}; give the secret another name")]
+    Reserved(SecretName),
+    #[error(transparent)]
+    Variable(#[from] VariableError),
 }
 
 /// Settings that are being put together: text, or a section of more.
@@ -43,20 +69,57 @@ pub fn publish(
     let mut root = Vec::new();
     place(&mut root, "secrets.cache_ttl_seconds", Tree::Number("0"))?;
     for secret in secrets {
-        let text = std::str::from_utf8(secret.value.expose())
-            .map_err(|_| PublishError::NoText(secret.name.clone()))?;
-        let dashed = secret.name.as_str().replace(['/', '.', '_'], "-");
-        let underscored = dashed.replace('-', "_");
-        for key in [&dashed, &underscored] {
+        let text = secret.text()?;
+        for key in secret.keys()? {
             place(&mut root, &format!("secrets.inline.{key}"), Tree::Text(text))?;
         }
-        if let Some(path) = secret.path {
-            place(&mut root, path, Tree::Text(text))?;
+        if let Some(path) = &secret.injection.oneiric_path {
+            place(&mut root, path.as_str(), Tree::Text(text))?;
         }
     }
     let mut out = SecretBuffer::new();
     section(&mut out, &root, base, 0)?;
     Ok(out.into_bytes())
+}
+
+/// Returns a JSON object for Oneiric's adapter for files: each secret under both of its keys.
+pub fn publish_json(secrets: &[Published<'_>]) -> Result<SecretBytes, PublishError> {
+    let mut fields = Vec::new();
+    for secret in secrets {
+        let text = secret.text()?;
+        for key in secret.keys()? {
+            place(&mut fields, &key, Tree::Text(text))?;
+        }
+    }
+    let mut out = SecretBuffer::new();
+    push(&mut out, b"{")?;
+    for (index, (key, tree)) in fields.iter().enumerate() {
+        let Tree::Text(text) = tree else { continue };
+        push(&mut out, if index > 0 { b",\n  " } else { b"\n  " })?;
+        json::push_value(&mut out, key.as_bytes())?;
+        push(&mut out, b": ")?;
+        json::push_value(&mut out, text.as_bytes())?;
+    }
+    push(&mut out, b"\n}\n")?;
+    Ok(out.into_bytes())
+}
+
+/// Returns the variables of Oneiric's adapter for the environment, as dotenv.
+pub fn publish_env(secrets: &[Published<'_>]) -> Result<SecretBytes, PublishError> {
+    let mut assignments = Vec::new();
+    for secret in secrets {
+        // What the other files refuse has no place in this one either.
+        secret.keys()?;
+        let own = secret.injection.env_name.as_ref();
+        let variable = format!("ONEIRIC_SECRET_{}", variable_of(own, secret.name.as_str()));
+        assignments.push(Assignment { variable: variable.parse()?, name: secret.name.clone() });
+    }
+    let assignments = settle(assignments)?;
+    let pairs = assignments.iter().filter_map(|one| {
+        let secret = secrets.iter().find(|secret| secret.name == one.name)?;
+        Some((&one.variable, secret.value))
+    });
+    Ok(Format::Dotenv.write(pairs)?)
 }
 
 /// Puts a value at a dotted path. The same value may be there already; another one may not.
@@ -199,7 +262,11 @@ mod tests {
             .collect();
         let secrets: Vec<_> = parsed
             .iter()
-            .map(|(name, value, path)| Published { name, value, path: *path })
+            .map(|(name, value, path)| {
+                let oneiric_path = path.map(|path| path.parse().unwrap());
+                let injection = Injection { oneiric_path, ..Injection::default() };
+                Published { name: name.clone(), value, injection }
+            })
             .collect();
         let base = yaml::parse(base).unwrap();
         let text = publish(Some(&base), &secrets)?;
@@ -227,6 +294,6 @@ mod tests {
     fn two_secrets_do_not_share_a_place() {
         assert!(published("", &[("a.b", "1", None), ("a-b", "2", None)]).is_err());
         assert!(published("", &[("a", "1", Some("x.y")), ("b", "2", Some("x"))]).is_err());
-        assert!(published("", &[("a", "1", Some("secrets.inline"))]).is_err());
+        assert!(published("", &[("provider", "1", None)]).is_err(), "Oneiric's own");
     }
 }
