@@ -83,10 +83,8 @@ impl Tree {
         self.inodes.marked(inode).into_iter().rev().find_map(|number| {
             let handle = self.handles.find(number).ok()?;
             let own = (handle.opener.uid, handle.opener.tid) == (caller.uid, caller.tid);
-            match &handle.content {
-                Content::Values(text) if own => Some(text.get().ok()?.len() as u64),
-                _ => None,
-            }
+            let Content::Values(text) = &handle.content else { return None };
+            own.then(|| text.get().ok().map(|text| text.len() as u64)).flatten()
         })
     }
 
