@@ -32,7 +32,7 @@ mod workers;
 mod writer;
 mod xattr;
 
-use crate::model::{Caller, SecretName};
+use crate::model::{Caller, Uid};
 
 pub use attributes::Owners;
 pub use journal::Journal;
@@ -54,11 +54,23 @@ pub trait Identify: Send + Sync {
     fn glimpse(&self, uid: u32, gid: u32, tid: u32) -> Caller;
 }
 
+/// A file that is to be touched.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Touched {
+    /// From the root of the mount.
+    pub path: String,
+    /// Whose, where each caller has one of its own there.
+    pub uid: Option<Uid>,
+}
+
 /// Touches files on the mount, so that watchers are told of what the daemon has changed: the kernel
 /// raises an event when a file is closed, not when its bytes become others.
 pub trait Touch: Send + Sync {
     /// Has the file opened for writing and closed, soon; does not wait for it.
-    fn touch(&self, name: &SecretName);
+    fn touch(&self, file: Touched);
+
+    /// Returns whose file is being touched, where each caller has one of its own there.
+    fn whose(&self) -> Option<Uid>;
 
     /// Tells whether a thread is the one that touches. It is no caller: nothing that it does is
     /// asked of the policy or recorded, and it gets no byte.

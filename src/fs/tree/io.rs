@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::Tree;
 use crate::broker::BrokerError;
+use crate::fs::Touched;
 use crate::fs::control::Waker;
 use crate::fs::error::{FsError, Result};
 use crate::fs::handle::{Chunk, Content, Handle, part};
@@ -237,7 +238,7 @@ impl Tree {
     /// Notes what has become of a handle that was flushed.
     fn published(&self, handle: &Handle, writer: &Writer, published: Option<Published>) {
         if published == Some(Published::Further) {
-            self.touch.touch(&writer.name());
+            self.touch.touch(Touched { path: writer.name().to_string(), uid: None });
         }
         self.handles.set_fate(handle, writer.fate());
     }

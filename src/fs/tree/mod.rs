@@ -10,7 +10,6 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use super::Touch;
 use super::attributes::Owners;
 use super::control::{Events, HealthWatch, Host, LastRestore};
 use super::draft::Drafts;
@@ -19,8 +18,9 @@ use super::handle::{Handle, Handles};
 use super::inode::Inodes;
 use super::journal::{Journal, Work};
 use super::quota::Quotas;
-use super::render::Renderings;
+use super::render::{Renderings, Uses};
 use super::scratch::Scratch;
+use super::{Touch, Touched};
 use crate::broker::{Broker, BrokerError};
 use crate::model::{Clock, SecretId, Timestamp};
 
@@ -69,6 +69,7 @@ pub struct Tree {
     clock: Arc<dyn Clock>,
     touch: Arc<dyn Touch>,
     renderings: Arc<Renderings>,
+    uses: Uses,
     cached: bool,
     owners: Owners,
     deadline: Duration,
@@ -108,6 +109,7 @@ impl Tree {
             clock,
             touch: Arc::clone(&touch),
             renderings,
+            uses: Uses::default(),
             cached,
             owners,
             deadline,
@@ -123,7 +125,15 @@ impl Tree {
             last_restore: LastRestore::default(),
             pages: OnceLock::new(),
         });
-        tree.broker.on_change(Box::new(move |name| touch.touch(name)));
+        let weak = Arc::downgrade(&tree);
+        tree.broker.on_change(Box::new(move |name| {
+            touch.touch(Touched { path: name.to_string(), uid: None });
+        }));
+        tree.broker.on_commit(Box::new(move |name| {
+            if let Some(tree) = weak.upgrade() {
+                tree.touch_rendered(name);
+            }
+        }));
         let weak = Arc::downgrade(&tree);
         tree.broker.on_seal(Box::new(move || {
             if let Some(tree) = weak.upgrade() {
