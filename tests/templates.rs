@@ -12,11 +12,12 @@ mod site;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use common::{Person, Refusal, Tried, World, eventually, list, number, read, write_file};
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use site::Site;
@@ -251,7 +252,8 @@ fn names_are_listed_to_who_has_any_right_and_nothing_else_can_be_done_there() {
     assert!(!world.list("").iter().any(|name| name == ".templates" || name == ".oneiric"));
     let write = OpenOptions::new().write(true).open(&one).unwrap_err();
     assert_eq!(number(&write), libc::EACCES);
-    for made in [fs::write(&absent, "x"), fs::create_dir(&absent), fs::remove_file(&one)] {
+    assert!(common::write(&absent, b"x").is_err());
+    for made in [fs::create_dir(&absent), fs::remove_file(&one)] {
         assert!(made.is_err());
     }
     assert_eq!(common::write(&world.path(".oneiric"), b"x"), Err(libc::EEXIST));
@@ -294,19 +296,81 @@ fn sealing_revoking_and_another_server_end_what_is_open() {
     assert_eq!(world.get(".templates/u"), Err(libc::ENOKEY));
 }
 
+/// Waits until each watch was told that its file was closed after writing; returns how often.
+fn told(inotify: &Inotify, watches: &[WatchDescriptor]) -> Vec<usize> {
+    let mut counts = vec![0; watches.len()];
+    eventually("all watches are told", || {
+        for event in inotify.read_events().unwrap_or_default() {
+            let of = watches.iter().position(|watch| *watch == event.wd).unwrap();
+            counts[of] += 1;
+        }
+        !counts.contains(&0)
+    });
+    counts
+}
+
+fn watcher() -> Inotify {
+    Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).unwrap()
+}
+
+fn watch(inotify: &Inotify, path: &Path) -> WatchDescriptor {
+    inotify.add_watch(path, AddWatchFlags::IN_CLOSE_WRITE).unwrap()
+}
+
 #[test]
-fn a_watcher_of_a_template_is_told_of_nothing_and_one_of_its_secret_is() {
+fn who_watches_a_template_is_told_when_a_secret_in_it_has_changed_in_whatever_way() {
     let Some(world) = World::start() else { return };
-    world.put("a", "value");
-    register(&world, &[("t", "{{ A }}")], "").unwrap();
-    let inotify = Inotify::init(InitFlags::IN_CLOEXEC).unwrap();
-    let watch =
-        |name: &str| inotify.add_watch(&world.path(name), AddWatchFlags::IN_CLOSE_WRITE).unwrap();
-    let watches = [watch(".templates/t"), watch(".templates"), watch("a")];
-    world.put("a", "second");
-    let events = inotify.read_events().unwrap();
-    assert!(events.iter().all(|event| event.wd == watches[2]), "{events:?}");
-    assert_eq!(world.get(".templates/t").unwrap(), b"second");
+    for name in ["a", "b", "c"] {
+        world.put(name, "value");
+    }
+    register(&world, &[("t", "{{ A }}{{ B }}"), ("other", "{{ C }}")], "").unwrap();
+    let (t, other) = (world.path(".templates/t"), world.path(".templates/other"));
+    for path in [&t, &other] {
+        read(path).unwrap();
+    }
+    let inotify = watcher();
+    let watches = [watch(&inotify, &t), watch(&inotify, &world.path(".templates"))];
+    let bystander = watcher();
+    watch(&bystander, &other);
+    let put = |name: &str, value: &str| common::write(&world.path(name), value.as_bytes()).unwrap();
+    let changes: [&dyn Fn(); 6] = [
+        &|| put("a", "written"),
+        &|| drop(world.sh_ok("printf renamed > .b.tmp && mv .b.tmp b")),
+        &|| world.set_attribute("a", "status", "revoked"),
+        &|| put("a", "again"),
+        &|| fs::remove_file(world.path("b")).unwrap(),
+        &|| put("b", "made again"),
+    ];
+    for change in changes {
+        change();
+        assert_eq!(told(&inotify, &watches), [1, 1]);
+    }
+    assert_eq!(read(&t).unwrap(), b"againmade again");
+    assert!(bystander.read_events().is_err(), "nothing in it has changed");
+    world.put("c", "another");
+    eventually("its turn", || bystander.read_events().is_ok());
+}
+
+#[test]
+fn each_caller_s_own_file_is_what_it_is_told_of() {
+    let policy = ADA_READS_OPEN.replace("levels = [\"read\"]", "levels = [\"read\", \"write\"]");
+    let Some(world) = World::with_policy(&policy) else { return };
+    world.put("app/open", "value");
+    register(&world, &[("t", "{{ APP_OPEN }}")], "").unwrap();
+    let (template, secret) = (world.path(".templates/t"), world.path("app/open"));
+    world.get(".templates/t").unwrap();
+    let roots = watcher();
+    let mine = watch(&roots, &template);
+    let (found, count) = Person::new(ADA).run(|| {
+        let before = read(&template).unwrap();
+        let inotify = watcher();
+        let watches = [watch(&inotify, &template)];
+        common::write(&secret, b"by Ada").unwrap();
+        let count = told(&inotify, &watches);
+        (vec![before, read(&template).unwrap()], count[0])
+    });
+    assert_eq!((found, count), (vec![b"value".to_vec(), b"by Ada".to_vec()], 1));
+    told(&roots, &[mine]);
 }
 
 #[test]

@@ -111,12 +111,19 @@ impl Inner {
     }
 
     fn apply(&self, unlocked: &Unlocked, effects: Vec<Effect>) -> Result<(), StoreError> {
+        let mut changed = Vec::new();
         let mut index = unlocked.index.write();
         for effect in effects {
             match effect {
-                Effect::InsertSecret(name, entry) => index.insert(&name, *entry),
+                Effect::InsertSecret(name, entry) => {
+                    index.insert(&name, *entry);
+                    changed.push(name);
+                }
                 Effect::InsertTrashed(id, discarded) => index.insert_trashed(id, discarded),
-                Effect::RemoveSecret(name) => index.remove(&name),
+                Effect::RemoveSecret(name) => {
+                    index.remove(&name);
+                    changed.push(name);
+                }
                 Effect::ReplaceIndex => {
                     self.cache.clear();
                     let loaded = self.load(unlocked)?;
@@ -131,6 +138,8 @@ impl Inner {
                 Effect::SetUses(uses) => self.gate.uses().replace(uses),
             }
         }
+        drop(index);
+        self.commit_hooks.lock().iter().for_each(|run| changed.iter().for_each(run));
         Ok(())
     }
 

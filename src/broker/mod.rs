@@ -140,6 +140,7 @@ struct Inner {
     writer: std::sync::OnceLock<Writer>,
     seal_hooks: Mutex<Vec<Box<dyn Fn() + Send + Sync>>>,
     change_hooks: Mutex<Vec<ChangeHook>>,
+    commit_hooks: Mutex<Vec<ChangeHook>>,
     revoke_hooks: Mutex<Vec<RevokeHook>>,
     holds: Arc<Holds>,
     frozen: Mutex<FrozenSets>,
@@ -227,6 +228,7 @@ impl Broker {
             writer: std::sync::OnceLock::new(),
             seal_hooks: Mutex::default(),
             change_hooks: Mutex::default(),
+            commit_hooks: Mutex::default(),
             revoke_hooks: Mutex::default(),
             holds: Arc::default(),
             frozen: Mutex::default(),
@@ -333,6 +335,13 @@ impl Broker {
     /// see [`Put::origin`]. It must not wait; the version can be read by then.
     pub fn on_change(&self, run: ChangeHook) {
         self.inner.change_hooks.lock().push(run);
+    }
+
+    /// Registers what is run with each secret that a commit has changed in whatever way: made, given a
+    /// version, an attribute or another name, removed; once that can be seen. It must not wait. A backup
+    /// that is restored is no such commit: see [`on_change`](Self::on_change).
+    pub fn on_commit(&self, run: ChangeHook) {
+        self.inner.commit_hooks.lock().push(run);
     }
 
     /// Registers what is run when a secret was revoked, once that is durable. It must not wait.

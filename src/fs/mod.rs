@@ -34,7 +34,7 @@ mod xattr;
 
 use std::time::Instant;
 
-use crate::model::{Caller, SecretName};
+use crate::model::{Caller, Uid};
 
 pub use attributes::Owners;
 pub use journal::Journal;
@@ -56,11 +56,23 @@ pub trait Identify: Send + Sync {
     fn glimpse(&self, uid: u32, gid: u32, tid: u32) -> Caller;
 }
 
+/// A file that is to be touched.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Touched {
+    /// From the root of the mount.
+    pub path: String,
+    /// Whose, where each caller has one of its own there.
+    pub uid: Option<Uid>,
+}
+
 /// Touches files on the mount, so that watchers are told of what the daemon has changed: the kernel
 /// raises an event when a file is closed, not when its bytes become others.
 pub trait Touch: Send + Sync {
     /// Has the file opened for writing and closed, soon, but not before `earliest`; does not wait for it.
-    fn touch(&self, name: &SecretName, earliest: Option<Instant>);
+    fn touch(&self, file: Touched, earliest: Option<Instant>);
+
+    /// Returns whose file is being touched, where each caller has one of its own there.
+    fn whose(&self) -> Option<Uid>;
 
     /// Tells whether a thread is the one that touches. It is no caller: nothing that it does is
     /// asked of the policy or recorded, and it gets no byte.

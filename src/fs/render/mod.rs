@@ -6,6 +6,7 @@
 mod layer;
 mod lookup;
 mod template;
+mod uses;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ pub use template::Template;
 
 pub(super) use layer::text as layer_text;
 pub(super) use template::text as template_text;
+pub(super) use uses::{Of, Uses};
 
 /// Largest file in bytes, and what stat(2) shows as the size of one that the caller has not open.
 pub(super) const MAX_BYTES: u64 = 16 << 20;

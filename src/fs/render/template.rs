@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::MAX_BYTES;
 use super::lookup::{Anything, Known};
+use super::{MAX_BYTES, Of};
 use crate::broker::Broker;
 use crate::fs::error::{FsError, Result};
 use crate::inject::template::{Draft, Language, Pattern};
@@ -41,11 +41,12 @@ impl Template {
     }
 }
 
-/// Fills a template for a caller, with the caller's own rights; `purpose` is for the records.
+/// Fills a template for a caller, with the caller's own rights; `purpose` is for the records. What it
+/// is made of is noted before it is read, so that no change is missed.
 pub(in crate::fs) fn text(
     broker: &Broker,
     caller: &Caller,
-    template: &Template,
+    (template, note): (&Template, impl FnOnce(Of)),
     purpose: &str,
 ) -> Result<SecretBytes> {
     let known = Arc::new(Known::new(broker.clone(), caller.clone(), template.dir.clone()));
@@ -60,7 +61,9 @@ pub(in crate::fs) fn text(
             });
         }
     };
-    let values = broker.read_set(caller, &draft.names(), (purpose, MAX_BYTES))?;
+    let names = draft.names();
+    note(Of::Names(names.clone()));
+    let values = broker.read_set(caller, &names, (purpose, MAX_BYTES))?;
     let max_bytes = usize::try_from(MAX_BYTES).unwrap_or(usize::MAX);
     draft.fill_within(max_bytes, &|name| values.get(name)).map_err(|error| refused(purpose, &error))
 }

@@ -10,7 +10,6 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use super::Touch;
 use super::attributes::Owners;
 use super::control::{Events, HealthWatch, Host, LastRestore};
 use super::draft::Drafts;
@@ -19,8 +18,9 @@ use super::handle::{Handle, Handles};
 use super::inode::Inodes;
 use super::journal::{Journal, Work};
 use super::quota::Quotas;
-use super::render::Renderings;
+use super::render::{Renderings, Uses};
 use super::scratch::Scratch;
+use super::{Touch, Touched};
 use crate::broker::{Broker, BrokerError};
 use crate::model::{Clock, SecretId, SecretName, Timestamp};
 
@@ -70,6 +70,7 @@ pub struct Tree {
     clock: Arc<dyn Clock>,
     touch: Arc<dyn Touch>,
     renderings: Arc<Renderings>,
+    uses: Uses,
     cached: bool,
     owners: Owners,
     deadline: Duration,
@@ -109,6 +110,7 @@ impl Tree {
             clock,
             touch,
             renderings,
+            uses: Uses::default(),
             cached,
             owners,
             deadline,
@@ -131,6 +133,12 @@ impl Tree {
             }
         }));
         let weak = Arc::downgrade(&tree);
+        tree.broker.on_commit(Box::new(move |name| {
+            if let Some(tree) = weak.upgrade() {
+                tree.touch_rendered(name);
+            }
+        }));
+        let weak = Arc::downgrade(&tree);
         tree.broker.on_seal(Box::new(move || {
             if let Some(tree) = weak.upgrade() {
                 tree.handles.seal();
@@ -149,7 +157,8 @@ impl Tree {
 
     /// Has watchers told of a new version, once nobody is given the old one by a frozen set any more.
     fn touch(&self, name: &SecretName) {
-        self.touch.touch(name, self.broker.thaws_at(name));
+        let file = Touched { path: name.to_string(), uid: None };
+        self.touch.touch(file, self.broker.thaws_at(name));
     }
 
     /// Takes a revoked secret's value from who has it open.

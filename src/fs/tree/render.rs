@@ -5,13 +5,16 @@
 
 use super::Tree;
 use super::listing::item;
+use super::lookup::Entry;
 use super::open::{Opening, Place};
-use crate::fs::attributes::{Attributes, FileKind};
+use crate::fs::Touched;
+use crate::fs::attributes::{Attributes, FileKind, Owners};
 use crate::fs::directory::Item;
 use crate::fs::error::{FsError, Result};
 use crate::fs::handle::{Content, Wipeable};
-use crate::fs::render::{self, MAX_BYTES, layer_text, template_text};
-use crate::model::Caller;
+use crate::fs::node::Node;
+use crate::fs::render::{self, MAX_BYTES, Of, layer_text, template_text};
+use crate::model::{Caller, Gid, SecretName};
 
 impl Tree {
     pub(super) fn open_rendered(
@@ -32,11 +35,13 @@ impl Tree {
         let text = match what {
             render::Place::Layer(layer) => {
                 let oneiric = set.oneiric.as_ref().ok_or(FsError::NotFound)?;
+                self.note_use(&place, what, Of::Below(oneiric.dir.clone()));
                 layer_text(&self.broker, caller, (oneiric, layer), &purpose)?
             }
             render::Place::Template(name) => {
                 let template = set.templates.get(name).ok_or(FsError::NotFound)?;
-                template_text(&self.broker, caller, template, &purpose)?
+                let note = |of| self.note_use(&place, what, of);
+                template_text(&self.broker, caller, (template, note), &purpose)?
             }
             render::Place::Layers
             | render::Place::Project(_)
@@ -53,13 +58,17 @@ impl Tree {
         what: &render::Place,
     ) -> Result<Attributes> {
         self.check_rendered(caller, what)?;
+        Ok(self.show_rendered(caller, what))
+    }
+
+    fn show_rendered(&self, caller: &Caller, what: &render::Place) -> Attributes {
         let inode = self.rendered_inode(caller, what);
         let own = |kind, mode| Attributes::own(caller, inode, kind, mode, self.started);
-        Ok(if what.is_directory() {
+        if what.is_directory() {
             own(FileKind::Directory, 0o500).shared(self.owners)
         } else {
             own(FileKind::File, 0o400).sized(MAX_BYTES)
-        })
+        }
     }
 
     pub(super) fn rendered_items(
@@ -76,6 +85,31 @@ impl Tree {
         Ok(())
     }
 
+    fn note_use(&self, place: &Place<'_>, what: &render::Place, of: Of) {
+        let file = (place.inode, what, place.caller.uid);
+        self.uses.note(file, of, |inode| self.inodes.node(inode).is_ok());
+    }
+
+    /// Has the files touched that a secret is in.
+    pub(super) fn touch_rendered(&self, changed: &SecretName) {
+        if self.owners != Owners::Caller {
+            // The kernel would check the toucher's own permissions, by what it was shown of the file's owner.
+            return;
+        }
+        for (place, uid) in self.uses.with(changed, |inode| self.inodes.node(inode).is_ok()) {
+            self.touch.touch(Touched { path: place.path(), uid: Some(uid) }, None);
+        }
+    }
+
+    /// Presents a place to the toucher, as whose it is.
+    pub(super) fn rendered_to_touch(&self, place: render::Place) -> Result<Entry> {
+        self.renderings.current().has(&place).then_some(()).ok_or(FsError::NotFound)?;
+        let uid = self.touch.whose().ok_or(FsError::NotFound)?;
+        let owner = Caller::with_ids(uid, Gid(uid.0));
+        let shown = self.show_rendered(&owner, &place);
+        Ok(Entry::new(Node::Rendered(place), shown))
+    }
+
     /// Returns how long the text is that the caller has open. Some programs, nginx among them, ask for
     /// the size of what they have opened and want just as many bytes. What another thread has open may
     /// be of another moment.
@@ -83,10 +117,8 @@ impl Tree {
         self.inodes.marked(inode).into_iter().rev().find_map(|number| {
             let handle = self.handles.find(number).ok()?;
             let own = (handle.opener.uid, handle.opener.tid) == (caller.uid, caller.tid);
-            match &handle.content {
-                Content::Values(text) if own => Some(text.get().ok()?.len() as u64),
-                _ => None,
-            }
+            let Content::Values(text) = &handle.content else { return None };
+            own.then(|| text.get().ok().map(|text| text.len() as u64)).flatten()
         })
     }
 

@@ -21,8 +21,16 @@ impl Tree {
 
     /// Looks a path up, whoever may know of it.
     pub(in crate::fs) fn lookup_to_touch(&self, parent: u64, name: &[u8]) -> Result<Entry> {
-        let Meaning::Path(path) = meaning(&*self.inodes.node(parent)?, name) else {
-            return Err(FsError::NotFound);
+        let path = match meaning(&*self.inodes.node(parent)?, name) {
+            Meaning::Path(path) => path,
+            Meaning::Rendered(place) => return self.rendered_to_touch(place),
+            Meaning::Bad
+            | Meaning::By(_)
+            | Meaning::Control(_)
+            | Meaning::Member { .. }
+            | Meaning::Scratch(_)
+            | Meaning::Trashed(_)
+            | Meaning::View(_) => return Err(FsError::NotFound),
         };
         match self.broker.presence(&path) {
             Ok(Found::Directory(directory)) => {
@@ -39,11 +47,21 @@ impl Tree {
         }
     }
 
-    /// Opens a secret's file for its close alone.
+    /// Opens a secret's file, or one that secrets are in, for its close alone.
     pub(in crate::fs) fn open_to_touch(&self, inode: u64) -> Result<Opening> {
-        if !matches!(*self.inodes.node(inode)?, Node::Secret(_)) {
-            return Err(FsError::Access);
-        }
+        let node = self.inodes.node(inode)?;
+        let is_file = match &*node {
+            Node::Secret(_) => true,
+            Node::Rendered(place) => !place.is_directory(),
+            Node::By(_)
+            | Node::Control(_)
+            | Node::Directory(_)
+            | Node::Root
+            | Node::Scratch(_)
+            | Node::Trashed(_)
+            | Node::View(_) => false,
+        };
+        is_file.then_some(()).ok_or(FsError::Access)?;
         let (caller, ticket) = (nobody(), self.quotas.take(nobody().uid.0)?);
         let want = Want { read: false, write: true, new: false, truncate: false };
         let place = Place { caller: &caller, inode, want, ticket };
