@@ -258,6 +258,11 @@ impl Broker {
         self.inner.gate.admit_control(caller, command).map(drop)
     }
 
+    /// Admits and records a command by which nobody gets what is not theirs already.
+    pub fn admit_own(&self, caller: &Caller, command: &str) -> Result<()> {
+        self.inner.gate.admit_own(caller, command)
+    }
+
     /// Forgets the keys and the index, and with them every value in memory: see
     /// [`on_seal`](Self::on_seal).
     pub fn seal(&self, caller: &Caller) -> Result<()> {

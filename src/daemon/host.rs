@@ -7,6 +7,7 @@
 mod check;
 mod command;
 mod rotate;
+mod scan;
 
 use std::fs::File;
 use std::io::Write;
@@ -32,6 +33,7 @@ use crate::rotation::Rotator;
 use crate::system::{SecretBytes, mounts, topmost};
 use check::LastCheck;
 use command::Command;
+use scan::Scans;
 
 type Result<T> = std::result::Result<T, BrokerError>;
 
@@ -56,6 +58,7 @@ pub(super) struct Daemon {
     supervision: Arc<Supervision>,
     store_check: LastCheck,
     log_check: LastCheck,
+    scans: Arc<Scans>,
 }
 
 impl Daemon {
@@ -80,6 +83,7 @@ impl Daemon {
             supervision,
             store_check: LastCheck::default(),
             log_check: LastCheck::default(),
+            scans: Arc::default(),
         }
     }
 
@@ -367,6 +371,10 @@ impl Host for Daemon {
 
     fn holders(&self, caller: &Caller, command: &Value) -> Result<Value> {
         self.run_holders(caller, command)
+    }
+
+    fn scan(&self, caller: &Caller, command: &Value) -> Result<Value> {
+        self.run_scan(caller, command)
     }
 
     fn admin(&self, caller: &Caller, command: &Value) -> Result<Value> {

@@ -23,6 +23,7 @@ mod ownership;
 pub mod paths;
 pub mod restore;
 pub mod run;
+mod search;
 mod supervision;
 mod timers;
 mod touch;

@@ -7,6 +7,7 @@ use std::io::{self, Read};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::archive::{self, Archive, Budget};
 use super::candidate::{Candidate, Outcome};
@@ -29,6 +30,9 @@ const BEFORE: usize = 4 << 10;
 /// How much of a file tells whether it is text.
 const HEAD: usize = 8 << 10;
 
+/// Why something was not read that could have been.
+pub(super) const OUT_OF_TIME: &str = "the time was up";
+
 /// What is asked of a scan, beside the rules.
 #[derive(Clone, Debug)]
 pub struct Wanted {
@@ -39,6 +43,15 @@ pub struct Wanted {
     pub baseline: Arc<Baseline>,
     /// Values of a store that are looked for too.
     pub stored: Option<Arc<Stored>>,
+    /// When whoever waits does so no longer: what was not read by then is reported as that.
+    pub until: Option<Instant>,
+}
+
+impl Wanted {
+    /// Tells whether the time is up.
+    pub(super) fn is_late(&self) -> bool {
+        self.until.is_some_and(|until| Instant::now() >= until)
+    }
 }
 
 impl Default for Wanted {
@@ -49,6 +62,7 @@ impl Default for Wanted {
             explain: false,
             baseline: Arc::default(),
             stored: None,
+            until: None,
         }
     }
 }
@@ -196,6 +210,9 @@ impl<'a> FileScanner<'a> {
             self.scan.totals.bytes += u64::try_from(to - piece.from).unwrap_or(0);
             if is_last {
                 return Ok(());
+            }
+            if self.wanted.is_late() {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, OUT_OF_TIME));
             }
             let cut = to - BEFORE;
             piece.pass(buffer.get(..cut).unwrap_or_default());

@@ -54,6 +54,7 @@ fn search(context: &Context, args: &Args) -> Result<ExitCode, Failure> {
         explain: args.explain,
         baseline: Arc::new(baseline(args.baseline.as_deref())?),
         stored: if args.own { Some(Arc::new(own::stored(context)?)) } else { None },
+        until: None,
     };
     let selection = Selection {
         only: args.only.clone(),
