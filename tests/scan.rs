@@ -19,6 +19,8 @@ use std::process::{Command, Output, Stdio};
 use serde_json::Value;
 
 use common::World;
+use secretfs::scan::git::What;
+use secretfs::scan::{self, Engine, RuleSet, Wanted, walk};
 
 const FOUND: i32 = 1;
 const INCOMPLETE: i32 = 2;
@@ -201,6 +203,23 @@ fn has_setpriv() -> bool {
     let there = Command::new("setpriv").arg("--version").stdout(Stdio::null()).status().is_ok();
     assert!(there || std::env::var_os("SECRETFS_REQUIRE_ALL").is_none(), "setpriv is missing");
     there
+}
+
+#[test]
+fn a_scan_whose_time_is_up_says_what_it_has_not_read() {
+    let tree = Tree::new().with("a", "x\n").with("large", "word \n".repeat(1 << 18));
+    let engine = Engine::new(RuleSet::built_in().unwrap()).unwrap();
+    let late = Wanted { until: Some(std::time::Instant::now()), ..Wanted::default() };
+    let (selection, progress) = (walk::Selection::default(), walk::Progress::default());
+    let what = What { engine: &engine, wanted: &late, selection: &selection, progress: &progress };
+    let result = walk::scan(&what, &[tree.path().to_owned()]);
+    assert!(!result.is_complete() && result.totals.files == 0);
+    assert_eq!(result.unread[0].why, "the time was up");
+    // Nor does one large file keep it.
+    let text = "word \n".repeat(1 << 18);
+    let result = scan::scan_reader(&engine, &late, "large", &mut text.as_bytes());
+    assert_eq!(result.unread[0].why, "the time was up");
+    assert!(result.totals.bytes > 0 && result.totals.bytes < 1 << 19);
 }
 
 #[test]

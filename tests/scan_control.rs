@@ -295,18 +295,24 @@ fn a_caller_with_two_users_rights_or_fewer_than_its_ids_is_refused() {
     assert_eq!(failures.len(), 2, "{failures:?}");
 }
 
+/// Somebody whom the system knows by name, which mounting without root asks for.
+fn nobody() -> Person {
+    let user = nix::unistd::User::from_name("nobody").unwrap().unwrap();
+    Person { gid: user.gid.as_raw(), ..Person::new(user.uid.as_raw()) }
+}
+
 #[test]
 fn a_daemon_without_rights_acts_for_its_own_user_and_for_nobody_else() {
-    let Some(mut site) = Site::of(Person::new(ADA)) else { return };
+    let Some(mut site) = Site::of(nobody()) else { return };
     site.init();
     site.serve();
     let files = site.path("files");
     fs::create_dir(&files).unwrap();
-    leak(&files.join("own"), 0o600, ADA, ADA);
+    leak(&files.join("own"), 0o600, nobody().uid, nobody().gid);
     leak(&files.join("roots"), 0o600, 0, 0);
     let path = site.secret(".control/scan");
-    let report = Person::new(ADA).run(|| scan_at(&path, &files)).unwrap();
+    let report = nobody().run(|| scan_at(&path, &files)).unwrap();
     assert_eq!(found(&report), ["own"]);
-    let refused = Person::new(ADA).in_groups(&[TEAM]).run(|| scan_at(&path, &files)).unwrap_err();
+    let refused = nobody().in_groups(&[TEAM]).run(|| scan_at(&path, &files)).unwrap_err();
     assert!(refused.starts_with("13:") && refused.contains("not root"), "{refused}");
 }
