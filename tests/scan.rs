@@ -485,3 +485,60 @@ fn every_stored_version_is_found_by_name_and_never_printed() {
         ["The stored secret prod/token, version 1", "The stored secret prod/token, version 2"]
     );
 }
+
+/// Returns a description that has a secret in it, and the secret's beginning.
+fn description_with_a_secret() -> (String, String) {
+    let example = example("github-pat");
+    let token = example.split("ghp_").nth(1).unwrap();
+    let token: String = token.chars().take_while(char::is_ascii_alphanumeric).collect();
+    (format!("was ghp_{token} before"), token)
+}
+
+#[test]
+fn metadata_with_a_secret_in_it_is_refused_and_the_log_says_why() {
+    let Some(world) = World::start() else { return };
+    world.put("name", "v");
+    let (bad, token) = description_with_a_secret();
+    let set =
+        |value: &str| xattr::set(world.path("name"), "user.secretfs.description", value.as_bytes());
+    assert_eq!(set(&bad).unwrap_err().raw_os_error(), Some(libc::EINVAL));
+    set("the deploy token of team x, see the wiki").unwrap();
+    let line = world.audit_of("name", "set_attribute", "failed", 0).pop().unwrap();
+    let reason = line["reason"].as_str().unwrap();
+    assert!(reason.contains("line 1, column 5") && reason.contains("github-pat"), "{reason}");
+    common::eventually("the daemon's log says it too", || world.said().contains("github-pat"));
+    // By the command line, which says it as well; the value is stored before.
+    let mut put = world.secretfs();
+    put.args(["put", "other", "--generate", "--description", &bad]);
+    let output = common::bounded(&mut put);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && said.contains("github-pat, critical"), "{said}");
+    for text in [said, world.said(), format!("{:?}", world.audit())] {
+        assert!(!text.contains(&token), "{text}");
+    }
+}
+
+#[test]
+fn configuration_with_a_secret_in_it_is_not_reloaded() {
+    let Some(world) = World::start() else { return };
+    let (bad, token) = description_with_a_secret();
+    world.set_policy(&format!("# {bad}\n"));
+    let refused = world.control("reload", "\n").unwrap_err();
+    assert_eq!(refused.errno, libc::EINVAL);
+    assert!(
+        refused.reply.contains("policy.toml: line") && !refused.reply.contains(&token),
+        "{refused:?}"
+    );
+    world.set_policy("# nothing\n");
+    world.control("reload", "\n").unwrap();
+}
+
+#[test]
+fn nothing_that_is_written_is_looked_into_where_that_is_switched_off() {
+    let Some(world) = World::with(common::ROOT_IS_ADMIN, "scan_on_write = false\n") else { return };
+    world.put("name", "v");
+    let (bad, _) = description_with_a_secret();
+    world.set_attribute("name", "description", &bad);
+    world.set_policy(&format!("# {bad}\n"));
+    world.control("reload", "\n").unwrap();
+}

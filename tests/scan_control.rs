@@ -47,7 +47,8 @@ fn world() -> Option<(World, PathBuf)> {
 fn leak(path: &Path, mode: u32, owner: u32, group: u32) {
     let token = format!("ghp_{}{}", "x7Kq2mV9bTnR4wLz8YcP", "s5JdF3gH6aUe0Q");
     let key = format!("-----BEGIN {0} KEY-----\nMIIEpAIBAAKCAQEA\n", "RSA PRIVATE");
-    fs::write(path, format!("password = \"q8W!zt5#Lp\"\ntoken = \"{token}\"\n{key}")).unwrap();
+    let text = format!("password = \"q8W!zt5#Lp\"\ntoken = \"{token}\"\n{key}");
+    common::write_file(path, text.as_bytes());
     chown(path, Some(owner), Some(group)).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
@@ -156,7 +157,7 @@ fn a_path_that_is_swapped_while_it_is_read_leads_nowhere_else() {
     fs::create_dir(files.join("theirs")).unwrap();
     leak(&files.join("theirs/secret"), 0o600, 0, 0);
     fs::create_dir(files.join("real")).unwrap();
-    fs::write(files.join("real/secret"), "nothing\n").unwrap();
+    common::write_file(&files.join("real/secret"), b"nothing\n");
     symlink("real", files.join("way")).unwrap();
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {

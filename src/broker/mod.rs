@@ -56,6 +56,7 @@ pub use answer::{
     Description, Directory, Facet, Found, Kind, Listed, Notice, Opened, Origin, Pinned, Progress,
     Put, Replace, Secret, Share, Statistics, Trashed, Verification, VersionSummary, Which,
 };
+pub use attributes::Inspect;
 pub use backup::{unpack_backup, write_backup};
 pub use error::{BrokerError, KeyError, StoreError};
 pub use holds::Hold;
@@ -137,6 +138,7 @@ struct Inner {
     seal_hooks: Mutex<Vec<Box<dyn Fn() + Send + Sync>>>,
     change_hooks: Mutex<Vec<ChangeHook>>,
     revoke_hooks: Mutex<Vec<RevokeHook>>,
+    inspector: std::sync::OnceLock<Box<dyn Inspect>>,
     holds: Arc<Holds>,
     replay: Arc<Replay>,
 }
@@ -223,6 +225,7 @@ impl Broker {
             seal_hooks: Mutex::default(),
             change_hooks: Mutex::default(),
             revoke_hooks: Mutex::default(),
+            inspector: std::sync::OnceLock::new(),
             holds: Arc::default(),
             replay,
         });

@@ -50,6 +50,8 @@ pub struct Config {
     /// How long a server may stay silent before it is replaced.
     pub watchdog: Duration,
     pub on_restart: OnRestart,
+    /// Whether metadata and configuration with secrets in them are refused.
+    pub scan_on_write: bool,
     /// Things to tell the administrator that are no errors.
     pub warnings: Vec<String>,
 }
@@ -277,7 +279,7 @@ fn resolve(mode: Mode, layer: Layer, places: &Places, environment: &Environment)
     let Layer {
         mountpoint, state_dir, policy, rotation, io, names, threads, deadline_seconds, ..
     } = layer;
-    let Layer { keeper, watchdog_seconds, on_restart, .. } = layer;
+    let Layer { keeper, watchdog_seconds, on_restart, scan_on_write, .. } = layer;
     let path = |given: Option<Absolute>, default: &Path| {
         given.map_or_else(|| default.to_path_buf(), |path| path.0)
     };
@@ -314,6 +316,7 @@ fn resolve(mode: Mode, layer: Layer, places: &Places, environment: &Environment)
         keeper: keeper.unwrap_or_default(),
         watchdog: Duration::from_secs(watchdog_seconds.map_or(10, |seconds| seconds.0)),
         on_restart: on_restart.unwrap_or_default(),
+        scan_on_write: scan_on_write.unwrap_or(true),
         warnings: Vec::new(),
     }
 }

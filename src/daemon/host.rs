@@ -24,7 +24,7 @@ use super::error::chain;
 use super::init::{PassphraseInput, check_policy, check_rotation};
 use super::logging::Level;
 use super::supervision::Supervision;
-use super::{DaemonError, metrics, trust};
+use super::{DaemonError, inspection, metrics, trust};
 use crate::broker::{Broker, BrokerError, Origin, Progress, Put, Statistics, StoreError};
 use crate::crypto::RootKey;
 use crate::fs::control::{Health, Host};
@@ -123,6 +123,9 @@ impl Daemon {
         let new = self.sources.load().map_err(|error| BrokerError::Invalid(chain(&error)))?;
         let policy = check_policy(&new.policy).map_err(|error| invalid(&error))?;
         let rotation = check_rotation(&new.rotation).map_err(|error| invalid(&error))?;
+        if let Some(objection) = inspection::files(&new).into_iter().next() {
+            return Err(BrokerError::Invalid(objection));
+        }
         self.broker().replace_policy(caller, policy)?;
         self.rotator.replace_settings(rotation);
         self.level.set(new.log.level);
@@ -446,6 +449,7 @@ fn restart_needed(old: &Config, new: &Config) -> Vec<&'static str> {
         ("io", old.io != new.io),
         ("names", old.names != new.names),
         ("sandbox", old.sandbox != new.sandbox),
+        ("scan_on_write", old.scan_on_write != new.scan_on_write),
         ("threads", old.threads != new.threads),
         ("deadline_seconds", old.deadline != new.deadline),
         ("keeper", old.keeper != new.keeper),

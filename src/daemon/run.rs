@@ -19,7 +19,7 @@ use super::lock::{SERVING, StoreLock};
 use super::mounting::{self, Mounting};
 use super::supervision::{By, Supervision};
 use super::timers::Timers;
-use super::{DaemonError, compose, logging, notify, ownership};
+use super::{DaemonError, compose, inspection, logging, notify, ownership};
 use crate::fs::Tree;
 use crate::fs::control::Host;
 use crate::rotation::Rotations;
@@ -175,6 +175,7 @@ impl Serving {
         watch_signals(wake.clone())?;
         let (mounting, device) = supervision.device(&config)?;
         let supervision = Arc::new(supervision);
+        inspection::begin(&config, &parts.broker);
         let tasks = parts.housekeeping();
         let rotator = compose::rotator(&parts, rotation);
         let daemon = Arc::new(Daemon::new(

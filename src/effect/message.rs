@@ -28,7 +28,7 @@ enum Letter {
 /// What is wanted.
 #[derive(Debug)]
 pub(super) enum Wanted {
-    Order(Order, Values),
+    Order(Box<Order>, Values),
     Search(Search, OwnedFd),
 }
 
@@ -64,7 +64,7 @@ pub(super) fn receive_order(channel: &Channel) -> io::Result<Option<Wanted>> {
             return Ok(Some(Wanted::Search(search, caller)));
         }
     };
-    let order = serde_json::from_str(&order).map_err(io::Error::other)?;
+    let order: Box<Order> = serde_json::from_str(&order).map_err(io::Error::other)?;
     let mut parcels = match has_value.contains(&true) {
         true => channel.receive_descriptors()?,
         false => Vec::new(),

@@ -140,9 +140,9 @@ impl Place {
             })
         };
         // Without the right to look at the caller there is none to act for it.
-        opened().map_err(|error| match error.kind() {
-            io::ErrorKind::PermissionDenied => StandInError::Other,
-            _ => error.into(),
+        opened().map_err(|error| {
+            let is_kept_out = error.kind() == io::ErrorKind::PermissionDenied;
+            if is_kept_out { StandInError::Other } else { error.into() }
         })
     }
 
