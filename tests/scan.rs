@@ -484,6 +484,59 @@ fn every_stored_version_is_found_by_name_and_never_printed() {
         found,
         ["The stored secret prod/token, version 1", "The stored secret prod/token, version 2"]
     );
+    let once = |line: &&Value| line["reason"] == "scan for 2 stored values";
+    assert_eq!(world.audit().iter().filter(once).count(), 1);
+}
+
+#[test]
+fn a_stored_value_is_found_in_a_binary_file_and_what_is_around_it_is_not_shown() {
+    let Some(world) = World::start() else { return };
+    world.put("prod/token", "example-value-one");
+    let tree =
+        Tree::new().with("core", b"\0\x01ghost\0example-value-one\0neighbour\0").with("b", "\0\0");
+    let output = tree.run(
+        env!("CARGO_BIN_EXE_secretfs"),
+        &["--mount", world.mountpoint(), "scan", "--own", "--format", "json"],
+    );
+    let text = String::from_utf8(output.stdout).unwrap();
+    let report: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(report["findings"][0]["stored"]["secret"], "prod/token");
+    assert_eq!((&report["findings"][0]["column"], &report["open"]), (&9.into(), &1.into()));
+    assert!(!text.contains("neighbour") && !text.contains("example-value"), "{text}");
+}
+
+#[test]
+fn a_secret_that_leaked_is_rotated_when_somebody_says_so() {
+    let Some(world) = World::start() else { return };
+    for (name, value) in [
+        ("leaked", "example-value-one"),
+        ("old", "example-value-two"),
+        ("kept", "example-value-six"),
+    ] {
+        world.put(name, value);
+    }
+    world.put("old", "example-value-new");
+    let tree = Tree::new().with("a", "x=example-value-one\ny=example-value-two\n");
+    let scan = |more: &[&str]| {
+        let args = [&["--mount", world.mountpoint(), "scan", "--own", "--rotate"], more].concat();
+        tree.run(env!("CARGO_BIN_EXE_secretfs"), &args)
+    };
+    let said = |output: &Output| String::from_utf8_lossy(&output.stderr).into_owned();
+    // There is nobody to ask.
+    let output = scan(&[]);
+    assert_eq!(output.status.code(), Some(FOUND), "{output:?}");
+    assert!(said(&output).contains("leaked not rotated"), "{}", said(&output));
+    assert_eq!(world.version("leaked"), 1);
+    let output = scan(&["--yes", "--format", "json"]);
+    assert_eq!(output.status.code(), Some(FOUND), "{output:?}");
+    serde_json::from_slice::<Value>(&output.stdout).unwrap();
+    assert!(said(&output).contains("old: only earlier versions"), "{}", said(&output));
+    assert_eq!(["leaked", "old", "kept"].map(|name| world.version(name)), [2, 2, 1]);
+    assert_ne!(world.get("leaked").unwrap(), b"example-value-one");
+    // What leaked then is no value of today.
+    let output = scan(&["--yes"]);
+    assert!(said(&output).contains("leaked: only earlier versions"), "{}", said(&output));
+    assert_eq!(world.version("leaked"), 2);
 }
 
 /// Returns a description that has a secret in it, and the secret's beginning.

@@ -177,16 +177,20 @@ impl<'a> FileScanner<'a> {
     ) -> io::Result<()> {
         let head = buffer.get(..len.min(HEAD)).unwrap_or_default();
         if memchr::memchr(0, head).is_none() {
-            return self.scan_pieces(reader, buffer, len, name);
+            return self.scan_pieces(reader, buffer, len, Contents::Text, name);
         }
         let Some(order) = Order::of(head) else {
             self.scan.totals.binary += 1;
-            return Ok(());
+            // The rules are about texts; a value is itself anywhere.
+            return match self.wanted.stored {
+                Some(_) => self.scan_pieces(reader, buffer, len, Contents::Binary, name),
+                None => Ok(()),
+            };
         };
         let start = buffer.get(..len).unwrap_or_default().to_vec();
         let mut text = Utf16Reader::new(io::Read::chain(&start[..], reader), order);
         let len = fill(&mut text, buffer, 0)?;
-        self.scan_pieces(&mut text, buffer, len, name)
+        self.scan_pieces(&mut text, buffer, len, Contents::Text, name)
     }
 
     fn scan_pieces(
@@ -194,15 +198,19 @@ impl<'a> FileScanner<'a> {
         reader: &mut dyn Read,
         buffer: &mut [u8],
         len: usize,
+        contents: Contents,
         name: &Name<'_>,
     ) -> io::Result<()> {
         let kind = FileKind::of(Path::new(name.shown));
-        let mut piece = Piece { len, from: 0, line: 1, column: 0 };
+        let mut piece = Piece { contents, len, from: 0, line: 1, column: 0 };
         loop {
             let text = buffer.get(..piece.len).unwrap_or_default();
             let is_last = piece.len < buffer.len();
             let to = if is_last { piece.len } else { piece.len - AFTER };
-            let mut candidates = self.engine.scan(text, kind);
+            let mut candidates = match contents {
+                Contents::Binary => Vec::new(),
+                Contents::Text => self.engine.scan(text, kind),
+            };
             if let Some(stored) = &self.wanted.stored {
                 stored.find(text, &mut candidates);
             }
@@ -245,7 +253,9 @@ impl<'a> FileScanner<'a> {
             let skipped = text.get(passed..candidate.span.start).unwrap_or_default();
             at = at.after(skipped);
             passed = candidate.span.start;
-            let Some(finding) = self.finding(text, candidate, at, &spans, name) else { continue };
+            let Some(finding) = self.finding(text, candidate, at, &spans, piece, name) else {
+                continue;
+            };
             self.scan.findings.push(finding);
         }
     }
@@ -256,6 +266,7 @@ impl<'a> FileScanner<'a> {
         candidate: Candidate,
         at: LineColumn,
         spans: &[Range<usize>],
+        piece: &Piece,
         name: &Name<'_>,
     ) -> Option<Finding> {
         let about = self.about(&candidate)?;
@@ -285,7 +296,11 @@ impl<'a> FileScanner<'a> {
             },
             encodings: candidate.encodings,
             secret: candidate.redacted,
-            context: Redacted::context(text, &span, spans),
+            context: match piece.contents {
+                Contents::Binary => Redacted::default(),
+                Contents::Text => Redacted::context(text, &span, spans),
+            },
+            stored: candidate.stored,
             state: match candidate.outcome {
                 Outcome::Filtered(reason) => State::Filtered(reason),
                 Outcome::Found(confidence) => State::Found(confidence),
@@ -300,10 +315,10 @@ impl<'a> FileScanner<'a> {
     }
 
     fn about(&self, candidate: &Candidate) -> Option<About> {
-        if let Some(label) = &candidate.stored {
+        if let Some(origin) = &candidate.stored {
             return Some(About {
                 rule: "stored-secret".into(),
-                description: format!("The stored secret {label}").into(),
+                description: format!("The stored secret {origin}").into(),
                 kind: SecretType::default(),
                 severity: Severity::Critical,
             });
@@ -344,8 +359,16 @@ pub fn scan_reader(engine: &Engine, wanted: &Wanted, name: &str, reader: &mut dy
     scan
 }
 
+/// What a file holds.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Contents {
+    Binary,
+    Text,
+}
+
 /// A piece of a file in the buffer.
 struct Piece {
+    contents: Contents,
     /// How many bytes of the buffer it fills.
     len: usize,
     /// Where the part begins that it answers for.

@@ -46,5 +46,5 @@ pub use inspect::{Inspector, Objection};
 pub use redact::Redacted;
 pub use rule::{Rule, RuleError, RuleSet};
 pub use severity::{Confidence, Severity};
-pub use stored::Stored;
+pub use stored::{Origin, Stored};
 pub use suppress::Baseline;

@@ -72,6 +72,12 @@ fn search(context: &Context, args: &Args) -> Result<ExitCode, Failure> {
             .map_err(|error| failure("the baseline", &error))?;
         write(path, &text)?;
     }
+    if args.rotate {
+        let answer = if args.yes { own::Answer::Yes } else { own::Answer::Ask };
+        if !own::rotate(context, &result, answer)? {
+            return Ok(ExitCode::from(INCOMPLETE));
+        }
+    }
     Ok(match (result.is_complete(), result.open().next()) {
         (false, _) => ExitCode::from(INCOMPLETE),
         (true, Some(_)) if args.write_baseline.is_none() => ExitCode::from(FOUND),

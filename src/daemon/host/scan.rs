@@ -30,7 +30,9 @@ const WAITED: f32 = 0.9;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Command {
-    path: PathBuf,
+    path: Option<PathBuf>,
+    /// Tells that the caller looks for so many stored values, which it has read, in files of its own.
+    own: Option<u64>,
     #[serde(default)]
     min_severity: Option<String>,
     #[serde(default)]
@@ -71,7 +73,13 @@ impl Drop for Turn {
 impl Daemon {
     pub(super) fn run_scan(&self, caller: &Caller, command: &Value) -> Result<Value> {
         let began = Instant::now();
-        let inquiry = inquiry(command)?;
+        let command = Command::deserialize(command)
+            .map_err(|error| BrokerError::Invalid(error.to_string()))?;
+        if let Some(values) = command.own {
+            self.broker().admit_own(caller, &format!("scan for {values} stored values"))?;
+            return Ok(json!({ "recorded": true }));
+        }
+        let inquiry = command.inquiry()?;
         self.broker().admit_own(caller, &format!("scan {}", inquiry.path.display()))?;
         let outcome = self.scan_as(caller, began, &inquiry);
         if let Err(error) = &outcome {
@@ -124,20 +132,22 @@ fn read(report: &[u8]) -> Result<Value> {
     }
 }
 
-fn inquiry(command: &Value) -> Result<Inquiry> {
-    let invalid = |why: String| BrokerError::Invalid(why);
-    let command = Command::deserialize(command).map_err(|error| invalid(error.to_string()))?;
-    let severity = command.min_severity.as_deref().map(str::parse::<Severity>).transpose();
-    let confidence = command.min_confidence.as_ref().map(|given| {
-        let text = given.as_str().map_or_else(|| given.to_string(), str::to_owned);
-        text.parse::<Confidence>()
-    });
-    Ok(Inquiry {
-        path: command.path,
-        min_severity: severity.map_err(invalid)?.unwrap_or(Severity::Low),
-        min_confidence: confidence.transpose().map_err(invalid)?.map_or(0.5, Confidence::value),
-        no_ignore: command.no_ignore.is_set(),
-    })
+impl Command {
+    fn inquiry(self) -> Result<Inquiry> {
+        let path = self.path.ok_or_else(|| BrokerError::Invalid("which path?".to_owned()))?;
+        let severity = self.min_severity.as_deref().map(str::parse::<Severity>).transpose();
+        let confidence = self.min_confidence.as_ref().map(|given| {
+            let text = given.as_str().map_or_else(|| given.to_string(), str::to_owned);
+            text.parse::<Confidence>()
+        });
+        let confidence = confidence.transpose().map_err(BrokerError::Invalid)?;
+        Ok(Inquiry {
+            path,
+            min_severity: severity.map_err(BrokerError::Invalid)?.unwrap_or(Severity::Low),
+            min_confidence: confidence.map_or(0.5, Confidence::value),
+            no_ignore: self.no_ignore.is_set(),
+        })
+    }
 }
 
 fn refused(why: &str) -> BrokerError {
@@ -160,6 +170,11 @@ mod tests {
         assert!(scans.begin(Uid(0)).is_ok());
     }
 
+    fn inquiry(command: &Value) -> std::result::Result<Inquiry, String> {
+        let command = Command::deserialize(command).map_err(|error| error.to_string())?;
+        command.inquiry().map_err(|error| error.to_string())
+    }
+
     #[test]
     fn a_bare_line_and_an_object_ask_the_same_and_what_is_not_understood_is_refused() {
         let line = json!({ "path": "/a", "min_severity": "high", "min_confidence": "0.8" });
@@ -171,7 +186,7 @@ mod tests {
             json!({ "path": "/a", "min_severity": "awful" }),
             json!({ "path": "/a", "min_confidence": "sure" }),
             json!({ "path": "/a", "no_ignore": "maybe" }),
-            json!({ "path": "/a", "own": true }),
+            json!({ "path": "/a", "stored": true }),
         ] {
             assert!(inquiry(&bad).is_err(), "{bad}");
         }
