@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What a scan must bear: a million tiny files, one line of 2 GB, random bytes, and what cannot be read.
 
-    scripts/scan-extremes.py [--program PROGRAM] [--files N] [--line-bytes N] [--keep-below MB]
+    scripts/scan-extremes.py [--program PROGRAM] [--files N] [--line-bytes N] [--random-bytes N] [--keep-below MB]
 
 Scans a tenth of the files and then all of them, and the same of the line, and prints time and the most memory of
 each. Ends with 1 if something was missed, or if the memory of the larger scan is more than 1.3 times that of the
@@ -23,6 +23,7 @@ def arguments():
     parser.add_argument("--program", default="target/release/secretfs")
     parser.add_argument("--files", type=int, default=1_000_000)
     parser.add_argument("--line-bytes", type=int, default=2_000_000_000)
+    parser.add_argument("--random-bytes", type=int, default=50_000_000)
     parser.add_argument("--keep-below", type=float, default=60.0)
     return parser.parse_args()
 
@@ -102,9 +103,9 @@ def main():
                 fine = False
         with open(line, "wb") as file:
             # Without zero bytes, which would make it a binary file that is not looked into.
-            file.write(random.Random(2026).randbytes(50_000_000).replace(b"\0", b"\1"))
+            file.write(random.Random(2026).randbytes(given.random_bytes).replace(b"\0", b"\1"))
         report, seconds, megabytes, _ = scan(given.program, line)
-        fine &= told("50 MB of random bytes", report["open"], 0, seconds, megabytes)
+        fine &= told(f"{given.random_bytes} random bytes", report["open"], 0, seconds, megabytes)
         closed = f"{work}/closed"
         os.makedirs(closed)
         os.symlink("nowhere", f"{closed}/dangling")

@@ -223,6 +223,17 @@ fn a_scan_whose_time_is_up_says_what_it_has_not_read() {
 }
 
 #[test]
+fn many_files_a_huge_line_and_random_bytes_take_no_more_memory_than_a_few() {
+    // The script's own counts take minutes; memory would grow with these, too.
+    let output = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/scan-extremes.py"))
+        .args(["--program", env!("CARGO_BIN_EXE_secretfs"), "--files", "2000"])
+        .args(["--line-bytes", "6000000", "--random-bytes", "300000"])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
 fn links_are_not_followed_and_do_not_loop() {
     let outside = Tree::new().with("a.txt", line());
     let tree = Tree::new().with("b.txt", "nothing\n");
