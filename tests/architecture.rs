@@ -41,6 +41,7 @@ const LAYERS: [(&str, &[&str]); 21] = [
             "model",
             "policy",
             "rotation",
+            "scan",
             "schedule",
             "store",
             "system",

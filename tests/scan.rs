@@ -19,6 +19,8 @@ use std::process::{Command, Output, Stdio};
 use serde_json::Value;
 
 use common::World;
+use secretfs::scan::git::What;
+use secretfs::scan::{self, Engine, RuleSet, Wanted, walk};
 
 const FOUND: i32 = 1;
 const INCOMPLETE: i32 = 2;
@@ -201,6 +203,34 @@ fn has_setpriv() -> bool {
     let there = Command::new("setpriv").arg("--version").stdout(Stdio::null()).status().is_ok();
     assert!(there || std::env::var_os("SECRETFS_REQUIRE_ALL").is_none(), "setpriv is missing");
     there
+}
+
+#[test]
+fn a_scan_whose_time_is_up_says_what_it_has_not_read() {
+    let tree = Tree::new().with("a", "x\n").with("large", "word \n".repeat(1 << 18));
+    let engine = Engine::new(RuleSet::built_in().unwrap()).unwrap();
+    let late = Wanted { until: Some(std::time::Instant::now()), ..Wanted::default() };
+    let (selection, progress) = (walk::Selection::default(), walk::Progress::default());
+    let what = What { engine: &engine, wanted: &late, selection: &selection, progress: &progress };
+    let result = walk::scan(&what, &[tree.path().to_owned()]);
+    assert!(!result.is_complete() && result.totals.files == 0);
+    assert_eq!(result.unread[0].why, "the time was up");
+    // Nor does one large file keep it.
+    let text = "word \n".repeat(1 << 18);
+    let result = scan::scan_reader(&engine, &late, "large", &mut text.as_bytes());
+    assert_eq!(result.unread[0].why, "the time was up");
+    assert!(result.totals.bytes > 0 && result.totals.bytes < 1 << 19);
+}
+
+#[test]
+fn many_files_a_huge_line_and_random_bytes_take_no_more_memory_than_a_few() {
+    // The script's own counts take minutes; memory would grow with these, too.
+    let output = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/scan-extremes.py"))
+        .args(["--program", env!("CARGO_BIN_EXE_secretfs"), "--files", "2000"])
+        .args(["--line-bytes", "6000000", "--random-bytes", "300000"])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
 }
 
 #[test]
@@ -465,4 +495,114 @@ fn every_stored_version_is_found_by_name_and_never_printed() {
         found,
         ["The stored secret prod/token, version 1", "The stored secret prod/token, version 2"]
     );
+    let once = |line: &&Value| line["reason"] == "scan for 2 stored values";
+    assert_eq!(world.audit().iter().filter(once).count(), 1);
+}
+
+#[test]
+fn a_stored_value_is_found_in_a_binary_file_and_what_is_around_it_is_not_shown() {
+    let Some(world) = World::start() else { return };
+    world.put("prod/token", "example-value-one");
+    let tree =
+        Tree::new().with("core", b"\0\x01ghost\0example-value-one\0neighbour\0").with("b", "\0\0");
+    let output = tree.run(
+        env!("CARGO_BIN_EXE_secretfs"),
+        &["--mount", world.mountpoint(), "scan", "--own", "--format", "json"],
+    );
+    let text = String::from_utf8(output.stdout).unwrap();
+    let report: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(report["findings"][0]["stored"]["secret"], "prod/token");
+    assert_eq!((&report["findings"][0]["column"], &report["open"]), (&9.into(), &1.into()));
+    assert!(!text.contains("neighbour") && !text.contains("example-value"), "{text}");
+}
+
+#[test]
+fn a_secret_that_leaked_is_rotated_when_somebody_says_so() {
+    let Some(world) = World::start() else { return };
+    for (name, value) in [
+        ("leaked", "example-value-one"),
+        ("old", "example-value-two"),
+        ("kept", "example-value-six"),
+    ] {
+        world.put(name, value);
+    }
+    world.put("old", "example-value-new");
+    let tree = Tree::new().with("a", "x=example-value-one\ny=example-value-two\n");
+    let scan = |more: &[&str]| {
+        let args = [&["--mount", world.mountpoint(), "scan", "--own", "--rotate"], more].concat();
+        tree.run(env!("CARGO_BIN_EXE_secretfs"), &args)
+    };
+    let said = |output: &Output| String::from_utf8_lossy(&output.stderr).into_owned();
+    // There is nobody to ask.
+    let output = scan(&[]);
+    assert_eq!(output.status.code(), Some(FOUND), "{output:?}");
+    assert!(said(&output).contains("leaked not rotated"), "{}", said(&output));
+    assert_eq!(world.version("leaked"), 1);
+    let output = scan(&["--yes", "--format", "json"]);
+    assert_eq!(output.status.code(), Some(FOUND), "{output:?}");
+    serde_json::from_slice::<Value>(&output.stdout).unwrap();
+    assert!(said(&output).contains("old: only earlier versions"), "{}", said(&output));
+    assert_eq!(["leaked", "old", "kept"].map(|name| world.version(name)), [2, 2, 1]);
+    assert_ne!(world.get("leaked").unwrap(), b"example-value-one");
+    // What leaked then is no value of today.
+    let output = scan(&["--yes"]);
+    assert!(said(&output).contains("leaked: only earlier versions"), "{}", said(&output));
+    assert_eq!(world.version("leaked"), 2);
+}
+
+/// Returns a description that has a secret in it, and the secret's beginning.
+fn description_with_a_secret() -> (String, String) {
+    let example = example("github-pat");
+    let token = example.split("ghp_").nth(1).unwrap();
+    let token: String = token.chars().take_while(char::is_ascii_alphanumeric).collect();
+    (format!("was ghp_{token} before"), token)
+}
+
+#[test]
+fn metadata_with_a_secret_in_it_is_refused_and_the_log_says_why() {
+    let Some(world) = World::start() else { return };
+    world.put("name", "v");
+    let (bad, token) = description_with_a_secret();
+    let set =
+        |value: &str| xattr::set(world.path("name"), "user.secretfs.description", value.as_bytes());
+    assert_eq!(set(&bad).unwrap_err().raw_os_error(), Some(libc::EINVAL));
+    set("the deploy token of team x, see the wiki").unwrap();
+    let line = world.audit_of("name", "set_attribute", "failed", 0).pop().unwrap();
+    let reason = line["reason"].as_str().unwrap();
+    assert!(reason.contains("line 1, column 5") && reason.contains("github-pat"), "{reason}");
+    common::eventually("the daemon's log says it too", || world.said().contains("github-pat"));
+    // By the command line, which says it as well; the value is stored before.
+    let mut put = world.secretfs();
+    put.args(["put", "other", "--generate", "--description", &bad]);
+    let output = common::bounded(&mut put);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && said.contains("github-pat, critical"), "{said}");
+    for text in [said, world.said(), format!("{:?}", world.audit())] {
+        assert!(!text.contains(&token), "{text}");
+    }
+}
+
+#[test]
+fn configuration_with_a_secret_in_it_is_not_reloaded() {
+    let Some(world) = World::start() else { return };
+    let (bad, token) = description_with_a_secret();
+    world.set_policy(&format!("# {bad}\n"));
+    let refused = world.control("reload", "\n").unwrap_err();
+    assert_eq!(refused.errno, libc::EINVAL);
+    assert!(
+        refused.reply.contains("policy.toml: line") && !refused.reply.contains(&token),
+        "{refused:?}"
+    );
+    world.set_policy("# nothing\n");
+    world.control("reload", "\n").unwrap();
+}
+
+#[test]
+fn nothing_that_is_written_is_looked_into_where_that_is_switched_off() {
+    let Some(world) = World::with(common::ROOT_IS_ADMIN, "scan_on_write = false\n") else { return };
+    world.put("name", "v");
+    let (bad, _) = description_with_a_secret();
+    world.set_attribute("name", "description", &bad);
+    world.set_policy(&format!("# {bad}\n"));
+    world.control("reload", "\n").unwrap();
 }

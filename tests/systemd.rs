@@ -410,6 +410,43 @@ claim "told: $(journalctl -u told -o cat | grep -cx heard) $(journalctl -u told 
 }
 
 #[test]
+fn the_effector_s_unit_scans_in_the_caller_s_place() {
+    let Some(boot) = Boot::new() else { return };
+    let claims = boot.run(
+        PREPARE,
+        &format!(
+            r#"
+{READERS}{FILL}
+mkdir /run/files
+for owner in root daemon; do
+    printf 'password = "q8W!zt5#Lp"\n' >/run/files/$owner.env
+    chmod 600 /run/files/$owner.env
+    chown $owner /run/files/$owner.env
+done
+cat >/run/ask <<'END'
+exec 3<>/secrets/.control/scan; echo "$1" >&3; tr -d ' \n' <&3
+END
+said=$(bash /run/ask /run/files)
+claim "open: $(grep -o '"open":[0-9]*' <<<"$said") $(grep -o '"complete":[a-z]*' <<<"$said")"
+claim "whose: $(grep -c '"file":"/run/files/root.env"' <<<"$said")"
+said=$(systemd-run --pipe --wait --quiet -p PrivateTmp=yes bash -c \
+    'cp /run/files/root.env /tmp/own.env; exec bash /run/ask /tmp')
+claim "its own: $(grep -o '"file":"[^"]*"' <<<"$said")"
+claim "left: $(secretfs get app/key) $(findmnt -n -o FSTYPE /proc) $(findmnt -n -o FSTYPE /secrets)"
+"#
+        ),
+    );
+    for claim in [
+        "open: \"open\":1 \"complete\":false",
+        "whose: 1",
+        "its own: \"file\":\"/tmp/own.env\"",
+        "left: v1 proc fuse.secretfs",
+    ] {
+        claims.have(claim);
+    }
+}
+
+#[test]
 fn a_unit_that_holds_the_old_value_is_restarted_by_its_rotation_and_another_reloaded() {
     let Some(boot) = Boot::new() else { return };
     let boot = boot

@@ -88,7 +88,19 @@ const SETTABLE: [Settable; 14] = [
 /// Longest text of an attribute, in bytes.
 const MAX_TEXT: usize = 4096;
 
+/// Looks into texts that everybody may see who may know of a secret: they must not hold one.
+pub trait Inspect: Send + Sync {
+    /// Objects to a text by saying what is wrong with it and where, without quoting it.
+    fn inspect(&self, what: &str, text: &str) -> std::result::Result<(), String>;
+}
+
 impl Broker {
+    /// Has metadata looked into before it is stored, from now on. Only the first one to come counts.
+    pub fn inspect_with(&self, inspector: Box<dyn Inspect>) {
+        // It is one daemon's, which calls this once.
+        drop(self.inner.inspector.set(inspector));
+    }
+
     /// Sets (or with `None` clears) one piece of metadata, by its attribute's name without the
     /// `user.secretfs.` prefix. `Invalid` for a bad value or an attribute that users cannot set.
     pub fn set_attribute(
@@ -104,6 +116,8 @@ impl Broker {
         if self.done(caller, Action::SetAttribute).is_some() {
             return Ok(());
         }
+        // Here, where nobody else's change waits for it.
+        let objection = self.objection(settable.name, value);
         let (caller, name, value) = (caller.clone(), name.clone(), value.map(str::to_owned));
         let revoked = self.inner.submit(Company::Shared, move |batch| {
             let asked = Asked { action: Action::SetAttribute, name: &name, version: None };
@@ -111,6 +125,10 @@ impl Broker {
             let (id, mut record, grant) = find(batch, &caller, settable.level, asked)?;
             if let Err(expected) = (settable.set)(&mut record.metadata, value.as_deref()) {
                 let err = BrokerError::Invalid(format!("{}: {expected}", settable.name));
+                return Err(gate.failed(&caller, asked, err));
+            }
+            if let Some(objection) = objection {
+                let err = BrokerError::Invalid(format!("{}: {objection}", settable.name));
                 return Err(gate.failed(&caller, asked, err));
             }
             if record.metadata.status == Status::Active && settable.name == "status" {
@@ -127,6 +145,11 @@ impl Broker {
             self.inner.revoke_hooks.lock().iter().for_each(|run| run(id));
         }
         Ok(())
+    }
+
+    fn objection(&self, attribute: &str, value: Option<&str>) -> Option<String> {
+        let text = value.filter(|value| value.len() <= MAX_TEXT)?;
+        self.inner.inspector.get()?.inspect(attribute, text).err()
     }
 }
 

@@ -12,6 +12,9 @@ pub use crate::{crypto::CryptoError as KeyError, store::StoreError};
 pub enum BrokerError {
     #[error("refused: the request could not be recorded")]
     Audit(#[from] AuditError),
+    /// It can be asked again in a moment.
+    #[error("{0}")]
+    Busy(&'static str),
     /// Its readers wait for a moment: see [`Broker::wait_unheld`](super::Broker::wait_unheld).
     #[error("{0} is being changed where it is used")]
     Changing(SecretName),
@@ -19,6 +22,9 @@ pub enum BrokerError {
     Damaged(#[source] CryptoError),
     #[error("access denied")]
     Denied,
+    /// It was allowed here, and refused where it was to be done.
+    #[error("{0}")]
+    Refused(String),
     #[error("{0} already exists")]
     Exists(SecretName),
     #[error("{0} is past its expiry")]
@@ -60,6 +66,9 @@ pub enum BrokerError {
     Store(#[from] StoreError),
     #[error("the value is {bytes} bytes, more than the limit of {limit}")]
     TooBig { bytes: u64, limit: u64 },
+    /// Whether it was done is not known.
+    #[error("{0}")]
+    Unfinished(String),
     /// The record set has not been verified yet, so "not found" cannot be said. See
     /// [`Broker::wait_verified`](super::Broker::wait_verified).
     #[error("the store is still being verified")]

@@ -297,6 +297,25 @@ impl Gate {
         }
     }
 
+    /// Admits a command that gives its caller nothing that is not its own already, and records it. Whom the policy gives
+    /// nothing at all is refused: the log is not everybody's to fill.
+    pub(super) fn admit_own(&self, caller: &Caller, command: &str) -> Result<(), BrokerError> {
+        let sight = self.sight(caller);
+        let levels = sight.policy.levels_below(caller, None, &sight.context);
+        let mut event = Event::new(Action::Control, Outcome::Allowed);
+        if levels.is_empty() && !sight.by_attributes {
+            event.outcome = Outcome::Denied;
+            self.counts.refused.fetch_add(1, Ordering::Relaxed);
+            if self.refusals.note(caller.uid, self.now()) == Verdict::CountOnly {
+                return Err(BrokerError::Denied);
+            }
+        }
+        let caller = caller.complete();
+        (event.caller, event.reason) = (Some(&caller), Some(command));
+        self.record(&event)?;
+        if event.outcome == Outcome::Denied { Err(BrokerError::Denied) } else { Ok(()) }
+    }
+
     /// Records a refusal, unless this caller was refused so often just now that it is only counted,
     /// and returns the error to answer with.
     pub(super) fn refuse(

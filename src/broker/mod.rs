@@ -58,6 +58,7 @@ pub use answer::{
     Progress, Put, Replace, Secret, Share, Statistics, Trashed, Verification, VersionSummary,
     Which,
 };
+pub use attributes::Inspect;
 pub use backup::{unpack_backup, write_backup};
 pub use error::{BrokerError, KeyError, StoreError};
 pub use frozen::{Frozen, FrozenId};
@@ -142,6 +143,7 @@ struct Inner {
     change_hooks: Mutex<Vec<ChangeHook>>,
     commit_hooks: Mutex<Vec<ChangeHook>>,
     revoke_hooks: Mutex<Vec<RevokeHook>>,
+    inspector: std::sync::OnceLock<Box<dyn Inspect>>,
     holds: Arc<Holds>,
     frozen: Mutex<FrozenSets>,
     replay: Arc<Replay>,
@@ -230,6 +232,7 @@ impl Broker {
             change_hooks: Mutex::default(),
             commit_hooks: Mutex::default(),
             revoke_hooks: Mutex::default(),
+            inspector: std::sync::OnceLock::new(),
             holds: Arc::default(),
             frozen: Mutex::default(),
             replay,
@@ -264,6 +267,11 @@ impl Broker {
     /// control command named `command`.
     pub fn admit_control(&self, caller: &Caller, command: &str) -> Result<()> {
         self.inner.gate.admit_control(caller, command).map(drop)
+    }
+
+    /// Admits and records a command by which nobody gets what is not theirs already.
+    pub fn admit_own(&self, caller: &Caller, command: &str) -> Result<()> {
+        self.inner.gate.admit_own(caller, command)
     }
 
     /// Forgets the keys and the index, and with them every value in memory: see

@@ -331,6 +331,30 @@ fn a_binding_is_spent_after_its_uses_also_over_a_restart() {
 }
 
 #[test]
+fn metadata_that_is_objected_to_is_not_stored_and_only_who_may_set_it_hears_why() {
+    struct NoColour;
+    impl Inspect for NoColour {
+        fn inspect(&self, what: &str, text: &str) -> std::result::Result<(), String> {
+            if text.contains("blue") { Err(format!("a colour in {what}")) } else { Ok(()) }
+        }
+    }
+    let world = World::new();
+    world.put("app/key", b"v");
+    world.broker().inspect_with(Box::new(NoColour));
+    let set = |by: &Caller, value| {
+        world.broker().set_attribute(by, &name("app/key"), "description", Some(value))
+    };
+    set(&admin(), "green").unwrap();
+    let refused = set(&admin(), "blue").unwrap_err();
+    assert!(
+        matches!(&refused, BrokerError::Invalid(why) if why.contains("a colour in description"))
+    );
+    assert!(matches!(set(&caller(4242), "blue"), Err(BrokerError::Denied)));
+    let kept = world.broker().describe(&admin(), &name("app/key")).unwrap();
+    assert_eq!(kept.metadata.description.as_deref(), Some("green"));
+}
+
+#[test]
 fn a_revoked_or_expired_secret_is_not_read_until_it_has_a_new_value() {
     let world = World::new();
     world.put("app/key", b"old");

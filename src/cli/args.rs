@@ -273,11 +273,14 @@ pub(crate) struct MountArgs {
 #[derive(Args, Debug)]
 pub(crate) struct EffectorArgs {
     /// What may be ordered.
-    #[arg(long, value_name = "FILE")]
-    pub rotation: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "search")]
+    pub rotation: Option<PathBuf>,
     /// Carries out one order.
     #[arg(long)]
     pub order: bool,
+    /// Looks at files in the place of who asks for it.
+    #[arg(long, conflicts_with_all = ["rotation", "order"])]
+    pub search: bool,
 }
 
 /// What the system's unit gives to those who mount and unmount for it.

@@ -7,7 +7,7 @@ use super::Context;
 use super::args::{Cli, Command};
 use super::client::{self, Client};
 use super::error::{Failure, Kind};
-use crate::daemon::compose;
+use crate::daemon::compose::{self, EffectorPart};
 use crate::daemon::config::{Absolute, Config, KeyLayer, Layer, Sources};
 use crate::daemon::paths::Mode;
 
@@ -70,7 +70,12 @@ pub(super) fn run(context: &Context, command: Command) -> Result<ExitCode, Failu
         Command::Doctor(args) => return doctor::run(context, &args),
         Command::Edit(args) => edit::run(context, &args),
         Command::Effector(args) => {
-            helper("the effector", || compose::serve_effector(&args.rotation, args.order))
+            let part = match (&args.rotation, args.order) {
+                (None, _) => EffectorPart::Search,
+                (Some(rotation), true) => EffectorPart::Order(rotation),
+                (Some(rotation), false) => EffectorPart::Whole(rotation),
+            };
+            helper("the effector", || compose::serve_effector(part))
         }
         Command::Env(args) => env::run(context, &args),
         Command::Exec(args) => return run::exec(context, &args),

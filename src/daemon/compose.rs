@@ -26,7 +26,7 @@ use crate::broker::{
     Broker, BrokerError, LogSettings, Parts as BrokerParts, Progress, read_header, unpack_backup,
 };
 use crate::crypto::RootKey;
-use crate::effect::{self, CarryOut, Effector};
+use crate::effect::{self, Effector};
 use crate::fs::{self, control::Host};
 use crate::identity::{self, Callers, Observer};
 use crate::model::{Caller, Clock, Gid, Needs, StoreId, Uid};
@@ -40,8 +40,8 @@ pub(super) use super::keys::new_slot;
 /// The opened store with everything that serves it.
 pub struct Parts {
     pub broker: Broker,
-    /// Carries out what a rotation does outside of the store.
-    pub effects: Arc<dyn CarryOut>,
+    /// Carries out what has to be done outside of the store.
+    pub effects: Arc<Effector>,
     store: Arc<dyn Store>,
 }
 
@@ -81,7 +81,7 @@ impl Parts {
 
 /// Makes what rotates secrets, with whoever carries out what it does outside.
 pub(super) fn rotator(parts: &Parts, settings: Settings) -> Rotator {
-    let (broker, effects) = (parts.broker.clone(), Arc::clone(&parts.effects));
+    let (broker, effects) = (parts.broker.clone(), Arc::clone(&parts.effects) as _);
     Rotator::new(rotation::Parts { broker, effects, clock: clock(), settings })
 }
 
@@ -120,7 +120,7 @@ pub(super) fn open(
     policy: Policy,
     passphrase: &PassphraseInput,
     exceptions: Exceptions,
-    (supervision, effects): (&Supervision, Arc<dyn CarryOut>),
+    (supervision, effects): (&Supervision, Arc<Effector>),
 ) -> Result<Parts, DaemonError> {
     let store = super::lock::patiently(
         || open_store(config),
@@ -372,9 +372,9 @@ impl fs::Identify for Identification {
     }
 }
 
-/// Returns who carries out what rotations do outside of the store: a process that systemd starts where it holds
+/// Returns who carries out what is done outside of the store: a process that systemd starts where it holds
 /// the mount, or the keeper, or this program itself. None of them does before there is an order.
-pub(super) fn effects(by: &By, config: &Config) -> Arc<dyn CarryOut> {
+pub(super) fn effects(by: &By, config: &Config) -> Arc<Effector> {
     Arc::new(match by {
         By::Keeper(channel) => {
             let keeper = Arc::clone(channel);
@@ -400,17 +400,35 @@ pub(super) fn effector_arguments(config: &Config) -> [OsString; 3] {
 const EFFECTOR_SOCKET: &str = "/run/secretfs-effector";
 
 /// Is the effector, or with an order of it: the hidden subcommand's whole life.
-pub fn serve_effector(rotation: &Path, order: bool) -> io::Result<()> {
+pub fn serve_effector(part: EffectorPart<'_>) -> io::Result<()> {
     name_process()?;
     // Behind the channel there may be what whoever started the server had open: no program may have it.
     close_from(4)?;
-    let channel = Channel::inherited()?;
-    if order {
-        return effect::carry_out_one(channel, rotation);
+    let (channel, program) = (Channel::inherited()?, Path::new("/proc/self/exe"));
+    match part {
+        EffectorPart::Order(rotation) => {
+            let mut search = std::process::Command::new(program);
+            search.args(["effector", "--search"]);
+            effect::carry_out_one(channel, rotation, search)
+        }
+        EffectorPart::Search => effect::search_as_caller(channel, super::search::report),
+        EffectorPart::Whole(rotation) => {
+            let arguments = ["effector", "--order", "--rotation"].map(OsStr::new);
+            let arguments = [arguments.as_slice(), &[rotation.as_os_str()]].concat();
+            effect::serve(&channel, program, &arguments)
+        }
     }
-    let arguments = ["effector", "--order", "--rotation"].map(OsStr::new);
-    let arguments = [arguments.as_slice(), &[rotation.as_os_str()]].concat();
-    effect::serve(&channel, Path::new("/proc/self/exe"), &arguments)
+}
+
+/// Which of its processes one is. Most are told what may be ordered.
+#[derive(Clone, Copy, Debug)]
+pub enum EffectorPart<'a> {
+    /// Carries out one order.
+    Order(&'a Path),
+    /// Takes the place of a caller.
+    Search,
+    /// Starts the others.
+    Whole(&'a Path),
 }
 
 /// Gets the helper process that reads `/proc/<tid>/exe` from who holds the mount, and may give it the capability

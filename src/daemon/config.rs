@@ -55,6 +55,8 @@ pub struct Config {
     pub templates: Vec<TemplateLayer>,
     /// What is below `.oneiric`, if anything.
     pub oneiric: Option<OneiricLayer>,
+    /// Whether metadata and configuration with secrets in them are refused.
+    pub scan_on_write: bool,
     /// Things to tell the administrator that are no errors.
     pub warnings: Vec<String>,
 }
@@ -282,7 +284,8 @@ fn resolve(mode: Mode, layer: Layer, places: &Places, environment: &Environment)
     let Layer {
         mountpoint, state_dir, policy, rotation, io, names, threads, deadline_seconds, ..
     } = layer;
-    let Layer { keeper, watchdog_seconds, on_restart, template, oneiric, .. } = layer;
+    let Layer { keeper, watchdog_seconds, on_restart, template, oneiric, scan_on_write, .. } =
+        layer;
     let path = |given: Option<Absolute>, default: &Path| {
         given.map_or_else(|| default.to_path_buf(), |path| path.0)
     };
@@ -321,6 +324,7 @@ fn resolve(mode: Mode, layer: Layer, places: &Places, environment: &Environment)
         on_restart: on_restart.unwrap_or_default(),
         templates: template.unwrap_or_default(),
         oneiric,
+        scan_on_write: scan_on_write.unwrap_or(true),
         warnings: Vec::new(),
     }
 }

@@ -7,6 +7,7 @@
 mod check;
 mod command;
 mod rotate;
+mod scan;
 
 use std::fs::File;
 use std::io::Write;
@@ -24,7 +25,7 @@ use super::init::{PassphraseInput, check_policy, check_rotation};
 use super::logging::Level;
 use super::renderings::read_renderings;
 use super::supervision::Supervision;
-use super::{DaemonError, metrics, trust};
+use super::{DaemonError, inspection, metrics, trust};
 use crate::broker::{Broker, BrokerError, Origin, Progress, Put, Statistics, StoreError};
 use crate::crypto::RootKey;
 use crate::fs::Renderings;
@@ -34,6 +35,7 @@ use crate::rotation::Rotator;
 use crate::system::{SecretBytes, mounts, topmost};
 use check::LastCheck;
 use command::Command;
+use scan::Scans;
 
 type Result<T> = std::result::Result<T, BrokerError>;
 
@@ -59,6 +61,7 @@ pub(super) struct Daemon {
     supervision: Arc<Supervision>,
     store_check: LastCheck,
     log_check: LastCheck,
+    scans: Arc<Scans>,
 }
 
 impl Daemon {
@@ -84,6 +87,7 @@ impl Daemon {
             supervision,
             store_check: LastCheck::default(),
             log_check: LastCheck::default(),
+            scans: Arc::default(),
         }
     }
 
@@ -128,6 +132,9 @@ impl Daemon {
         let policy = check_policy(&new.policy).map_err(|error| invalid(&error))?;
         let rotation = check_rotation(&new.rotation).map_err(|error| invalid(&error))?;
         let renderings = read_renderings(&new).map_err(|error| invalid(&error))?;
+        if let Some(objection) = inspection::files(&new).into_iter().next() {
+            return Err(BrokerError::Invalid(objection));
+        }
         self.broker().replace_policy(caller, policy)?;
         self.rotator.replace_settings(rotation);
         self.renderings.replace(renderings);
@@ -380,6 +387,10 @@ impl Host for Daemon {
         self.run_holders(caller, command)
     }
 
+    fn scan(&self, caller: &Caller, command: &Value) -> Result<Value> {
+        self.run_scan(caller, command)
+    }
+
     fn admin(&self, caller: &Caller, command: &Value) -> Result<Value> {
         let command = Command::parse(command)?;
         tracing::info!(uid = caller.uid.0, ?command, "admin command");
@@ -449,6 +460,7 @@ fn restart_needed(old: &Config, new: &Config) -> Vec<&'static str> {
         ("io", old.io != new.io),
         ("names", old.names != new.names),
         ("sandbox", old.sandbox != new.sandbox),
+        ("scan_on_write", old.scan_on_write != new.scan_on_write),
         ("threads", old.threads != new.threads),
         ("deadline_seconds", old.deadline != new.deadline),
         ("keeper", old.keeper != new.keeper),

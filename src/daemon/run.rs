@@ -20,7 +20,7 @@ use super::mounting::{self, Mounting};
 use super::renderings::read_renderings;
 use super::supervision::{By, Supervision};
 use super::timers::Timers;
-use super::{DaemonError, compose, logging, notify, ownership};
+use super::{DaemonError, compose, inspection, logging, notify, ownership};
 use crate::fs::control::Host;
 use crate::fs::{Renderings, Tree};
 use crate::rotation::Rotations;
@@ -178,6 +178,7 @@ impl Serving {
         watch_signals(wake.clone())?;
         let (mounting, device) = supervision.device(&config)?;
         let supervision = Arc::new(supervision);
+        inspection::begin(&config, &parts.broker);
         let tasks = parts.housekeeping();
         let rotator = compose::rotator(&parts, rotation);
         let daemon = Arc::new(Daemon::new(

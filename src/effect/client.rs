@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::message::{receive_answer, send_order};
-use super::{CarryOut, EffectError, Order, Report, Values};
-use crate::system::Channel;
+use super::{CarryOut, EffectError, Order, Report, Search, Searching, Values};
+use crate::system::{Channel, PidFd};
 
 /// How much longer than its time an order may take to say so. An effector that does not even do that hangs.
 const GRACE: Duration = Duration::from_secs(5);
@@ -60,6 +60,14 @@ impl Effector {
     /// Has somebody else start an effector for the first order, who is given its end of the channel.
     pub fn of_parent(start: Box<dyn Fn(Channel) -> io::Result<()> + Send + Sync>) -> Self {
         Self::of(Source::Parent(start))
+    }
+
+    /// Orders a search for `caller`, which has to wait until the report is there.
+    pub fn search(&self, search: &Search, caller: &PidFd) -> io::Result<Searching> {
+        let (ours, theirs) = Channel::pair()?;
+        self.hand_over(&theirs)?;
+        drop(theirs);
+        Searching::order(ours, search, caller)
     }
 
     fn of(source: Source) -> Self {

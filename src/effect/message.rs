@@ -5,18 +5,31 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use serde::{Deserialize, Serialize};
 
+use super::search::Search;
 use super::{EffectError, Order, Report, Values};
-use crate::system::{Channel, Parcel, SecretBytes};
+use crate::system::{Channel, Parcel, PidFd, SecretBytes};
 
 /// The longest value that goes along, whatever the store's limit is.
 const MAX_VALUE_BYTES: usize = 16 << 20;
 
-/// An order on its way. The values follow as descriptors, in the order of the fields of [`Values`].
+/// An order on its way.
 #[derive(Debug, Deserialize, Serialize)]
-pub(super) struct Letter {
-    /// As JSON: tagged enums cannot be written in the channel's own encoding.
-    order: String,
-    has_value: [bool; 3],
+enum Letter {
+    /// The values follow as descriptors, in the order of the fields of [`Values`].
+    Order {
+        /// As JSON: tagged enums cannot be written in the channel's own encoding.
+        order: String,
+        has_value: [bool; 3],
+    },
+    /// A pidfd of the caller comes along.
+    Search(Search),
+}
+
+/// What is wanted.
+#[derive(Debug)]
+pub(super) enum Wanted {
+    Order(Box<Order>, Values),
+    Search(Search, OwnedFd),
 }
 
 /// What came of it. A value follows as a descriptor.
@@ -30,24 +43,36 @@ pub(super) enum Answer {
 pub(super) fn send_order(channel: &Channel, order: &Order, values: &Values) -> io::Result<()> {
     let all = [&values.current, &values.new, &values.admin];
     let order = serde_json::to_string(order).map_err(io::Error::other)?;
-    channel.send(&Letter { order, has_value: all.map(Option::is_some) })?;
+    channel.send(&Letter::Order { order, has_value: all.map(Option::is_some) })?;
     let parcels: Vec<Parcel> =
         all.into_iter().flatten().map(Parcel::pack).collect::<io::Result<_>>()?;
     send_parcels(channel, &parcels)
 }
 
+/// Sends the order for a search.
+pub(super) fn send_search(channel: &Channel, search: &Search, caller: &PidFd) -> io::Result<()> {
+    channel.send_along(&Letter::Search(search.clone()), caller.as_fd())
+}
+
 /// Waits for an order. `None`: nobody wants anything any more.
-pub(super) fn receive_order(channel: &Channel) -> io::Result<Option<(Order, Values)>> {
-    let Some(letter) = channel.receive::<Letter>()? else { return Ok(None) };
-    let order = serde_json::from_str(&letter.order).map_err(io::Error::other)?;
-    let mut parcels = match letter.has_value.contains(&true) {
+pub(super) fn receive_order(channel: &Channel) -> io::Result<Option<Wanted>> {
+    let Some((letter, descriptors)) = channel.receive_along::<Letter>()? else { return Ok(None) };
+    let (order, has_value) = match letter {
+        Letter::Order { order, has_value } => (order, has_value),
+        Letter::Search(search) => {
+            let caller = descriptors.into_iter().next().ok_or(io::ErrorKind::InvalidData)?;
+            return Ok(Some(Wanted::Search(search, caller)));
+        }
+    };
+    let order: Box<Order> = serde_json::from_str(&order).map_err(io::Error::other)?;
+    let mut parcels = match has_value.contains(&true) {
         true => channel.receive_descriptors()?,
         false => Vec::new(),
     }
     .into_iter();
     let [current, new, admin] =
-        letter.has_value.map(|has| unpack(has, if has { parcels.next() } else { None }));
-    Ok(Some((order, Values { current: current?, new: new?, admin: admin? })))
+        has_value.map(|has| unpack(has, if has { parcels.next() } else { None }));
+    Ok(Some(Wanted::Order(order, Values { current: current?, new: new?, admin: admin? })))
 }
 
 /// Sends what came of an order.

@@ -4,6 +4,8 @@
 //! rotation hands it to a [`CarryOut`] and hears what came of it. Every step can be repeated, also after
 //! an answer that never came: setting twice, finishing twice and undoing what was never set all succeed.
 //! No answer holds a value, but the one of [`Task::Generate`].
+//!
+//! A [`Search`] is the one thing that is not a rotation's: somebody looks at files in the place of who asks for it.
 #![forbid(unsafe_code)]
 
 use std::time::Duration;
@@ -21,6 +23,7 @@ mod message;
 mod notice;
 mod permit;
 mod run;
+mod search;
 mod server;
 mod ssh_key;
 mod step;
@@ -32,6 +35,7 @@ pub use address::{Address, AddressError};
 pub use client::Effector;
 pub use command::{Argv, Command};
 pub use notice::{Notice, Processes, Signal, SignalName, Unit, UnitAction};
+pub use search::{MAX_REPORT_BYTES, Search, Searching, search_as_caller};
 pub use server::{carry_out_one, serve};
 pub use target::{AuthorizedKeys, ExecTarget, Mysql, Postgresql, Redis, Target, Tls, Users};
 pub use verifier::{Exec, Http, Nothing, Presented, Verifier};

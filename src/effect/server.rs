@@ -19,8 +19,9 @@ use nix::unistd::{Pid, getppid};
 use parking_lot::Mutex;
 
 use super::mask::Mask;
-use super::message::{receive_order, send_answer};
+use super::message::{Wanted, receive_order, send_answer};
 use super::permit::Permit;
+use super::search::relay;
 use super::step::Step;
 use super::{EffectError, Order, Report, Task, Values, Verifier};
 use crate::system::{Channel, die_with_parent, harden_process};
@@ -64,14 +65,22 @@ fn reap(mut child: Child) -> io::Result<()> {
 }
 
 /// Carries out the order that comes over a channel, and answers. `rotation` is the file that says what may be
-/// ordered.
-pub fn carry_out_one(channel: Channel, rotation: &Path) -> io::Result<()> {
+/// ordered. `search` is run for a search, and has to call [`search_as_caller`](super::search_as_caller).
+pub fn carry_out_one(channel: Channel, rotation: &Path, search: Command) -> io::Result<()> {
     harden_process()?;
     die_with_parent(getppid().as_raw().cast_unsigned())?;
-    let Some((order, values)) = receive_order(&channel)? else { return Ok(()) };
+    let Some(wanted) = receive_order(&channel)? else { return Ok(()) };
     let answering = Arc::new(Answering { channel, answered: Mutex::new(false) });
-    watch(&answering, Instant::now() + time_for(&order))?;
-    let outcome = carry_out(&order, &values, rotation);
+    let time = match &wanted {
+        Wanted::Order(order, _) => time_for(order),
+        Wanted::Search(order, _) => order.ends_after(),
+    };
+    watch(&answering, Instant::now() + time)?;
+    let outcome = match wanted {
+        Wanted::Order(order, values) => carry_out(&order, &values, rotation),
+        // No file says who may ask: whoever does gets no more than is theirs.
+        Wanted::Search(order, caller) => relay(search, &order, caller),
+    };
     answering.answer(outcome)
 }
 

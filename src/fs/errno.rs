@@ -40,9 +40,11 @@ fn broker_errno(error: &BrokerError) -> c_int {
         // Nothing was read or written; only the log, or the reply, can say more.
         BrokerError::Audit(_) | BrokerError::RotationFailed { .. } => libc::EIO,
         BrokerError::Damaged(_) => libc::EBADMSG,
-        BrokerError::Denied => libc::EACCES,
+        BrokerError::Denied | BrokerError::Refused(_) => libc::EACCES,
         BrokerError::Exists(_) => libc::EEXIST,
-        BrokerError::ExpectationFailed { .. } | BrokerError::Rotating(_) => libc::EBUSY,
+        BrokerError::Busy(_) | BrokerError::ExpectationFailed { .. } | BrokerError::Rotating(_) => {
+            libc::EBUSY
+        }
         BrokerError::Expired(_) => libc::EKEYEXPIRED,
         BrokerError::Invalid(_) | BrokerError::Name(_) | BrokerError::Policy(_) => libc::EINVAL,
         BrokerError::IsDirectory(_) => libc::EISDIR,
@@ -58,7 +60,9 @@ fn broker_errno(error: &BrokerError) -> c_int {
         BrokerError::Store(error) => store_errno(error),
         BrokerError::TooBig { .. } => libc::EFBIG,
         // The wait for the verification has used up the deadline.
-        BrokerError::Changing(_) | BrokerError::Verifying => libc::ETIMEDOUT,
+        BrokerError::Changing(_) | BrokerError::Unfinished(_) | BrokerError::Verifying => {
+            libc::ETIMEDOUT
+        }
     }
 }
 

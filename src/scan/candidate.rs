@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::redact::Redacted;
 use super::severity::Confidence;
+use super::stored::Origin;
 
 /// A place in a text that a rule has matched.
 #[derive(Clone, Debug)]
@@ -22,7 +23,7 @@ pub(super) struct Candidate {
     pub trace: Trace,
     pub outcome: Outcome,
     /// Which value of a store it is, if it is one; then there is no rule.
-    pub stored: Option<Box<str>>,
+    pub stored: Option<Origin>,
 }
 
 /// Two bytes of a hash of the secret: enough to tell two secrets of a file apart, far too little to

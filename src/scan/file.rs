@@ -7,6 +7,7 @@ use std::io::{self, Read};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::archive::{self, Archive, Budget};
 use super::candidate::{Candidate, Outcome};
@@ -29,6 +30,9 @@ const BEFORE: usize = 4 << 10;
 /// How much of a file tells whether it is text.
 const HEAD: usize = 8 << 10;
 
+/// Why something was not read that could have been.
+pub(super) const OUT_OF_TIME: &str = "the time was up";
+
 /// What is asked of a scan, beside the rules.
 #[derive(Clone, Debug)]
 pub struct Wanted {
@@ -39,6 +43,15 @@ pub struct Wanted {
     pub baseline: Arc<Baseline>,
     /// Values of a store that are looked for too.
     pub stored: Option<Arc<Stored>>,
+    /// When whoever waits does so no longer: what was not read by then is reported as that.
+    pub until: Option<Instant>,
+}
+
+impl Wanted {
+    /// Tells whether the time is up.
+    pub(super) fn is_late(&self) -> bool {
+        self.until.is_some_and(|until| Instant::now() >= until)
+    }
 }
 
 impl Default for Wanted {
@@ -49,6 +62,7 @@ impl Default for Wanted {
             explain: false,
             baseline: Arc::default(),
             stored: None,
+            until: None,
         }
     }
 }
@@ -163,16 +177,20 @@ impl<'a> FileScanner<'a> {
     ) -> io::Result<()> {
         let head = buffer.get(..len.min(HEAD)).unwrap_or_default();
         if memchr::memchr(0, head).is_none() {
-            return self.scan_pieces(reader, buffer, len, name);
+            return self.scan_pieces(reader, buffer, len, Contents::Text, name);
         }
         let Some(order) = Order::of(head) else {
             self.scan.totals.binary += 1;
-            return Ok(());
+            // The rules are about texts; a value is itself anywhere.
+            return match self.wanted.stored {
+                Some(_) => self.scan_pieces(reader, buffer, len, Contents::Binary, name),
+                None => Ok(()),
+            };
         };
         let start = buffer.get(..len).unwrap_or_default().to_vec();
         let mut text = Utf16Reader::new(io::Read::chain(&start[..], reader), order);
         let len = fill(&mut text, buffer, 0)?;
-        self.scan_pieces(&mut text, buffer, len, name)
+        self.scan_pieces(&mut text, buffer, len, Contents::Text, name)
     }
 
     fn scan_pieces(
@@ -180,15 +198,19 @@ impl<'a> FileScanner<'a> {
         reader: &mut dyn Read,
         buffer: &mut [u8],
         len: usize,
+        contents: Contents,
         name: &Name<'_>,
     ) -> io::Result<()> {
         let kind = FileKind::of(Path::new(name.shown));
-        let mut piece = Piece { len, from: 0, line: 1, column: 0 };
+        let mut piece = Piece { contents, len, from: 0, line: 1, column: 0 };
         loop {
             let text = buffer.get(..piece.len).unwrap_or_default();
             let is_last = piece.len < buffer.len();
             let to = if is_last { piece.len } else { piece.len - AFTER };
-            let mut candidates = self.engine.scan(text, kind);
+            let mut candidates = match contents {
+                Contents::Binary => Vec::new(),
+                Contents::Text => self.engine.scan(text, kind),
+            };
             if let Some(stored) = &self.wanted.stored {
                 stored.find(text, &mut candidates);
             }
@@ -196,6 +218,9 @@ impl<'a> FileScanner<'a> {
             self.scan.totals.bytes += u64::try_from(to - piece.from).unwrap_or(0);
             if is_last {
                 return Ok(());
+            }
+            if self.wanted.is_late() {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, OUT_OF_TIME));
             }
             let cut = to - BEFORE;
             piece.pass(buffer.get(..cut).unwrap_or_default());
@@ -228,7 +253,9 @@ impl<'a> FileScanner<'a> {
             let skipped = text.get(passed..candidate.span.start).unwrap_or_default();
             at = at.after(skipped);
             passed = candidate.span.start;
-            let Some(finding) = self.finding(text, candidate, at, &spans, name) else { continue };
+            let Some(finding) = self.finding(text, candidate, at, &spans, piece, name) else {
+                continue;
+            };
             self.scan.findings.push(finding);
         }
     }
@@ -239,6 +266,7 @@ impl<'a> FileScanner<'a> {
         candidate: Candidate,
         at: LineColumn,
         spans: &[Range<usize>],
+        piece: &Piece,
         name: &Name<'_>,
     ) -> Option<Finding> {
         let about = self.about(&candidate)?;
@@ -268,7 +296,11 @@ impl<'a> FileScanner<'a> {
             },
             encodings: candidate.encodings,
             secret: candidate.redacted,
-            context: Redacted::context(text, &span, spans),
+            context: match piece.contents {
+                Contents::Binary => Redacted::default(),
+                Contents::Text => Redacted::context(text, &span, spans),
+            },
+            stored: candidate.stored,
             state: match candidate.outcome {
                 Outcome::Filtered(reason) => State::Filtered(reason),
                 Outcome::Found(confidence) => State::Found(confidence),
@@ -283,10 +315,10 @@ impl<'a> FileScanner<'a> {
     }
 
     fn about(&self, candidate: &Candidate) -> Option<About> {
-        if let Some(label) = &candidate.stored {
+        if let Some(origin) = &candidate.stored {
             return Some(About {
                 rule: "stored-secret".into(),
-                description: format!("The stored secret {label}").into(),
+                description: format!("The stored secret {origin}").into(),
                 kind: SecretType::default(),
                 severity: Severity::Critical,
             });
@@ -327,8 +359,16 @@ pub fn scan_reader(engine: &Engine, wanted: &Wanted, name: &str, reader: &mut dy
     scan
 }
 
+/// What a file holds.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Contents {
+    Binary,
+    Text,
+}
+
 /// A piece of a file in the buffer.
 struct Piece {
+    contents: Contents,
     /// How many bytes of the buffer it fills.
     len: usize,
     /// Where the part begins that it answers for.

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use super::candidate::{Encoding, Reason, Trace};
 use super::redact::Redacted;
 use super::severity::{Confidence, Severity};
+use super::stored::Origin;
 use crate::model::SecretType;
 
 /// A place where a secret stands, or what was taken for one and is none.
@@ -26,6 +27,8 @@ pub struct Finding {
     /// Its line without secrets.
     pub context: Redacted,
     pub fingerprint: Fingerprint,
+    /// Which value of a store it is, if it is one.
+    pub stored: Option<Origin>,
     pub state: State,
 }
 

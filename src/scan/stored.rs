@@ -10,10 +10,12 @@ use std::ops::Range;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
+use serde::Serialize;
 
 use super::candidate::{Candidate, Encoding, Outcome, Trace};
 use super::redact::Redacted;
 use super::severity::Confidence;
+use crate::model::SecretName;
 use crate::system::{MemoryError, SecretBytes};
 
 /// What is hashed. Shorter values stand in any text by chance.
@@ -33,11 +35,23 @@ pub struct Stored {
 
 const GLANCE_BITS: u32 = 16;
 
+/// Which value it is.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+pub struct Origin {
+    pub secret: SecretName,
+    pub version: u64,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, version {}", self.secret, self.version)
+    }
+}
+
 /// One value as it may stand in a text.
 struct Form {
     bytes: SecretBytes,
-    /// `prod/db/password, version 3`.
-    label: Box<str>,
+    origin: Origin,
     encoding: Option<Encoding>,
 }
 
@@ -52,22 +66,22 @@ impl Stored {
         }
     }
 
-    /// Adds a value under a label. Returns false for one that is too short to be looked for.
-    pub fn add(&mut self, label: &str, value: &SecretBytes) -> Result<bool, MemoryError> {
+    /// Adds a value. Returns false for one that is too short to be looked for.
+    pub fn add(&mut self, origin: &Origin, value: &SecretBytes) -> Result<bool, MemoryError> {
         let value = value.expose().trim_ascii_end();
         let value = value.get(..MAX_LEN).unwrap_or(value);
         if value.len() < MIN_LEN {
             return Ok(false);
         }
-        self.push(label, None, SecretBytes::copy_from(value)?);
+        self.push(origin, None, SecretBytes::copy_from(value)?);
         for alphabet in [STANDARD, URL_SAFE] {
             for shift in 0..3 {
-                self.push(label, Some(Encoding::Base64), base64(value, shift, &alphabet)?);
+                self.push(origin, Some(Encoding::Base64), base64(value, shift, &alphabet)?);
             }
         }
         for digits in [b"0123456789abcdef", b"0123456789ABCDEF"] {
             let byte = |byte: u8, out: &mut Room| out.hex(byte, digits);
-            self.push(label, Some(Encoding::Hex), mapped(value, 2, byte)?);
+            self.push(origin, Some(Encoding::Hex), mapped(value, 2, byte)?);
         }
         let escaped =
             |byte: u8| !(byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~'));
@@ -81,11 +95,11 @@ impl Stored {
                         out.push(byte);
                     }
                 };
-                self.push(label, Some(Encoding::Percent), mapped(value, 3, byte)?);
+                self.push(origin, Some(Encoding::Percent), mapped(value, 3, byte)?);
             }
         }
         if value.iter().any(|byte| matches!(byte, b'"' | b'\\' | b'\n' | b'\r' | b'\t')) {
-            self.push(label, Some(Encoding::Escaped), mapped(value, 2, escape)?);
+            self.push(origin, Some(Encoding::Escaped), mapped(value, 2, escape)?);
         }
         Ok(true)
     }
@@ -95,9 +109,9 @@ impl Stored {
         self.forms.is_empty()
     }
 
-    fn push(&mut self, label: &str, encoding: Option<Encoding>, bytes: SecretBytes) {
+    fn push(&mut self, origin: &Origin, encoding: Option<Encoding>, bytes: SecretBytes) {
         let Some(hash) = self.hash(bytes.expose()) else { return };
-        let others = self.forms.iter().rev().take_while(|form| *form.label == *label);
+        let others = self.forms.iter().rev().take_while(|form| form.origin == *origin);
         if others.into_iter().any(|form| form.bytes.expose() == bytes.expose()) {
             return;
         }
@@ -107,7 +121,7 @@ impl Stored {
         {
             *bits |= bit;
         }
-        self.forms.push(Form { bytes, label: label.into(), encoding });
+        self.forms.push(Form { bytes, origin: origin.clone(), encoding });
     }
 
     fn hash(&self, text: &[u8]) -> Option<u64> {
@@ -162,12 +176,12 @@ impl Form {
         Candidate {
             rule: usize::MAX,
             redacted: Redacted::secret(bytes, 0),
-            // Of the label alone: a hash of a stored value has no business outside.
-            trace: Trace::of(self.label.as_bytes()),
+            // Of the name alone: a hash of a stored value has no business outside.
+            trace: Trace::of(self.origin.to_string().as_bytes()),
             span,
             encodings: self.encoding.into_iter().collect(),
             outcome: Outcome::Found(Confidence::new(1.0)),
-            stored: Some(self.label.clone()),
+            stored: Some(self.origin.clone()),
         }
     }
 }
@@ -255,9 +269,13 @@ mod tests {
 
     const VALUE: &[u8] = b"canary/7f3a+\"x\"\nline";
 
+    fn origin() -> Origin {
+        Origin { secret: "a/b".parse().unwrap(), version: 2 }
+    }
+
     fn stored() -> Stored {
         let mut stored = Stored::new(0x1234_5678_9abc_def1);
-        assert!(stored.add("a/b, version 2", &SecretBytes::copy_from(VALUE).unwrap()).unwrap());
+        assert!(stored.add(&origin(), &SecretBytes::copy_from(VALUE).unwrap()).unwrap());
         stored
     }
 
@@ -300,7 +318,7 @@ mod tests {
     #[test]
     fn a_short_value_is_not_looked_for() {
         let mut stored = Stored::new(1);
-        assert!(!stored.add("a", &SecretBytes::copy_from(b"short\n").unwrap()).unwrap());
+        assert!(!stored.add(&origin(), &SecretBytes::copy_from(b"short\n").unwrap()).unwrap());
         assert!(stored.is_empty());
     }
 }

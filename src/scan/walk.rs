@@ -4,14 +4,14 @@
 //! cannot be read is part of the result.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use ignore::{DirEntry, ParallelVisitor, ParallelVisitorBuilder, WalkBuilder, WalkState};
 use parking_lot::Mutex;
 
 use super::engine::Engine;
-use super::file::{FileScanner, Name, Wanted};
-use super::finding::Scan;
+use super::file::{FileScanner, Name, OUT_OF_TIME, Wanted};
+use super::finding::{Scan, Unread};
 use super::git::What;
 use super::glob::Glob;
 use crate::system;
@@ -53,7 +53,7 @@ pub fn scan(what: &What<'_>, roots: &[PathBuf]) -> Scan {
     let What { engine, wanted, selection, progress } = *what;
     let mut result = Scan::default();
     for root in roots {
-        let done = Mutex::new(Scan::default());
+        let (done, cut_off) = (Mutex::new(Scan::default()), AtomicBool::new(false));
         let visitors = &mut Visitors {
             engine,
             wanted,
@@ -61,9 +61,13 @@ pub fn scan(what: &What<'_>, roots: &[PathBuf]) -> Scan {
             progress,
             root: &Root::of(root),
             done: &done,
+            cut_off: &cut_off,
         };
         walker(root, selection).visit(visitors);
         result.merge(done.into_inner());
+        if cut_off.into_inner() {
+            result.unread.push(Unread { path: shown(root), why: OUT_OF_TIME.to_owned() });
+        }
     }
     result.sort();
     result
@@ -139,6 +143,8 @@ struct Visitors<'a> {
     progress: &'a Progress,
     root: &'a Root,
     done: &'a Mutex<Scan>,
+    /// Some of it was left unread because the time was up.
+    cut_off: &'a AtomicBool,
 }
 
 impl<'a> ParallelVisitorBuilder<'a> for Visitors<'a> {
@@ -149,21 +155,30 @@ impl<'a> ParallelVisitorBuilder<'a> for Visitors<'a> {
             progress: self.progress,
             root: self.root,
             done: self.done,
+            wanted: self.wanted,
+            cut_off: self.cut_off,
         })
     }
 }
 
 /// One thread's part. What it has found is given over when it ends.
 struct Visitor<'a> {
+    wanted: &'a Wanted,
     scanner: FileScanner<'a>,
     selection: &'a Selection,
     progress: &'a Progress,
     root: &'a Root,
     done: &'a Mutex<Scan>,
+    /// Some of it was left unread because the time was up.
+    cut_off: &'a AtomicBool,
 }
 
 impl ParallelVisitor for Visitor<'_> {
     fn visit(&mut self, entry: Result<DirEntry, ignore::Error>) -> WalkState {
+        if self.wanted.is_late() {
+            self.cut_off.store(true, Ordering::Relaxed);
+            return WalkState::Quit;
+        }
         match entry {
             Ok(entry) => self.visit_entry(&entry),
             Err(error) => {

@@ -22,6 +22,7 @@ mod sandbox;
 mod service_user;
 mod shared_map;
 mod signals;
+mod stand_in;
 
 pub use channel::{Channel, receive_descriptors};
 pub use clock::SystemClock;
@@ -44,3 +45,4 @@ pub use sandbox::{Confined, Sandbox};
 pub use service_user::{ServiceUser, service_user};
 pub use shared_map::SharedMap;
 pub use signals::{Asked, Signals, Stopper};
+pub use stand_in::{StandInError, stand_in_for};

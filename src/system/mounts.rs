@@ -59,6 +59,11 @@ pub fn mounts() -> io::Result<Vec<Mount>> {
     Ok(parse_mountinfo(&fs::read("/proc/self/mountinfo")?))
 }
 
+/// Returns the mount table of another thread, as seen from its root.
+pub(super) fn mounts_of(tid: u32) -> io::Result<Vec<Mount>> {
+    Ok(parse_mountinfo(&fs::read(format!("/proc/{tid}/mountinfo"))?))
+}
+
 /// Returns the lines that make sense, in their order.
 pub fn parse_mountinfo(text: &[u8]) -> Vec<Mount> {
     text.split(|&byte| byte == b'\n').filter_map(parse_line).collect()

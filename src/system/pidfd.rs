@@ -3,7 +3,7 @@
 //! A pidfd does not keep the number from being used again; it tells that the thread is gone.
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use nix::sys::signal::Signal;
 
@@ -49,6 +49,26 @@ impl PidFd {
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
+    /// Takes one that has come as a descriptor; whether it is a pidfd, its [`number`](Self::number) tells.
+    pub fn of_descriptor(descriptor: OwnedFd) -> Self {
+        Self(descriptor)
+    }
+
+    /// Returns the number that it stands for, which is nobody else's as long as this call succeeds. Errors: `ESRCH`
+    /// once it is gone, `InvalidData` for what is no pidfd.
+    pub fn number(&self) -> io::Result<u32> {
+        let about = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", self.0.as_raw_fd()))?;
+        let number = about.lines().find_map(|line| line.strip_prefix("Pid:"));
+        let number: i64 = number
+            .and_then(|number| number.trim().parse().ok())
+            .ok_or(io::ErrorKind::InvalidData)?;
+        // The kernel says -1 of one that is gone, and 0 of one outside of the namespace.
+        match u32::try_from(number) {
+            Ok(number) if number > 0 => Ok(number),
+            Ok(_) | Err(_) => Err(io::Error::from_raw_os_error(libc::ESRCH)),
+        }
+    }
+
     /// Sends a signal to it, and to nobody else that has its number since. Errors: `ESRCH` once it is gone.
     pub fn send_signal(&self, signal: Signal) -> io::Result<()> {
         let (fd, no_info) = (self.0.as_raw_fd(), std::ptr::null::<libc::siginfo_t>());
@@ -76,5 +96,11 @@ impl PidFd {
             return Err(io::ErrorKind::Unsupported.into());
         }
         Ok(PidInfo { tid: info.pid, pid: info.tgid, fsuid: Uid(info.fsuid), cgroup: info.cgroupid })
+    }
+}
+
+impl AsFd for PidFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }

@@ -43,6 +43,18 @@ pub struct Status {
     pub groups: Vec<Gid>,
 }
 
+/// Whose rights a thread has, and whether it has given some up, see `proc_pid_status(5)`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Credentials {
+    /// Real, effective, saved, for files.
+    pub uids: [u32; 4],
+    pub gids: [u32; 4],
+    /// Supplementary groups.
+    pub groups: Vec<Gid>,
+    /// It can gain no rights by running a program.
+    pub no_new_privs: bool,
+}
+
 /// Tells one state of one executable file from all others.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct FileStamp {
@@ -70,6 +82,29 @@ pub fn stat(tid: u32) -> io::Result<Stat> {
 /// Reads thread group and credentials of a thread.
 pub fn status(tid: u32) -> io::Result<Status> {
     parse_status(&read(tid, "status", MAX_STATUS_BYTES)?)
+}
+
+/// Reads whose rights a thread has.
+pub fn credentials(tid: u32) -> io::Result<Credentials> {
+    parse_credentials(&read(tid, "status", MAX_STATUS_BYTES)?)
+}
+
+/// Reads what a security module has confined a thread to. `None`: to nothing, as far as AppArmor goes.
+pub fn apparmor_profile(tid: u32) -> io::Result<Option<String>> {
+    match read(tid, "attr/apparmor/current", MAX_STAT_BYTES) {
+        Ok(label) => {
+            let label = String::from_utf8_lossy(&label).trim().to_owned();
+            Ok((!label.is_empty() && label != "unconfined").then_some(label))
+        }
+        // There is no AppArmor, or it is switched off.
+        Err(error)
+            if error.kind() == io::ErrorKind::NotFound
+                || error.raw_os_error() == Some(libc::EINVAL) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Reads the cgroups of a thread, see `cgroups(7)`.
@@ -163,13 +198,28 @@ fn parse_stat(bytes: &[u8]) -> io::Result<Stat> {
     Ok(Stat { comm, state, parent: parent.ok_or_else(malformed)?, start_ticks })
 }
 
-fn parse_status(bytes: &[u8]) -> io::Result<Status> {
-    let line = |key: &str| {
-        let mut lines = bytes.split(|&b| b == b'\n');
-        let rest =
-            lines.find_map(|line| line.strip_prefix(key.as_bytes())).ok_or_else(malformed)?;
-        std::str::from_utf8(rest).map(str::split_ascii_whitespace).map_err(|_| malformed())
+/// Returns the words behind `key` in a status.
+fn words<'a>(bytes: &'a [u8], key: &str) -> io::Result<std::str::SplitAsciiWhitespace<'a>> {
+    let mut lines = bytes.split(|&b| b == b'\n');
+    let rest = lines.find_map(|line| line.strip_prefix(key.as_bytes())).ok_or_else(malformed)?;
+    std::str::from_utf8(rest).map(str::split_ascii_whitespace).map_err(|_| malformed())
+}
+
+fn parse_credentials(bytes: &[u8]) -> io::Result<Credentials> {
+    let numbers = |key: &str| -> io::Result<Vec<u32>> {
+        words(bytes, key)?.map(|word| word.parse().map_err(|_| malformed())).collect()
     };
+    let four = |key| numbers(key)?.try_into().map_err(|_| malformed());
+    Ok(Credentials {
+        uids: four("Uid:")?,
+        gids: four("Gid:")?,
+        groups: numbers("Groups:")?.into_iter().map(Gid).collect(),
+        no_new_privs: numbers("NoNewPrivs:")? != [0],
+    })
+}
+
+fn parse_status(bytes: &[u8]) -> io::Result<Status> {
+    let line = |key: &str| words(bytes, key);
     let number = |text: Option<&str>| text.and_then(|t| t.parse().ok()).ok_or_else(malformed);
     let groups: io::Result<Vec<Gid>> =
         line("Groups:")?.map(|group| number(Some(group)).map(Gid)).collect();
@@ -207,5 +257,19 @@ mod tests {
         let expected = Status { pid: 7, fsuid: Uid(4), groups: vec![Gid(5), Gid(6)] };
         assert_eq!(parse_status(text).unwrap(), expected);
         assert!(parse_status(b"Tgid:\t7\nUid:\t1\t2\nGroups:\t\n").is_err());
+    }
+
+    #[test]
+    fn credentials_are_all_four_ids_and_whether_more_can_be_gained() {
+        let text =
+            b"Name:\tUid:\nUid:\t1\t2\t3\t4\nGid:\t5\t6\t7\t8\nGroups:\t9 \nNoNewPrivs:\t1\n";
+        let expected = Credentials {
+            uids: [1, 2, 3, 4],
+            gids: [5, 6, 7, 8],
+            groups: vec![Gid(9)],
+            no_new_privs: true,
+        };
+        assert_eq!(parse_credentials(text).unwrap(), expected);
+        assert!(parse_credentials(b"Uid:\t1\t2\t3\nGid:\t5\t6\t7\t8\nGroups:\t\n").is_err());
     }
 }

@@ -26,6 +26,12 @@ pub(crate) struct Scan {
     /// Looks for the values of the mounted store, too: every version of what you may read.
     #[arg(long)]
     pub own: bool,
+    /// Offers to rotate each secret whose current value was found.
+    #[arg(long, requires = "own")]
+    pub rotate: bool,
+    /// Rotates without asking.
+    #[arg(long, requires = "rotate")]
+    pub yes: bool,
     /// The form of the report: text, json, sarif, csv or html.
     #[arg(long, value_name = "FORMAT", value_parser = parse_word::<Format>, conflicts_with = "json")]
     pub format: Option<Format>,

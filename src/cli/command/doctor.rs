@@ -27,7 +27,7 @@ use crate::daemon::config::{Config, KeyConfig, Layer};
 use crate::daemon::lock::serving_pid;
 use crate::daemon::renderings::read_renderings;
 use crate::daemon::run::FS_TYPE;
-use crate::daemon::{compose, trust};
+use crate::daemon::{compose, inspection, trust};
 use crate::system::{Mount, is_protected, is_stale, mounts, procfs, topmost};
 
 /// How a check went.
@@ -67,6 +67,8 @@ pub(super) fn run(context: &Context, args: &System) -> Result<ExitCode, Failure>
         Err(failure) => findings.push(bad(failure.to_string(), "correct the configuration")),
         Ok((_, config)) => {
             findings.extend(files(&config));
+            let objections = inspection::files(&config).into_iter();
+            findings.extend(objections.map(|objection| note(objection, "move it into a secret")));
             findings.extend(mount(context, &config));
         }
     }

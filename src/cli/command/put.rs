@@ -14,6 +14,7 @@ use crate::daemon::compose;
 use crate::fs;
 use crate::generate::{GenerateError, Generated, Inputs};
 use crate::model::{Clock, SecretName};
+use crate::scan::Inspector;
 use crate::system::SecretBytes;
 
 pub(super) fn run(context: &Context, args: &Put) -> Done {
@@ -108,7 +109,14 @@ fn set(client: &Client, name: &SecretName, attributes: &[(&str, String)]) -> Don
     attributes.iter().try_for_each(|(key, value)| {
         client.set_attribute(name, key, value).map_err(|failure| {
             let hint = "the value itself has been stored".to_owned();
-            Failure { hint, ..failure }
+            // The kernel passes on a number alone, so what the daemon objected to is found out once more.
+            let objection = Inspector::default().inspect(key, value).ok().flatten();
+            match objection.filter(|_| failure.kind == Kind::Config) {
+                Some(objection) => {
+                    Failure { why: format!("--{key}: {objection}"), hint, ..failure }
+                }
+                None => Failure { hint, ..failure },
+            }
         })
     })
 }

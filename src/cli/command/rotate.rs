@@ -32,6 +32,13 @@ pub(super) fn run(context: &Context, args: &Rotate) -> Result<ExitCode, Failure>
     end(context, &follow(context, &client, reply)?)
 }
 
+/// Rotates a secret as it would be without options; returns the result, whatever that is.
+pub(super) fn one(context: &Context, client: &Client, name: &SecretName) -> Result<Value, Failure> {
+    let command = json!({ "secret": name, "wait": false }).to_string();
+    let reply = client.control("rotate", command.as_bytes())?;
+    follow(context, client, reply)
+}
+
 fn command(name: &SecretName, args: &Rotate) -> Result<Value, Failure> {
     let wait_adopted = args.wait_adopted.as_ref().map(|text| {
         let span = parse_span(text).map(|span| span.as_secs());

@@ -54,6 +54,7 @@ fn search(context: &Context, args: &Args) -> Result<ExitCode, Failure> {
         explain: args.explain,
         baseline: Arc::new(baseline(args.baseline.as_deref())?),
         stored: if args.own { Some(Arc::new(own::stored(context)?)) } else { None },
+        until: None,
     };
     let selection = Selection {
         only: args.only.clone(),
@@ -70,6 +71,12 @@ fn search(context: &Context, args: &Args) -> Result<ExitCode, Failure> {
             .to_json()
             .map_err(|error| failure("the baseline", &error))?;
         write(path, &text)?;
+    }
+    if args.rotate {
+        let answer = if args.yes { own::Answer::Yes } else { own::Answer::Ask };
+        if !own::rotate(context, &result, answer)? {
+            return Ok(ExitCode::from(INCOMPLETE));
+        }
     }
     Ok(match (result.is_complete(), result.open().next()) {
         (false, _) => ExitCode::from(INCOMPLETE),

@@ -31,6 +31,7 @@ pub struct Layer {
     pub keeper: Option<KeeperMode>,
     pub watchdog_seconds: Option<Bounded<1, 600>>,
     pub on_restart: Option<OnRestart>,
+    pub scan_on_write: Option<bool>,
     #[serde(default)]
     pub key: KeyLayer,
     #[serde(default)]
@@ -156,6 +157,7 @@ impl Layer {
             keeper: over.keeper.or(self.keeper),
             watchdog_seconds: over.watchdog_seconds.or(self.watchdog_seconds),
             on_restart: over.on_restart.or(self.on_restart),
+            scan_on_write: over.scan_on_write.or(self.scan_on_write),
             key: self.key.under(over.key),
             audit: AuditLayer {
                 durability: over.audit.durability.or(self.audit.durability),

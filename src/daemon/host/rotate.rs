@@ -172,11 +172,15 @@ fn invalid(error: &serde_json::Error) -> BrokerError {
 
 /// Yes or no, as JSON or as a word of a bare line.
 #[derive(Clone, Copy, Debug)]
-struct Flag(bool);
+pub(super) struct Flag(bool);
 
 impl Flag {
-    fn no() -> Self {
+    pub(super) fn no() -> Self {
         Self(false)
+    }
+
+    pub(super) fn is_set(self) -> bool {
+        self.0
     }
 
     fn yes() -> Self {

@@ -23,6 +23,7 @@ pub(in crate::fs) enum Prompt {
     Holders,
     Reload,
     Rotate,
+    Scan,
     Seal,
     Unseal,
 }
@@ -96,6 +97,7 @@ impl Prompt {
             Self::Holders => Ok(host.holders(caller, &parse(text, "secret")?)?),
             Self::Reload => Ok(host.reload(caller)?),
             Self::Rotate => Ok(host.rotate(caller, &parse(text, "secret")?)?),
+            Self::Scan => Ok(host.scan(caller, &parse(text, "path")?)?),
             Self::Seal => Ok(host.seal(caller)?),
             Self::Unseal => Ok(host.unseal(caller, passphrase(text)?)?),
         }

@@ -32,6 +32,8 @@ pub trait Host: Send + Sync {
     fn rotate(&self, caller: &Caller, command: &Value) -> Result<Value, BrokerError>;
     /// `.control/holders`: which live processes hold which version.
     fn holders(&self, caller: &Caller, command: &Value) -> Result<Value, BrokerError>;
+    /// `.control/scan`: looks for secrets in files as the caller; no longer than a caller waits.
+    fn scan(&self, caller: &Caller, command: &Value) -> Result<Value, BrokerError>;
     /// `.control/admin`: a JSON object whose `do` names the command.
     fn admin(&self, caller: &Caller, command: &Value) -> Result<Value, BrokerError>;
     /// `.control/backup`: writes the whole encrypted backup, as fast as `out` takes it.

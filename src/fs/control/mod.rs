@@ -87,7 +87,7 @@ pub(super) enum Text {
 }
 
 /// Every control file, in the order in which they are listed.
-pub(super) static FILES: [File; 17] = [
+pub(super) static FILES: [File; 18] = [
     file("admin", Kind::Command(Prompt::Admin), 0o600, "DO key=value ... | {\"do\": DO, ...}\n"),
     file("backup", Kind::Backup, 0o400, ""),
     file("events", Kind::Events, 0o400, ""),
@@ -102,6 +102,12 @@ pub(super) static FILES: [File; 17] = [
         Kind::Command(Prompt::Rotate),
         0o600,
         "SECRET [verify=no] [rollback=no] [value=pending] [wait_adopted=SECONDS] [dry_run=yes] [wait=no]\n",
+    ),
+    file(
+        "scan",
+        Kind::Command(Prompt::Scan),
+        0o600,
+        "PATH [min_severity=SEVERITY] [min_confidence=N] [no_ignore=yes] | {\"path\": PATH, ...}\n",
     ),
     file("seal", Kind::Command(Prompt::Seal), 0o600, "forgets the keys until unsealed\n"),
     file("status", Kind::Text(Text::Status), 0o400, ""),

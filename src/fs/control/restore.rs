@@ -205,6 +205,10 @@ mod tests {
             unreachable!()
         }
 
+        fn scan(&self, _: &Caller, _: &Value) -> std::result::Result<Value, BrokerError> {
+            unreachable!()
+        }
+
         fn metrics(&self) -> String {
             unreachable!()
         }

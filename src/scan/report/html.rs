@@ -8,12 +8,15 @@ use crate::scan::finding::{Finding, Scan};
 const STYLE: &str = "\
 :root{color-scheme:light dark;--line:#8884;--critical:#b00020;--high:#c2410c;--medium:#a16207;--low:#0e7490}\
 body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:72rem;padding:0 1rem}\
-h1{font-size:1.4rem}table{border-collapse:collapse;width:100%}\
-th,td{text-align:left;padding:.5rem .6rem;border-bottom:1px solid var(--line);vertical-align:top}\
+h1{font-size:1.4rem}h2{font-size:1.1rem}li{overflow-wrap:anywhere}\
+table{border-collapse:collapse;table-layout:fixed;width:100%}th:first-child{width:5rem}\
+th,td{text-align:left;padding:.5rem .6rem;border-bottom:1px solid var(--line);vertical-align:top;overflow-wrap:anywhere}\
 code{font:13px/1.4 ui-monospace,monospace;overflow-wrap:anywhere}\
 .sev{font-weight:600}.critical{color:var(--critical)}.high{color:var(--high)}.medium{color:var(--medium)}.low{color:var(--low)}\
 @media(prefers-color-scheme:dark){:root{--critical:#ff8a8a;--high:#fdba74;--medium:#fde047;--low:#67e8f9}}\
-tr.suppressed,tr.filtered{opacity:.65}small{opacity:.75}";
+tr.suppressed,tr.filtered{opacity:.65}small{opacity:.75;font-weight:400}\
+@media(max-width:44rem){body{margin:1rem auto}thead{display:none}tr,td{display:block}\
+tr{padding:.6rem 0;border-bottom:1px solid var(--line)}td{border:0;padding:.1rem 0}.sev br{display:none}}";
 
 pub(super) fn write(scan: &Scan, findings: &[&Finding]) -> String {
     let mut out = format!(
@@ -53,7 +56,7 @@ fn row(out: &mut String, finding: &Finding) {
     let sure = finding.confidence().map(|confidence| confidence.to_string()).unwrap_or_default();
     let _ = write!(
         out,
-        "<tr class=\"{}\"><td class=\"sev {severity}\">{severity}<br><small>{sure}</small></td>\
+        "<tr class=\"{}\"><td class=\"sev {severity}\">{severity}<br> <small>{sure}</small></td>\
          <td>{}<br><code>{}</code><br><small>{}, {}",
         state_word(finding),
         text(&finding.description),

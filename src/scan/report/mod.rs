@@ -103,6 +103,9 @@ fn json_finding(finding: &Finding) -> Value {
         if !finding.encodings.is_empty() {
             members.insert("encodings".into(), json!(finding.encodings));
         }
+        if let Some(stored) = &finding.stored {
+            members.insert("stored".into(), json!(stored));
+        }
         if let Some(commit) = &finding.place.commit {
             members.insert("commit".into(), json!(commit));
         }
@@ -167,8 +170,7 @@ fn summary(scan: &Scan) -> String {
     if totals.commits > 0 {
         let _ = write!(text, ", {} commits", totals.commits);
     }
-    for (count, what) in [(totals.binary, "binary and not read"), (count(suppressed), "suppressed")]
-    {
+    for (count, what) in [(totals.binary, "binary"), (count(suppressed), "suppressed")] {
         if count > 0 {
             let _ = write!(text, "; {count} {what}");
         }
