@@ -76,6 +76,10 @@ impl Formatter {
             (true, false) => out.extend_from_slice(b",\"not_utf8\":[\"comm\"]"),
             (false, false) => out.extend_from_slice(b",\"not_utf8\":[\"exe\",\"comm\"]"),
         }
+        let exe = event.caller.and_then(|caller| caller.exe_now.as_deref());
+        if let Some(digest) = exe.and_then(|exe| exe.sha256) {
+            text(out, "exe_sha256", Some(&hex_text(&digest)));
+        }
         if let Some(request) = event.caller.and_then(|caller| caller.request) {
             number(out, "request", Some(request.number));
         }

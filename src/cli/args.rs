@@ -10,10 +10,12 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::engine::ArgValueCompleter;
 
+mod anomalies;
 mod inject;
 mod rotation;
 mod scan;
 
+pub(crate) use anomalies::Anomalies;
 pub(crate) use inject::{
     Env, Exec, FormatName, Import, ImportForm, Inject, InjectFile, InjectRemove, LayerName,
     Oneiric, OneiricLoad, OneiricPlace, OneiricSync, Render, Run, Selection, Storing,
@@ -116,6 +118,8 @@ pub(crate) enum Command {
     Oneiric(Oneiric),
     /// Shows who did what, from the audit log.
     Log(Log),
+    /// Shows what in the audit log is unlike the log before it.
+    Anomalies(Anomalies),
     /// Verifies the audit log, or shows where it ends.
     #[command(subcommand)]
     Audit(Audit),

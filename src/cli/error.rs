@@ -128,9 +128,10 @@ fn daemon_kind(error: &DaemonError) -> (Kind, &'static str) {
         }
         DaemonError::Broker(error) => (broker_kind(error), ""),
         DaemonError::Busy(_) => (Kind::BackendConnection, "use it, or `secretfs umount` it first"),
-        DaemonError::Config(_) | DaemonError::Policy { .. } | DaemonError::Rotation { .. } => {
-            (Kind::Config, "correct the file and try again")
-        }
+        DaemonError::Anomalies { .. }
+        | DaemonError::Config(_)
+        | DaemonError::Policy { .. }
+        | DaemonError::Rotation { .. } => (Kind::Config, "correct the file and try again"),
         DaemonError::Exists(_) => (Kind::Config, "mount it with `secretfs up`"),
         DaemonError::Io { .. } => (Kind::BackendConnection, ""),
         DaemonError::JournalAlone(_) => {

@@ -30,6 +30,8 @@ pub struct Config {
     pub mountpoint: PathBuf,
     pub state_dir: PathBuf,
     pub policy: PathBuf,
+    /// How anomalies are looked for; the file need not be there.
+    pub anomalies: PathBuf,
     /// How secrets are rotated; the file need not be there.
     pub rotation: PathBuf,
     pub key: KeyConfig,
@@ -275,7 +277,16 @@ const DAY: u64 = 24 * 3600;
 /// Fills in the built-in values.
 fn resolve(mode: Mode, layer: Layer, places: &Places, environment: &Environment) -> Config {
     let Layer {
-        mountpoint, state_dir, policy, rotation, io, names, threads, deadline_seconds, ..
+        mountpoint,
+        state_dir,
+        policy,
+        anomalies,
+        rotation,
+        io,
+        names,
+        threads,
+        deadline_seconds,
+        ..
     } = layer;
     let Layer { keeper, watchdog_seconds, on_restart, .. } = layer;
     let path = |given: Option<Absolute>, default: &Path| {
@@ -287,6 +298,7 @@ fn resolve(mode: Mode, layer: Layer, places: &Places, environment: &Environment)
         file: places.config_file.clone(),
         mountpoint: path(mountpoint, &places.mountpoint),
         state_dir: path(state_dir, &places.state_dir),
+        anomalies: path(anomalies, &policy.with_file_name("anomalies.toml")),
         rotation: path(rotation, &policy.with_file_name("rotation.toml")),
         policy,
         key: resolve_key(layer.key, places, environment),

@@ -42,8 +42,12 @@ impl Confinement {
 
 fn sandbox(config: &Config, is_root: bool) -> Sandbox {
     let beside = |path: &Path| path.parent().unwrap_or(path).to_path_buf();
-    let mut read: Vec<PathBuf> =
-        vec![beside(&config.file), beside(&config.policy), beside(&config.rotation)];
+    let mut read: Vec<PathBuf> = vec![
+        beside(&config.file),
+        beside(&config.policy),
+        beside(&config.rotation),
+        beside(&config.anomalies),
+    ];
     match &config.key {
         KeyConfig::Credential { directory, .. } => read.extend(directory.clone()),
         KeyConfig::File(path) => read.push(beside(path)),

@@ -15,6 +15,8 @@ use crate::system::MountpointError;
 /// One variant per thing the administrator can do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
+    #[error("{path}: {source}")]
+    Anomalies { path: PathBuf, source: crate::anomaly::SettingsError },
     #[error(transparent)]
     Broker(#[from] BrokerError),
     #[error("a secretfs already serves {0}")]
