@@ -1,9 +1,18 @@
-//! What is planted in a synthetic month is found, and little else; the same log gives the same findings.
+//! What is planted in a synthetic month is found, and little else; the same log gives the same findings; and
+//! the daemon finds what happens while it serves.
 #![expect(clippy::unwrap_used, reason = "a test file")]
 
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
+
+use serde_json::Value;
+
+mod common;
+mod site;
+
+use common::{Person, eventually, parse_lines};
+use site::Site;
 
 fn script(name: &str) -> Command {
     let mut command = Command::new("python3");
@@ -66,4 +75,90 @@ fn a_bad_tuning_and_a_bad_line_are_refused_with_their_place() {
             String::from_utf8(output.stderr).unwrap() + &String::from_utf8(output.stdout).unwrap();
         assert!(output.status.code() == Some(12) && message.contains(said), "{message}");
     }
+}
+
+/// A daemon that has learned enough from its first line on, and tells at once.
+fn watched() -> Option<Site> {
+    let mut site = Site::new()?;
+    site.init();
+    let tuning = "learning_days = 0\nnew_secret_days = 0\nsettle_seconds = 0\n";
+    fs::write(site.policy().with_file_name("anomalies.toml"), tuning).unwrap();
+    site.serve();
+    Some(site)
+}
+
+fn found(site: &Site) -> Vec<Value> {
+    parse_lines(&fs::read(site.secret(".control/audit/anomalies")).unwrap())
+}
+
+fn kinds(site: &Site) -> Vec<String> {
+    found(site).iter().map(|finding| finding["kind"].as_str().unwrap().to_owned()).collect()
+}
+
+/// Makes a second version and reads the first.
+fn read_an_old_version(site: &Site) {
+    let secret = site.secret("team-canary");
+    fs::write(&secret, "example-value-1").unwrap();
+    fs::write(&secret, "example-value-2").unwrap();
+    assert_eq!(fs::read(site.secret("team-canary@1")).unwrap(), b"example-value-1");
+    eventually("it is found", || kinds(site) == ["old_version"]);
+}
+
+#[test]
+fn what_the_daemon_finds_is_on_record_for_admins_and_outlives_kill_and_restart() {
+    let Some(mut site) = watched() else { return };
+    read_an_old_version(&site);
+    let told = found(&site);
+    let line = site.audit().into_iter().find(|line| line["action"] == "anomaly").unwrap();
+    assert_eq!(line["detail"], told[0]);
+    let behind = told[0]["seqs"][0].as_u64().unwrap();
+    let read = site.audit().into_iter().find(|line| line["seq"] == behind).unwrap();
+    assert_eq!((&read["action"], &read["version"]), (&"read".into(), &1.into()));
+    let refused =
+        Person::new(1000).command("cat").arg(site.secret(".control/audit/anomalies")).output();
+    assert!(!refused.unwrap().status.success(), "anomalies are for admins");
+    // Nothing is on disk yet: the log teaches it again, and what was told is not told twice.
+    site.kill();
+    site.serve();
+    eventually("the log was read again", || found(&site) == told);
+    site.stop();
+    site.serve();
+    // The same again is no news by now, and what follows it is.
+    fs::read(site.secret("team-canary@1")).unwrap();
+    let read = Command::new("cat").arg(site.secret("team-canary")).output().unwrap();
+    assert_eq!(read.stdout, b"example-value-2");
+    eventually("the new caller is found", || kinds(&site).len() > 1);
+    assert_eq!(kinds(&site), ["old_version", "first_use"], "{:?}", found(&site));
+    assert!(site.ask(&["anomalies"]).contains("for the first time"));
+    site.assert_whole();
+}
+
+#[test]
+fn what_was_learned_is_sealed_and_a_damaged_file_is_learned_anew() {
+    let Some(mut site) = watched() else { return };
+    read_an_old_version(&site);
+    site.stop();
+    let file = site.state().join("anomalies.learned");
+    let sealed = fs::read(&file).unwrap();
+    assert!(!sealed.windows(11).any(|window| window == b"team-canary"));
+    let mut damaged = sealed.clone();
+    *damaged.last_mut().unwrap() ^= 1;
+    fs::write(&file, damaged).unwrap();
+    site.serve();
+    eventually("the log was read again", || kinds(&site) == ["old_version"]);
+    assert!(site.said().contains("learned anew"), "{}", site.said());
+}
+
+#[test]
+fn a_bad_tuning_changes_nothing_at_a_reload_and_says_where_it_is_wrong() {
+    let Some(site) = watched() else { return };
+    fs::write(site.policy().with_file_name("anomalies.toml"), "[[rule]]\nkinds = [\"nosuch\"]\n")
+        .unwrap();
+    assert!(fs::write(site.secret(".control/reload"), "\n").is_err());
+    let message = site.ask(&["status"]);
+    assert!(
+        message.contains("line 2, column 10") && message.contains("anomalies.toml"),
+        "{message}"
+    );
+    read_an_old_version(&site);
 }

@@ -87,7 +87,7 @@ impl Detector {
         // A clock that is set back does not make anything wait for ever.
         let now = self.state.last.map_or(now, |last| last.max(now));
         self.state.last = Some(now);
-        self.state.pending.release(now)
+        self.state.pending.release(now, self.settings.settle_seconds())
     }
 
     /// Returns what still waits: there will be no more lines.

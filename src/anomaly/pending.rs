@@ -1,6 +1,6 @@
 //! Doubts that wait for their like: what belongs to one event becomes one finding.
 //!
-//! Doubts of one kind about one caller are gathered for a minute, and a walk over many names takes up
+//! Doubts of one kind about one caller are gathered until none has come for a minute, and a walk over many names takes up
 //! whatever else was doubted of its caller. What time it is comes from outside.
 
 use serde::{Deserialize, Serialize};
@@ -10,8 +10,6 @@ use super::{Finding, Kind, Who};
 use crate::audit::Entry;
 use crate::model::Timestamp;
 
-/// So long nothing like it came: the finding is complete.
-const SETTLED_SECONDS: i64 = 60;
 /// So long a finding waits at most.
 const LONGEST_SECONDS: i64 = 600;
 /// Findings that wait at one time; then the oldest goes out.
@@ -112,15 +110,15 @@ impl Pending {
             .find(|waiting| waiting.finding.kind.is_walk() && waiting.finding.caller == *who)
     }
 
-    /// Returns what is complete at this time.
-    pub(super) fn release(&mut self, now: Timestamp) -> Vec<Finding> {
+    /// Returns what is complete at this time: nothing like it came for so long.
+    pub(super) fn release(&mut self, now: Timestamp, settled_seconds: i64) -> Vec<Finding> {
         let past = |time: Timestamp, seconds: i64| now.as_second() - time.as_second() >= seconds;
         let excess = self.waiting.len().saturating_sub(MAX_WAITING);
         let mut index = 0;
         let (ready, rest) = std::mem::take(&mut self.waiting).into_iter().partition(|waiting| {
             index += 1;
             index <= excess
-                || past(waiting.last, SETTLED_SECONDS)
+                || past(waiting.last, settled_seconds)
                 || past(waiting.finding.time, LONGEST_SECONDS)
         });
         self.waiting = rest;

@@ -15,6 +15,8 @@ pub struct Settings {
     learning_days: u16,
     /// A secret that is younger finds its callers.
     new_secret_days: u16,
+    /// So long nothing like a doubt must come before it is reported, with whatever was like it.
+    settle_seconds: u16,
     /// From which score on a doubt is a finding.
     threshold: toml::Spanned<f64>,
     /// Programs that read everything, by the last part of their path.
@@ -43,6 +45,7 @@ impl Default for Settings {
         Self {
             learning_days: 7,
             new_secret_days: 3,
+            settle_seconds: 60,
             threshold: toml::Spanned::new(0..0, 0.5),
             crawlers: crawlers.map(Into::into).to_vec(),
             rule: Vec::new(),
@@ -82,6 +85,10 @@ impl Settings {
 
     pub(super) fn new_secret_days(&self) -> i64 {
         self.new_secret_days.into()
+    }
+
+    pub(super) fn settle_seconds(&self) -> i64 {
+        self.settle_seconds.into()
     }
 
     pub(super) fn is_crawler(&self, program: &str) -> bool {

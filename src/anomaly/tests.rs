@@ -115,7 +115,7 @@ fn other_bytes_of_a_program_are_found_unless_it_changes_all_the_time() {
     let mut log = Log::new();
     for day in 0..14 {
         log.line(day * DAY + 9 * HOUR, json!({"exe_sha256": digest(1)}));
-        let changing = json!({"exe": "/srv/app", "exe_sha256": digest(100 + day as u64)});
+        let changing = json!({"exe": "/srv/app", "exe_sha256": digest(100 + day.cast_unsigned())});
         log.line(day * DAY + 9 * HOUR, changing);
     }
     log.line(LATER - 3 * HOUR, json!({"exe_sha256": digest(2)}));

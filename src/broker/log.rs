@@ -4,8 +4,8 @@ use std::ops::ControlFlow;
 
 use super::{Broker, BrokerError, Notice, Result};
 use crate::audit::{
-    Action, AuditError, AuditKey, AuditLog, Entry, Event, Head, LogFile, Outcome, back, is_about,
-    tail,
+    Action, AuditError, AuditKey, AuditLog, Entry, Event, Filter, Head, LogFile, Outcome, back,
+    is_about, query, tail,
 };
 use crate::model::{Caller, SecretName, Seq, Timestamp, Uid, Version};
 
@@ -97,6 +97,54 @@ impl Broker {
             }
         });
         visited.map_err(unreadable)
+    }
+
+    /// Calls `visit` with each entry of the log after `after`, in their order. It is for the daemon's own use:
+    /// whoever is told of it must be asked for before.
+    pub fn each_entry_after(&self, after: Seq, visit: &mut dyn FnMut(&Entry)) -> Result<()> {
+        /// Lines that are read into memory at one time.
+        const NEAR: u64 = 4096;
+        let end = self.audit_seq();
+        if end <= after.0 {
+            return Ok(());
+        }
+        let directory = &self.inner.log.directory;
+        if end - after.0 <= NEAR {
+            let lines = tail(directory, after, |_| true).map_err(unreadable)?;
+            let entries = lines.iter().filter_map(|line| serde_json::from_slice(line).ok());
+            entries.for_each(|entry| visit(&entry));
+            return Ok(());
+        }
+        for entry in query(directory, &Filter::default())? {
+            let entry = entry?;
+            if entry.seq > after {
+                visit(&entry);
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts a finding of the daemon's own on record.
+    pub fn record_anomaly(
+        &self,
+        secret: Option<&SecretName>,
+        finding: serde_json::Value,
+    ) -> Result<()> {
+        let detail = Some(finding);
+        let event = Event::new(Action::Anomaly, Outcome::Allowed);
+        self.inner.gate.record(&Event { secret, detail, ..event })
+    }
+
+    /// Seals what was learned from the log, for a file. Errors: `Sealed`.
+    pub fn seal_learned(&self, plain: &[u8]) -> Result<Vec<u8>> {
+        let unlocked = self.inner.unlocked()?;
+        unlocked.keyring.load().seal_learned(plain).map_err(BrokerError::Key)
+    }
+
+    /// Opens what [`seal_learned`](Self::seal_learned) has sealed. Errors: `Sealed`, `Key`.
+    pub fn open_learned(&self, sealed: &[u8]) -> Result<Vec<u8>> {
+        let unlocked = self.inner.unlocked()?;
+        unlocked.keyring.load().open_learned(sealed).map_err(BrokerError::Key)
     }
 
     /// Returns the place of the last line, 0 where there is none.

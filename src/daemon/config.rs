@@ -62,6 +62,11 @@ impl Config {
         self.state_dir.join("store.redb")
     }
 
+    /// The file of what was learned from the log.
+    pub fn learned(&self) -> PathBuf {
+        self.state_dir.join("anomalies.learned")
+    }
+
     /// The journal of the store.
     pub fn journal(&self) -> PathBuf {
         crate::store::journal_of(&self.store())

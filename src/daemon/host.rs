@@ -20,9 +20,10 @@ use serde_json::{Value, json};
 use super::compose::{self, Parts};
 use super::config::{Config, KeyConfig, Sources};
 use super::error::chain;
-use super::init::{PassphraseInput, check_policy, check_rotation};
+use super::init::{PassphraseInput, check_anomalies, check_policy, check_rotation};
 use super::logging::Level;
 use super::supervision::Supervision;
+use super::watch::Watch;
 use super::{DaemonError, metrics, trust};
 use crate::broker::{Broker, BrokerError, Origin, Progress, Put, Statistics, StoreError};
 use crate::crypto::RootKey;
@@ -42,6 +43,7 @@ const MOMENT: Duration = Duration::from_millis(500);
 pub(super) struct Daemon {
     parts: Parts,
     rotator: Rotator,
+    watch: Arc<Watch>,
     sources: Sources,
     config: ArcSwap<Config>,
     /// The key source as of now: it can be changed while the configuration still names the old one.
@@ -60,7 +62,7 @@ pub(super) struct Daemon {
 
 impl Daemon {
     pub(super) fn new(
-        (parts, rotator): (Parts, Rotator),
+        (parts, rotator, watch): (Parts, Rotator, Arc<Watch>),
         supervision: Arc<Supervision>,
         (config, sources): (Config, Sources),
         level: Level,
@@ -74,6 +76,7 @@ impl Daemon {
             device: OnceLock::new(),
             parts,
             rotator,
+            watch,
             sources,
             clock,
             level,
@@ -119,7 +122,9 @@ impl Daemon {
         let new = self.sources.load().map_err(|error| BrokerError::Invalid(chain(&error)))?;
         let policy = check_policy(&new.policy).map_err(|error| invalid(&error))?;
         let rotation = check_rotation(&new.rotation).map_err(|error| invalid(&error))?;
+        let anomalies = check_anomalies(&new.anomalies).map_err(|error| invalid(&error))?;
         self.broker().replace_policy(caller, policy)?;
+        self.watch.replace_settings(anomalies);
         self.rotator.replace_settings(rotation);
         self.level.set(new.log.level);
         let restart = restart_needed(&self.config.load(), &new);
@@ -127,7 +132,7 @@ impl Daemon {
         // What only a restart changes keeps its old value, so that `status` tells the truth.
         let mut now = Config::clone(&self.config.load());
         (now.log, now.policy, now.warnings) = (new.log, new.policy, new.warnings);
-        now.rotation = new.rotation;
+        (now.rotation, now.anomalies) = (new.rotation, new.anomalies);
         self.config.store(Arc::new(now));
         Ok(reply)
     }
@@ -322,6 +327,10 @@ impl Host for Daemon {
     fn health(&self) -> Health {
         let statistics = self.broker().statistics();
         health(&statistics, &self.faults(&statistics))
+    }
+
+    fn anomalies(&self) -> String {
+        self.watch.text()
     }
 
     fn metrics(&self) -> String {

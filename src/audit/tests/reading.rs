@@ -65,6 +65,19 @@ fn a_line_says_who_did_what_and_null_where_it_is_unknown() {
 }
 
 #[test]
+fn a_line_has_the_digest_of_a_program_where_it_is_known() {
+    let world = World::new();
+    let log = world.open_with_lines(1);
+    let exe = Exe { path: "/usr/sbin/nginx".into(), sha256: Some([0xab; 32]) };
+    let caller = Caller { exe_now: Some(Arc::new(exe)), ..caller() };
+    let event = Event::new(Action::Read, Outcome::Allowed);
+    log.append(&Event { caller: Some(&caller), ..event }).unwrap();
+    let entries = world.entries(&Filter::default());
+    let digests: Vec<_> = entries.iter().map(|entry| entry.exe_sha256.as_deref()).collect();
+    assert_eq!(digests, [None, None, Some(&*"ab".repeat(32))]);
+}
+
+#[test]
 fn the_words_of_actions_are_the_same_in_lines_and_filters() {
     for &action in Action::ALL {
         assert_eq!(serde_json::to_value(action).unwrap(), action.as_str());

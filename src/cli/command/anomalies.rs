@@ -32,8 +32,8 @@ pub(super) fn run(context: &Context, args: &Anomalies) -> Done {
 
 /// Reads what the daemon has found.
 fn recorded(context: &Context) -> Result<Vec<Finding>, Failure> {
-    let path = context.client()?.path(".control/audit/anomalies");
-    let text = fs::read_to_string(path).map_err(|err| {
+    let client = context.client()?;
+    let text = fs::read_to_string(client.path(".control/audit/anomalies")).map_err(|err| {
         Failure::from_errno("the anomalies", &err)
             .hint("they are for admins; `--replay` looks at a log that you may read")
     })?;
