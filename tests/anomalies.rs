@@ -1,6 +1,11 @@
 //! What is planted in a synthetic month is found, and little else; the same log gives the same findings; and
 //! the daemon finds what happens while it serves.
-#![expect(clippy::unwrap_used, reason = "a test file")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "a test file"
+)]
 
 use std::fs;
 use std::path::Path;

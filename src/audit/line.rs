@@ -324,7 +324,7 @@ fn push_unicode(out: &mut Vec<u8>, unit: u16) {
 }
 
 /// Writes any JSON value in printable ASCII: what is not can only stand inside of its strings.
-fn push_ascii_json(out: &mut Vec<u8>, value: &serde_json::Value) {
+pub(super) fn push_ascii_json(out: &mut Vec<u8>, value: &serde_json::Value) {
     for c in value.to_string().chars() {
         match u8::try_from(c) {
             Ok(byte @ b' '..=b'~') => out.push(byte),

@@ -4,8 +4,8 @@ use std::ops::ControlFlow;
 
 use super::{Broker, BrokerError, Notice, Result};
 use crate::audit::{
-    Action, AuditError, AuditKey, AuditLog, Entry, Event, Filter, Head, LogFile, Outcome, back,
-    is_about, query, tail,
+    Action, AuditError, AuditKey, AuditLog, Entry, Event, Filter, Head, LogFile, Outcome, Totals,
+    back, is_about, query, tail,
 };
 use crate::model::{Caller, SecretName, Seq, Timestamp, Uid, Version};
 
@@ -156,6 +156,12 @@ impl Broker {
     pub fn audit_head(&self) -> serde_json::Value {
         let head = self.inner.gate.log().map(AuditLog::head).unwrap_or_default();
         head_json(head)
+    }
+
+    /// Returns the counts of what retention has removed from the log, as JSON.
+    pub fn audit_totals(&self) -> Result<String> {
+        let totals = Totals::read(&self.inner.log.directory)?;
+        serde_json::to_string(&totals).map_err(|error| unreadable(error.into()))
     }
 
     /// Removes audit segments that are past their retention; their totals stay.

@@ -534,9 +534,26 @@ pub(crate) struct Log {
     /// Only up to then.
     #[arg(long, value_name = "WHEN")]
     pub until: Option<String>,
+    /// Prints whole events in the words of others, a line each: for a collector of events.
+    #[arg(long, value_name = "FORMAT", conflicts_with = "stats")]
+    pub format: Option<LogFormat>,
+    /// Shows counts in place of lines, with those of lines that retention has removed.
+    #[arg(long, conflicts_with = "follow")]
+    pub stats: bool,
     /// Goes on with lines as they are written.
     #[arg(short, long)]
     pub follow: bool,
+}
+
+/// In whose words.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// ArcSight's Common Event Format.
+    Cef,
+    /// As in the log.
+    Json,
+    /// Open Cybersecurity Schema Framework 1.5.0, as JSON.
+    Ocsf,
 }
 
 #[derive(Debug, Subcommand)]

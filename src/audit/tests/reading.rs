@@ -133,6 +133,10 @@ fn retention_keeps_the_counts_of_what_it_removes_and_the_chain() {
     let totals = Totals::read(&world.path()).unwrap();
     let counts = totals.secrets["prod/db/password-0"];
     assert_eq!((counts.allowed, counts.denied, totals.lines), (109, 0, pruned.lines));
+    let read = |counts: &Counts| counts.allowed == 109 && counts.denied == 0;
+    assert!(read(&totals.uids[&Uid(1000)]) && read(&totals.exes["/usr/sbin/nginx"]), "{totals:?}");
+    assert!(read(&totals.units["system.slice/nginx.service"]) && totals.days.len() >= 109);
+    assert_eq!(totals.days.values().map(|day| day.allowed).sum::<u64>(), totals.lines);
     let reads = world.entries(&Filter { action: Some(Action::Read), ..Filter::default() });
     assert_eq!(reads.len(), 200 - 109);
     let verified = world.verify(Some(&anchor)).unwrap();
