@@ -167,3 +167,41 @@ fn a_bad_tuning_changes_nothing_at_a_reload_and_says_where_it_is_wrong() {
     );
     read_an_old_version(&site);
 }
+
+#[test]
+fn a_decoy_looks_like_any_secret_to_who_may_read_it_and_its_read_is_told_to_admins() {
+    const ADA: u32 = 61_001;
+    let Some(mut site) = Site::new() else { return };
+    site.init();
+    let policy = fs::read_to_string(site.policy()).unwrap();
+    let reader = "\n[[role]]\nname = \"reader\"\nallow = [{ names = [\"prod-*\"], levels = [\"read\"] }]\n\
+        [[binding]]\nid = \"ada\"\nrole = \"reader\"\nuid = [61001]\n";
+    fs::write(site.policy(), policy + reader).unwrap();
+    site.serve();
+    site.ask(&["put", "prod-root", "--decoy", "--generate=password"]);
+    fs::write(site.secret("prod-db"), "example-value").unwrap();
+    let attribute = |name: &str| {
+        let mut command = Person::new(ADA).command("getfattr");
+        let output =
+            command.args(["-d", "--absolute-names"]).arg(site.secret(name)).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let names = |text: &str| {
+        text.lines().filter_map(|line| Some(line.split_once('=')?.0.to_owned())).collect::<Vec<_>>()
+    };
+    assert!(names(&attribute("prod-db")).len() > 5, "{}", attribute("prod-db"));
+    assert_eq!(names(&attribute("prod-root")), names(&attribute("prod-db")));
+    let decoy = xattr::get(site.secret("prod-root"), "user.secretfs.decoy").unwrap();
+    assert_eq!(decoy.as_deref(), Some(&b"yes"[..]));
+    assert_eq!(kinds(&site), [] as [&str; 0], "nobody has read it");
+    // A restart, so that it is read from the store.
+    site.stop();
+    site.serve();
+    let read = Person::new(ADA).command("cat").arg(site.secret("prod-root")).output().unwrap();
+    assert!(read.status.success() && read.stdout.len() > 8, "{read:?}");
+    eventually("it is told, though the log is new", || kinds(&site) == ["decoy"]);
+    assert_eq!(found(&site)[0]["caller"]["uid"], ADA);
+    let line = site.audit().into_iter().find(|line| line["action"] == "anomaly").unwrap();
+    assert!(line["secret"].is_null(), "events would tell who has read it");
+    site.assert_whole();
+}

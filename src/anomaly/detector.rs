@@ -2,13 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::judge::judge;
+use super::judge::{decoyed, judge};
 use super::ledger::Ledger;
 use super::pending::Pending;
 use super::profile::DAY;
 use super::{Finding, Settings};
 use crate::audit::Entry;
-use crate::model::{Seq, Timestamp};
+use crate::model::{SecretName, Seq, Timestamp};
 
 /// Learns from the log and finds what is unlike it.
 #[derive(Debug, Default)]
@@ -64,6 +64,15 @@ impl Detector {
 
     /// Takes the next line. A line that was seen before is passed over.
     pub fn observe(&mut self, entry: &Entry) -> Vec<Finding> {
+        self.observe_with(entry, &|_| false)
+    }
+
+    /// As [`observe`](Self::observe), with somebody who knows which secrets are decoys.
+    pub fn observe_with(
+        &mut self,
+        entry: &Entry,
+        is_decoy: &dyn Fn(&SecretName) -> bool,
+    ) -> Vec<Finding> {
         if entry.seq <= self.state.last_seq {
             return Vec::new();
         }
@@ -73,7 +82,14 @@ impl Detector {
         let Self { settings, state } = self;
         let learning = entry.time.as_second() - first.as_second() < settings.learning_days() * DAY;
         let Some((who, doubts)) = judge(&mut state.ledger, settings, entry) else { return found };
-        for doubt in doubts.into_iter().filter(|_| !learning) {
+        let is_decoy = |name: &SecretName| settings.is_decoy(name) || is_decoy(name);
+        let doubts = match entry.secret.as_ref().filter(|name| is_decoy(name)) {
+            // Nothing is to be learned of who uses it how.
+            Some(name) => decoyed(entry, &who, name).into_iter().collect(),
+            None if learning => Vec::new(),
+            None => doubts,
+        };
+        for doubt in doubts {
             let threshold = settings.threshold(doubt.kind, entry.secret.as_ref(), &who);
             if let Some(threshold) = threshold {
                 state.pending.add(entry, &who, doubt, threshold);

@@ -36,6 +36,8 @@ kinds! {
     Burst = "burst",
     /// A program that is known to read everything does so for the first time.
     Crawler = "crawler",
+    /// Somebody asks for a secret that nothing should ever open.
+    Decoy = "decoy",
     /// A program's file has other bytes.
     ExeChanged = "exe_changed",
     /// A caller uses a secret that it never used.

@@ -65,6 +65,18 @@ pub(super) fn judge(
     Some((who?, doubts))
 }
 
+/// Judges a line about a decoy: whoever asks for its value, and be it in vain.
+pub(super) fn decoyed(entry: &Entry, who: &Who, name: &SecretName) -> Option<Doubt> {
+    let asked = READS.contains(&entry.action) || entry.action == Action::Check;
+    let did = match entry.outcome {
+        Outcome::Allowed => "read",
+        Outcome::Denied | Outcome::Failed => "asked for",
+    };
+    let fact = format!("{who} {did} {name}, which is a decoy: nothing should");
+    let by = Some(format!("{who} {name}").into());
+    asked.then(|| Doubt { by, ..doubt(Kind::Decoy, 1.0, fact) })
+}
+
 struct Judge<'a> {
     ledger: &'a mut Ledger,
     settings: &'a Settings,

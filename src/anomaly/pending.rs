@@ -40,6 +40,8 @@ impl Pending {
     pub(super) fn add(&mut self, entry: &Entry, who: &Who, doubt: Doubt, threshold: f64) {
         if doubt.kind.is_walk() {
             self.take_up(who, doubt.kind, entry.time);
+        } else if doubt.by.is_some() {
+            // It is not about what its caller does otherwise.
         } else if let Some(walk) = self.walk_of(who) {
             walk.extend(entry);
             return;
@@ -118,6 +120,7 @@ impl Pending {
         let (ready, rest) = std::mem::take(&mut self.waiting).into_iter().partition(|waiting| {
             index += 1;
             index <= excess
+                || waiting.finding.kind == Kind::Decoy
                 || past(waiting.last, settled_seconds)
                 || past(waiting.finding.time, LONGEST_SECONDS)
         });

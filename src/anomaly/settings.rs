@@ -21,6 +21,8 @@ pub struct Settings {
     threshold: toml::Spanned<f64>,
     /// Programs that read everything, by the last part of their path.
     crawlers: Vec<Box<str>>,
+    /// Secrets that nothing should open, beside those that the daemon knows as such.
+    decoys: Vec<PatternText>,
     rule: Vec<toml::Spanned<Rule>>,
 }
 
@@ -48,6 +50,7 @@ impl Default for Settings {
             settle_seconds: 60,
             threshold: toml::Spanned::new(0..0, 0.5),
             crawlers: crawlers.map(Into::into).to_vec(),
+            decoys: Vec::new(),
             rule: Vec::new(),
         }
     }
@@ -93,6 +96,10 @@ impl Settings {
 
     pub(super) fn is_crawler(&self, program: &str) -> bool {
         self.crawlers.iter().any(|crawler| **crawler == *program)
+    }
+
+    pub(super) fn is_decoy(&self, name: &SecretName) -> bool {
+        self.decoys.iter().any(|pattern| pattern.0.matches(name))
     }
 
     /// Returns the score that a doubt must reach, or `None` where it is muted.

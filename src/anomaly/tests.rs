@@ -303,3 +303,20 @@ fn what_waits_comes_out_when_time_has_passed_without_another_line() {
     assert!(log.detector.advance(time(LATER + 59)).is_empty());
     assert_eq!(log.detector.advance(time(LATER + 60)).len(), 1);
 }
+
+#[test]
+fn a_decoy_is_found_at_once_whoever_asks_for_it_also_in_vain_and_within_a_walk() {
+    let mut log = Log::with("decoys = [\"team/s7\"]\n");
+    log.line(0, json!({"secret": "team/s7", "action": "write"}));
+    walk(&mut log, 9 * HOUR, "/usr/bin/grep");
+    assert_eq!(log.found.len(), 1, "nobody waits, and nothing else is found while learning");
+    log.quiet_weeks();
+    walk(&mut log, LATER, "/usr/bin/find");
+    let mut kinds = log.kinds();
+    kinds.sort_unstable();
+    assert_eq!(kinds, [Kind::Decoy, Kind::Decoy, Kind::Walk]);
+    let decoy = log.found.iter().find(|found| found.kind == Kind::Decoy).unwrap();
+    assert!(
+        decoy.score >= 1.0 && decoy.explanation.contains("asked for team/s7, which is a decoy")
+    );
+}

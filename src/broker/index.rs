@@ -98,6 +98,7 @@ struct Rare {
     service: Option<Box<str>>,
     environment: Option<Box<str>>,
     tags: Vec<Box<str>>,
+    decoy: bool,
 }
 
 impl Entry {
@@ -113,6 +114,7 @@ impl Entry {
             service: metadata.attributes.service.clone(),
             environment: metadata.attributes.environment.clone(),
             tags: metadata.attributes.tags.clone(),
+            decoy: metadata.decoy,
         };
         Some(Self {
             id,
@@ -146,6 +148,11 @@ impl Entry {
             environment: rare.and_then(|rare| rare.environment.clone()),
             tags: rare.map(|rare| rare.tags.clone()).unwrap_or_default(),
         }
+    }
+
+    /// Tells whether nothing should ever open it.
+    pub(super) fn is_decoy(&self) -> bool {
+        self.rare.as_ref().is_some_and(|rare| rare.decoy)
     }
 
     /// Returns what one caller with `levels` is shown.

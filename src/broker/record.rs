@@ -63,17 +63,77 @@ pub(super) struct SecretRecord {
 /// Where the one `Uses` record lies.
 pub(super) const USES_ID: SecretId = SecretId([0xff; 16]);
 
+/// The number of a decoy's record: a secret's under another one, as if it were a variant of its own. So records of
+/// ordinary secrets are as they always were, and an older release does not take a decoy for one of them.
+const DECOY: u8 = 5;
+
 impl Record {
     /// Returns the bytes to be sealed. They hold names and metadata, so they are wiped.
     pub(super) fn encode(&self) -> Result<Zeroizing<Vec<u8>>, BrokerError> {
-        postcard::to_stdvec(self)
-            .map(Zeroizing::new)
-            .map_err(|err| BrokerError::Invalid(format!("a record cannot be encoded: {err}")))
+        let encoded = postcard::to_stdvec(self).map(Zeroizing::new);
+        let mut encoded = encoded
+            .map_err(|err| BrokerError::Invalid(format!("a record cannot be encoded: {err}")))?;
+        if let (
+            Self::Secret(SecretRecord { metadata: Metadata { decoy: true, .. }, .. }),
+            Some(kind),
+        ) = (self, encoded.first_mut())
+        {
+            *kind = DECOY;
+        }
+        Ok(encoded)
     }
 
     /// Reads what `encode` wrote.
     pub(super) fn decode(plain: &[u8]) -> Result<Self, BrokerError> {
-        postcard::from_bytes(plain)
-            .map_err(|err| StoreError::Damaged(format!("a record cannot be decoded: {err}")).into())
+        let failed = |err| StoreError::Damaged(format!("a record cannot be decoded: {err}"));
+        let Some((&DECOY, rest)) = plain.split_first() else {
+            return Ok(postcard::from_bytes(plain).map_err(failed)?);
+        };
+        let mut record: SecretRecord = postcard::from_bytes(rest).map_err(failed)?;
+        record.metadata.decoy = true;
+        Ok(Self::Secret(record))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Attributes;
+
+    fn record(decoy: bool) -> Record {
+        let now = Timestamp::UNIX_EPOCH;
+        Record::Secret(SecretRecord {
+            name: "prod/db".parse().unwrap(),
+            metadata: Metadata {
+                attributes: Attributes::default(),
+                status: Status::Active,
+                created: now,
+                modified: now,
+                created_by: Uid(0),
+                expires: None,
+                last_rotated: None,
+                rotation_days: None,
+                description: None,
+                owner_contact: None,
+                owner: None,
+                group: None,
+                mode: None,
+                decoy,
+            },
+            history: History::default(),
+            deleted: None,
+            trash_number: 0,
+        })
+    }
+
+    #[test]
+    fn a_decoy_is_a_kind_of_record_of_its_own_and_others_are_as_they_were() {
+        for decoy in [false, true] {
+            let encoded = record(decoy).encode().unwrap();
+            assert_eq!(encoded[0], if decoy { DECOY } else { 0 });
+            assert_eq!(Record::decode(&encoded).unwrap(), record(decoy));
+        }
+        let plain = postcard::to_stdvec(&record(false)).unwrap();
+        assert_eq!(*record(false).encode().unwrap(), plain);
     }
 }

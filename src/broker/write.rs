@@ -262,6 +262,7 @@ fn new_record(
             owner: None,
             group: None,
             mode: None,
+            decoy: false,
         },
         history: crate::versions::History::default(),
         deleted: None,

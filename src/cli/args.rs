@@ -355,6 +355,9 @@ pub(crate) struct Put {
     /// Fails if the secret exists.
     #[arg(long)]
     pub create: bool,
+    /// Nothing should ever open it: if anybody does, that is an anomaly. Together with --generate it looks real.
+    #[arg(long)]
+    pub decoy: bool,
     /// Stores a value of no bytes.
     #[arg(long)]
     pub allow_empty: bool,

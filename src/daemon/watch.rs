@@ -18,10 +18,10 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::error::chain;
-use crate::anomaly::{Detector, Finding, Settings};
+use crate::anomaly::{Detector, Finding, Kind, Settings};
 use crate::audit::{Action, Entry};
 use crate::broker::{Broker, BrokerError};
-use crate::model::{Clock, Timestamp};
+use crate::model::{Clock, SecretName, Timestamp};
 use crate::system::atomic_file;
 
 /// How often the log is looked at.
@@ -157,7 +157,8 @@ impl Watch {
         let mut found = Vec::new();
         let last = student.detector.last_seq();
         let read = self.broker.each_entry_after(last, &mut |entry| {
-            found.extend(student.detector.observe(entry));
+            let is_decoy = |name: &SecretName| self.broker.is_decoy(name);
+            found.extend(student.detector.observe_with(entry, &is_decoy));
             self.keep_told(entry);
         });
         if let Err(error) = read {
@@ -196,7 +197,9 @@ impl Watch {
         );
         let Ok(detail) = serde_json::to_value(finding) else { return };
         // Those who may know the secret may know of one line about it; what goes over several is for admins.
-        let secret = finding.secret.as_ref().filter(|_| finding.lines == 1);
+        // And that a secret is a decoy is not for who has just read it.
+        let shared = finding.lines == 1 && finding.kind != Kind::Decoy;
+        let secret = finding.secret.as_ref().filter(|_| shared);
         if let Err(error) = self.broker.record_anomaly(secret, detail) {
             tracing::error!(why = chain(&error), "an anomaly could not be recorded");
         }

@@ -68,4 +68,7 @@ pub struct Metadata {
     pub group: Option<Gid>,
     /// Pinned permission bits.
     pub mode: Option<u16>,
+    /// Nothing should ever open it. Stored as a kind of record of its own.
+    #[serde(skip)]
+    pub decoy: bool,
 }

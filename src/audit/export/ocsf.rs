@@ -105,10 +105,11 @@ fn activity(entry: &Entry) -> u32 {
     }
 }
 
-/// From 1 (informational) over 2 (low) and 3 (medium) to 4 (high).
+/// From 1 (informational) over 2 (low), 3 (medium) and 4 (high) to 5 (critical).
 fn severity(entry: &Entry) -> u32 {
     let score = entry.detail.as_ref().filter(|_| entry.action == Action::Anomaly);
     match (score.and_then(|detail| detail.get("score")?.as_f64()), entry.outcome) {
+        (Some(score), _) if score >= 1.0 => 5,
         (Some(score), _) if score >= 0.9 => 4,
         (Some(score), _) if score >= 0.7 => 3,
         (Some(_), _) | (None, Outcome::Failed) => 2,
