@@ -14,6 +14,11 @@ import subprocess
 import sys
 import tempfile
 
+# As what an incident should be found.
+KINDS = {"stranger": {"first_use"}, "other_program": {"first_use"}, "swapped": {"exe_changed"}, "at_night": {"unusual_time"},
+         "burst": {"burst"}, "silence": {"long_silence"}, "refusals": {"refusals"}, "walk": {"walk"},
+         "long_lived": {"long_lived"}, "old_version": {"old_version"}, "passed_on": {"passed_on"}, "crawler": {"crawler"}}
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
@@ -46,12 +51,14 @@ def main():
             lines, labels, found = month(args, seed, directory)
         planted = {seq for label in labels for seq in label["seqs"]}
         seen = {seq for finding in found for seq in finding["seqs"]}
+        found_as = lambda label: {finding["kind"] for finding in found if set(finding["seqs"]) & set(label["seqs"])}
+        right = sum(bool(found_as(label) & KINDS[label["kind"]]) for label in labels)
         missed = [label for label in labels if not seen & set(label["seqs"])]
         false = [finding for finding in found if not planted & set(finding["seqs"])]
         good = len(missed) <= args.incidents / 10 and len(false) <= args.days
         missed_goal |= not good
         by_kind = collections.Counter(finding["kind"] for finding in false)
-        print(f"seed {seed}: {lines} lines, {len(labels) - len(missed)} of {len(labels)} found, {len(false)} false in "
+        print(f"seed {seed}: {lines} lines, {len(labels) - len(missed)} of {len(labels)} found ({right} as what they are), {len(false)} false in "
               f"{args.days} days {dict(sorted(by_kind.items()))}, missed {[label['kind'] for label in missed]}"
               f"{'' if good else ' - GOAL MISSED'}")
         if args.verbose:

@@ -47,10 +47,7 @@ impl Rate {
         let span = time.as_second().div_euclid(Self::SECONDS);
         let passed = span.saturating_sub(self.span);
         if passed > 0 {
-            let ended = self.sum();
-            self.peak = self.peak.max(self.last);
-            (self.peak, self.last) =
-                if passed == 1 { (self.peak, ended) } else { (self.peak.max(ended), 0.0) };
+            (self.last, self.peak) = ended(self.sum(), passed, self.last, self.peak);
             let days =
                 span.div_euclid(DAY / Self::SECONDS) - self.span.div_euclid(DAY / Self::SECONDS);
             self.peak *= 0.97_f64.powi(i32::try_from(days.clamp(0, 365)).unwrap_or(365));
@@ -87,10 +84,7 @@ impl Names {
         let span = time.as_second().div_euclid(Self::SECONDS);
         let passed = span.saturating_sub(self.span);
         if passed > 0 {
-            let ended = self.count();
-            self.peak = self.peak.max(self.last);
-            (self.peak, self.last) =
-                if passed == 1 { (self.peak, ended) } else { (self.peak.max(ended), 0.0) };
+            (self.last, self.peak) = ended(self.count(), passed, self.last, self.peak);
             let now = std::mem::take(&mut self.now);
             self.before = if passed == 1 { now } else { BTreeSet::new() };
             self.span = span;
@@ -106,6 +100,13 @@ impl Names {
     fn count(&self) -> f64 {
         (self.now.len() + self.before.len()) as f64
     }
+}
+
+/// Returns what the last span was and what was most before it, once a span with so much has ended. Its neighbour
+/// still shares it, so it is not yet among those that what comes is compared with.
+fn ended(amount: f64, passed: i64, last: f64, peak: f64) -> (f64, f64) {
+    let peak = peak.max(last);
+    if passed == 1 { (amount, peak) } else { (0.0, peak.max(amount)) }
 }
 
 /// FNV-1a: the same for ever, which the standard library's hashes do not promise.

@@ -5,7 +5,7 @@
 use serde::Deserialize;
 
 use super::{Kind, Who};
-use crate::model::{Pattern, SecretName, Uid};
+use crate::model::{Pattern, SecretName, TextError, Uid};
 
 /// How the detectors are tuned.
 #[derive(Clone, Debug, Deserialize)]
@@ -58,14 +58,14 @@ impl Default for Settings {
 
 impl Settings {
     /// Reads the file's text.
-    pub fn parse(text: &str) -> Result<Self, SettingsError> {
+    pub fn parse(text: &str) -> Result<Self, TextError> {
         let settings: Self = toml::from_str(text).map_err(|error| {
             let start = error.span().map_or(0, |span| span.start);
-            SettingsError::at(text, start, error.message())
+            TextError::at(text, start, error.message())
         })?;
         let range = "a threshold is a number from 0 to 1";
         if !(0.0..=1.0).contains(settings.threshold.get_ref()) {
-            return Err(SettingsError::at(text, settings.threshold.span().start, range));
+            return Err(TextError::at(text, settings.threshold.span().start, range));
         }
         for rule in &settings.rule {
             let start = rule.span().start;
@@ -76,7 +76,7 @@ impl Settings {
                 (_, _) => None,
             };
             if let Some(wrong) = wrong {
-                return Err(SettingsError::at(text, start, wrong));
+                return Err(TextError::at(text, start, wrong));
             }
         }
         Ok(settings)
@@ -144,24 +144,6 @@ impl TryFrom<String> for PatternText {
 
     fn try_from(text: String) -> Result<Self, String> {
         text.parse().map(Self).map_err(|error: crate::model::PatternError| error.to_string())
-    }
-}
-
-/// What is wrong with the file, and where.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("line {line}, column {column}: {message}")]
-pub struct SettingsError {
-    pub line: usize,
-    pub column: usize,
-    pub message: String,
-}
-
-impl SettingsError {
-    fn at(text: &str, offset: usize, message: &str) -> Self {
-        let before = text.get(..offset).unwrap_or_default();
-        let line = before.matches('\n').count() + 1;
-        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-        Self { line, column, message: message.to_owned() }
     }
 }
 

@@ -103,7 +103,7 @@ impl Broker {
     /// whoever is told of it must be asked for before.
     pub fn each_entry_after(&self, after: Seq, visit: &mut dyn FnMut(&Entry)) -> Result<()> {
         /// Lines that are read into memory at one time.
-        const NEAR: u64 = 4096;
+        const NEAR: u64 = 20_000;
         let end = self.audit_seq();
         if end <= after.0 {
             return Ok(());
@@ -115,11 +115,8 @@ impl Broker {
             entries.for_each(|entry| visit(&entry));
             return Ok(());
         }
-        for entry in query(directory, &Filter::default())? {
-            let entry = entry?;
-            if entry.seq > after {
-                visit(&entry);
-            }
+        for entry in query(directory, &Filter { after: Some(after), ..Filter::default() })? {
+            visit(&entry?);
         }
         Ok(())
     }

@@ -7,16 +7,16 @@ use super::config::ConfigError;
 use super::lock::LockError;
 use super::trust::TrustError;
 use crate::broker::BrokerError;
+use crate::model::TextError;
 pub(super) use crate::model::chain;
 use crate::policy::PolicyError;
-use crate::rotation::SettingsError;
 use crate::system::MountpointError;
 
 /// One variant per thing the administrator can do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
     #[error("{path}: {source}")]
-    Anomalies { path: PathBuf, source: crate::anomaly::SettingsError },
+    Anomalies { path: PathBuf, source: TextError },
     #[error(transparent)]
     Broker(#[from] BrokerError),
     #[error("a secretfs already serves {0}")]
@@ -45,7 +45,7 @@ pub enum DaemonError {
     #[error("{path}: {source}")]
     Policy { path: PathBuf, source: PolicyError },
     #[error("{path}: {source}")]
-    Rotation { path: PathBuf, source: SettingsError },
+    Rotation { path: PathBuf, source: TextError },
     #[error(transparent)]
     Trust(#[from] TrustError),
 }

@@ -15,7 +15,7 @@ fn each_filter_finds_its_events_and_no_others() {
     let late = Some(world.clock.now());
 
     let any = Filter::default;
-    let cases: [(usize, Filter); 11] = [
+    let cases: [(usize, Filter); 12] = [
         (1, Filter { secret: Some(name("prod/db/password-1")), ..any() }),
         (20, Filter { secret_prefix: Some(name("prod/db")), ..any() }),
         (21, Filter { secret_prefix: Some(name("prod")), ..any() }),
@@ -26,6 +26,7 @@ fn each_filter_finds_its_events_and_no_others() {
         (1, Filter { outcome: Some(Outcome::Denied), ..any() }),
         (1, Filter { action: Some(Action::Write), ..any() }),
         (1, Filter { since: late, ..any() }),
+        (4, Filter { after: Some(Seq(log.head().seq.0 - 4)), ..any() }),
         (20, Filter { until: late, action: Some(Action::Read), ..any() }),
     ];
     for (count, filter) in cases {
