@@ -1,7 +1,7 @@
 //! Doubts that wait for their like: what belongs to one event becomes one finding.
 //!
-//! Doubts of one kind about one caller are gathered until none has come for a minute, and a walk over many names takes up
-//! whatever else was doubted of its caller. What time it is comes from outside.
+//! Doubts of one kind about one caller are gathered until none has come for a minute, and a walk over many
+//! names takes up whatever else was doubted of its caller. What time it is comes from outside.
 
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +39,10 @@ impl Pending {
     /// Adds a doubt about a line, which must reach `threshold` to become a finding.
     pub(super) fn add(&mut self, entry: &Entry, who: &Who, doubt: Doubt, threshold: f64) {
         if doubt.kind.is_walk() {
+            // One that is not told must not hide what is.
+            if doubt.score < threshold {
+                return;
+            }
             self.take_up(who, doubt.kind, entry.time);
         } else if doubt.by.is_some() {
             // It is not about what its caller does otherwise.
@@ -103,6 +107,7 @@ impl Pending {
         }
         let until = Timestamp::from_second(time.as_second().saturating_add(WALK_SECONDS));
         self.walkers.retain(|(walker, until)| walker != who && *until > time);
+        self.walkers.truncate(MAX_WAITING);
         self.walkers.extend(until.ok().map(|until| (who.clone(), until)));
     }
 

@@ -76,8 +76,9 @@ pub(super) struct Names {
 
 impl Names {
     const SECONDS: i64 = 1800;
-    /// More are not told apart; whoever walks over so many is known as a walker.
-    const MAX: usize = 1024;
+    /// More are not told apart, for each of thousands of callers has such a set; whoever walks over so many is
+    /// known as a walker.
+    const MAX: usize = 256;
 
     /// Counts a name, and returns how many there are now and how many there were at most.
     pub(super) fn add(&mut self, time: Timestamp, name: &str) -> (f64, f64) {

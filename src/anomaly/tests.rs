@@ -320,3 +320,12 @@ fn a_decoy_is_found_at_once_whoever_asks_for_it_also_in_vain_and_within_a_walk()
         decoy.score >= 1.0 && decoy.explanation.contains("asked for team/s7, which is a decoy")
     );
 }
+
+#[test]
+fn a_walk_that_is_not_told_hides_nothing_of_its_caller() {
+    let mut log = Log::with("[[rule]]\nkinds = [\"walk\"]\nthreshold = 0.99\n");
+    log.quiet_weeks();
+    walk(&mut log, LATER, "/usr/bin/grep");
+    log.line(LATER + 60, json!({"exe": "/usr/bin/grep", "uid": 0}));
+    assert_eq!(log.kinds(), [Kind::Refusals, Kind::FirstUse]);
+}

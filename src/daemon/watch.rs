@@ -193,7 +193,7 @@ impl Watch {
 
     fn tell(&self, finding: &Finding) {
         tracing::warn!(
-            kind = %finding.kind, score = finding.score, caller = %finding.caller, lines = finding.lines, "anomaly"
+            kind = %finding.kind, score = finding.score, caller = ?finding.caller.to_string(), lines = finding.lines, "anomaly"
         );
         let Ok(detail) = serde_json::to_value(finding) else { return };
         // Those who may know the secret may know of one line about it; what goes over several is for admins.
