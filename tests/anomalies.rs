@@ -205,3 +205,30 @@ fn a_decoy_looks_like_any_secret_to_who_may_read_it_and_its_read_is_told_to_admi
     assert!(line["secret"].is_null(), "events would tell who has read it");
     site.assert_whole();
 }
+
+#[test]
+fn the_log_has_the_digest_of_a_program_once_a_rule_binds_one() {
+    let Some(mut site) = Site::new() else { return };
+    site.init();
+    let output = Command::new("sha256sum").arg("/bin/cat").output().unwrap();
+    let digest = String::from_utf8(output.stdout).unwrap()[..64].to_owned();
+    let policy = fs::read_to_string(site.policy()).unwrap();
+    let bound = format!(
+        "\n[[role]]\nname = \"reader\"\nallow = [{{ names = [\"prod-*\"], levels = [\"read\"] }}]\n\
+         [[binding]]\nid = \"ada\"\nrole = \"reader\"\nuid = [61001]\nexe_sha256 = \"{digest}\"\n"
+    );
+    fs::write(site.policy(), policy + &bound).unwrap();
+    site.serve();
+    fs::write(site.secret("prod-db"), "example-value").unwrap();
+    // A digest is not waited for: the first answer may be no.
+    eventually("the program is known", || {
+        let mut cat = Person::new(61_001).command("cat");
+        cat.arg(site.secret("prod-db")).output().unwrap().status.success()
+    });
+    let read = |line: &Value| {
+        line["uid"] == 61_001 && line["action"] == "read" && line["outcome"] == "allowed"
+    };
+    let line = site.audit().into_iter().find(read).unwrap();
+    assert_eq!(line["exe_sha256"], digest);
+    site.assert_whole();
+}

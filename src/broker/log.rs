@@ -99,9 +99,13 @@ impl Broker {
         visited.map_err(unreadable)
     }
 
-    /// Calls `visit` with each entry of the log after `after`, in their order. It is for the daemon's own use:
+    /// Calls `visit` with each entry of the log after `after`, in their order, until it breaks off. It is for the daemon's own use:
     /// whoever is told of it must be asked for before.
-    pub fn each_entry_after(&self, after: Seq, visit: &mut dyn FnMut(&Entry)) -> Result<()> {
+    pub fn each_entry_after(
+        &self,
+        after: Seq,
+        visit: &mut dyn FnMut(&Entry) -> ControlFlow<()>,
+    ) -> Result<()> {
         /// Lines that are read into memory at one time.
         const NEAR: u64 = 20_000;
         let end = self.audit_seq();
@@ -111,12 +115,14 @@ impl Broker {
         let directory = &self.inner.log.directory;
         if end - after.0 <= NEAR {
             let lines = tail(directory, after, |_| true).map_err(unreadable)?;
-            let entries = lines.iter().filter_map(|line| serde_json::from_slice(line).ok());
-            entries.for_each(|entry| visit(&entry));
+            let mut entries = lines.iter().filter_map(|line| serde_json::from_slice(line).ok());
+            let _broken_off = entries.try_for_each(|entry| visit(&entry));
             return Ok(());
         }
         for entry in query(directory, &Filter { after: Some(after), ..Filter::default() })? {
-            visit(&entry?);
+            if visit(&entry?).is_break() {
+                break;
+            }
         }
         Ok(())
     }

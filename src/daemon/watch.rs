@@ -8,8 +8,10 @@
 use std::collections::VecDeque;
 use std::fmt::Write;
 use std::io;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -39,11 +41,14 @@ pub(super) struct Watch {
     kept: Mutex<VecDeque<Finding>>,
     /// Tuning that is to be taken up.
     settings: Mutex<Option<Settings>>,
+    /// Set for the end, which does not wait until a long log is read.
+    ending: AtomicBool,
 }
 
 /// The running thread; dropping it puts on disk what was learned.
 #[derive(Debug)]
 pub(super) struct Watching {
+    watch: Arc<Watch>,
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -63,7 +68,7 @@ impl Watch {
         settings: Settings,
     ) -> Arc<Self> {
         let (kept, settings) = (Mutex::default(), Mutex::new(Some(settings)));
-        Arc::new(Self { broker, clock, file, kept, settings })
+        Arc::new(Self { broker, clock, file, kept, settings, ending: AtomicBool::new(false) })
     }
 
     /// Returns what was found, a JSON object a line, the oldest first.
@@ -95,17 +100,21 @@ impl Watch {
                     saved = Instant::now();
                 }
             }
-            watch.look(&mut student);
             watch.save(&student);
         })?;
-        Ok(Watching { stop: Some(stop), thread: Some(thread) })
+        Ok(Watching { watch: Arc::clone(self), stop: Some(stop), thread: Some(thread) })
     }
 
     fn load(&self) -> Student {
         let settings = self.settings.lock().take().unwrap_or_default();
         match self.read_saved(settings.clone()) {
             Ok(Some(detector)) => {
-                return Student { detector, tell_from: Timestamp::MIN, failed: false };
+                return Student {
+                    detector,
+                    tell_from: Timestamp::MIN,
+                    failed: false,
+                    up_to_date: false,
+                };
             }
             Ok(None) => {}
             Err(why) => {
@@ -113,7 +122,12 @@ impl Watch {
             }
         }
         // What the log says of former times was told then, or nobody had asked.
-        Student { detector: Detector::new(settings), tell_from: self.clock.now(), failed: false }
+        Student {
+            detector: Detector::new(settings),
+            tell_from: self.clock.now(),
+            failed: false,
+            up_to_date: false,
+        }
     }
 
     fn read_saved(&self, settings: Settings) -> Result<Option<Detector>, String> {
@@ -129,6 +143,10 @@ impl Watch {
     }
 
     fn save(&self, student: &Student) {
+        // Of what was read by half nothing was told yet: the next start reads it again.
+        if !student.up_to_date {
+            return;
+        }
         let written =
             student.detector.to_bytes().map_err(|error| error.to_string()).and_then(|bytes| {
                 let text = String::from_utf8(bytes).map_err(|error| error.to_string())?;
@@ -154,12 +172,18 @@ impl Watch {
         if let Some(settings) = self.settings.lock().take() {
             student.detector.replace_settings(settings);
         }
+        student.up_to_date = false;
         let mut found = Vec::new();
         let last = student.detector.last_seq();
         let read = self.broker.each_entry_after(last, &mut |entry| {
             let is_decoy = |name: &SecretName| self.broker.is_decoy(name);
             found.extend(student.detector.observe_with(entry, &is_decoy));
             self.keep_told(entry);
+            if self.ending.load(Ordering::Acquire) {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
         });
         if let Err(error) = read {
             if !std::mem::replace(&mut student.failed, true) {
@@ -168,6 +192,10 @@ impl Watch {
             return;
         }
         student.failed = false;
+        if self.ending.load(Ordering::Acquire) {
+            return;
+        }
+        student.up_to_date = true;
         found.extend(student.detector.advance(self.clock.now()));
         found.retain(|finding| finding.time >= student.tell_from && !self.is_told(finding));
         found.iter().for_each(|finding| self.tell(finding));
@@ -212,10 +240,13 @@ struct Student {
     tell_from: Timestamp,
     /// The last look failed, and that was said.
     failed: bool,
+    /// The last look went to the end, and what it found was told.
+    up_to_date: bool,
 }
 
 impl Drop for Watching {
     fn drop(&mut self) {
+        self.watch.ending.store(true, Ordering::Release);
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
             // A panic has been reported by the panic hook.

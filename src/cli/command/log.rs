@@ -38,7 +38,8 @@ pub(super) fn run(context: &Context, args: &Log) -> Done {
     })?;
     let mut lines = Lines(BufReader::new(file));
     let (mut kept, mut stats) = (VecDeque::new(), Stats::default());
-    let totals = args.stats || filter.name.is_some();
+    let about_one = filter.sole().is_some_and(|sole| sole != Sole::Nothing);
+    let totals = args.stats || filter.name.is_some() || about_one;
     while let Some(line) = lines.next()? {
         if let Some(event) = filter.admit(&line) {
             if totals {
