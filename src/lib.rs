@@ -1,5 +1,6 @@
 //! secretfs: a filesystem of secrets. `docs/ARCHITECTURE.md` says which module may use which.
 
+pub mod anomaly;
 pub mod audit;
 pub mod broker;
 pub mod cli;

@@ -6,9 +6,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module with the modules that it may import.
-const LAYERS: [(&str, &[&str]); 21] = [
+const LAYERS: [(&str, &[&str]); 22] = [
     ("model", &[]),
     ("system", &["model"]),
+    ("anomaly", &["audit", "model"]),
     ("audit", &["model", "system"]),
     ("credential", &["model", "system"]),
     ("crypto", &["model", "system"]),
@@ -28,6 +29,7 @@ const LAYERS: [(&str, &[&str]); 21] = [
     (
         "daemon",
         &[
+            "anomaly",
             "audit",
             "broker",
             "credential",
@@ -51,6 +53,7 @@ const LAYERS: [(&str, &[&str]); 21] = [
     (
         "cli",
         &[
+            "anomaly",
             "audit",
             "broker",
             "credential",

@@ -31,6 +31,9 @@ pub struct Entry {
     /// Fields whose bytes were not UTF-8: there, U+0080 to U+00FF may stand for single bytes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub not_utf8: Vec<String>,
+    /// The program's SHA-256 in hexadecimal, where a rule asks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exe_sha256: Option<String>,
     /// The kernel's number of the request, which no other request of the same mount has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<u64>,

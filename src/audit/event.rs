@@ -72,6 +72,8 @@ macro_rules! actions {
 actions! {
     /// The store committed a generation.
     Anchor = "anchor",
+    /// The log was found to be unlike what it was before; the detail says how.
+    Anomaly = "anomaly",
     Append = "append",
     AuditRead = "audit_read",
     Backup = "backup",

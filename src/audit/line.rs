@@ -76,6 +76,10 @@ impl Formatter {
             (true, false) => out.extend_from_slice(b",\"not_utf8\":[\"comm\"]"),
             (false, false) => out.extend_from_slice(b",\"not_utf8\":[\"exe\",\"comm\"]"),
         }
+        let exe = event.caller.and_then(|caller| caller.exe_now.as_deref());
+        if let Some(digest) = exe.and_then(|exe| exe.sha256) {
+            text(out, "exe_sha256", Some(&hex_text(&digest)));
+        }
         if let Some(request) = event.caller.and_then(|caller| caller.request) {
             number(out, "request", Some(request.number));
         }
@@ -320,7 +324,7 @@ fn push_unicode(out: &mut Vec<u8>, unit: u16) {
 }
 
 /// Writes any JSON value in printable ASCII: what is not can only stand inside of its strings.
-fn push_ascii_json(out: &mut Vec<u8>, value: &serde_json::Value) {
+pub(super) fn push_ascii_json(out: &mut Vec<u8>, value: &serde_json::Value) {
     for c in value.to_string().chars() {
         match u8::try_from(c) {
             Ok(byte @ b' '..=b'~') => out.push(byte),

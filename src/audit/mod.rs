@@ -13,6 +13,7 @@ mod chain;
 mod durability;
 mod entry;
 mod event;
+pub mod export;
 mod line;
 mod log_file;
 mod reader;

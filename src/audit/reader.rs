@@ -9,7 +9,7 @@ use std::path::Path;
 
 use super::segments::{self, Ending, SegmentFile, read_line};
 use super::{Action, AuditError, Entry, Outcome};
-use crate::model::{SecretName, Timestamp, Uid};
+use crate::model::{SecretName, Seq, Timestamp, Uid};
 
 /// Which events to find. What is `None` is not asked for.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +24,8 @@ pub struct Filter {
     pub unit: Option<String>,
     pub outcome: Option<Outcome>,
     pub action: Option<Action>,
+    /// Behind this line.
+    pub after: Option<Seq>,
     /// From this moment on.
     pub since: Option<Timestamp>,
     /// Before this moment.
@@ -52,6 +54,7 @@ impl Filter {
             && is_path(&self.unit, &entry.unit)
             && self.outcome.is_none_or(|outcome| outcome == entry.outcome)
             && self.action.is_none_or(|action| action == entry.action)
+            && self.after.is_none_or(|after| entry.seq > after)
             && self.since.is_none_or(|since| entry.time >= since)
             && self.until.is_none_or(|until| entry.time < until)
     }
@@ -75,6 +78,10 @@ pub fn query(
     let mut segments = segments::list(dir)?;
     if let Some(since) = filter.since {
         segments.drain(..ended_before(&segments, since)?);
+    }
+    if let Some(after) = filter.after {
+        let begun = |segment: &SegmentFile| segment.first.0 <= after.0.saturating_add(1);
+        segments.drain(..segments.iter().skip(1).take_while(|next| begun(next)).count());
     }
     let found = match filter.limit {
         Some(limit) => Some(newest(&segments, filter, limit)?),

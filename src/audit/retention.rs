@@ -1,10 +1,12 @@
-//! What is kept of segments that are past retention: counts a secret, and where the chain goes on.
+//! What is kept of segments that are past retention: counts a secret, user, program, unit and day, and where the
+//! chain goes on.
 //!
 //! `totals.json` ends in a code under a key of the segment that was being written, so that it can be
 //! neither edited nor made anew by who has the disk alone, and an older copy does not fit the segments.
 //! The counts are those of the lines as found: verify before retention takes them, for the daemon itself
 //! no longer holds the keys of old lines.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
@@ -18,12 +20,18 @@ use super::line::{self, hex, unhex};
 use super::segments::{self, SegmentFile};
 use super::verify::{Damage, VerifyError, damaged};
 use super::{AuditError, Outcome};
-use crate::model::{Seq, Timestamp};
+use crate::model::{Seq, Timestamp, Uid};
 
 pub(super) const FILE: &str = "totals.json";
 
 /// Most names that are counted apart: refused lookups may name anything, and must not fill the memory.
 const MAX_NAMES: usize = 200_000;
+
+/// Most users, programs and units, of each kind, that are counted apart: a session may have a unit of its own.
+const MAX_CALLERS: usize = 20_000;
+
+/// Most days that are counted apart: ten years.
+const MAX_DAYS: usize = 3660;
 
 /// Largest file of totals that is read: twice what [`MAX_NAMES`] long names take.
 const MAX_BYTES: u64 = 512 << 20;
@@ -43,6 +51,16 @@ pub struct Totals {
     /// Lines that name no secret, or one of too many.
     pub other: Counts,
     pub secrets: BTreeMap<String, Counts>,
+    /// By uid. This and what follows was not counted by earlier versions: they may sum up to less than `lines`.
+    #[serde(default)]
+    pub uids: BTreeMap<Uid, Counts>,
+    #[serde(default)]
+    pub exes: BTreeMap<String, Counts>,
+    #[serde(default)]
+    pub units: BTreeMap<String, Counts>,
+    /// By date in UTC.
+    #[serde(default)]
+    pub days: BTreeMap<String, Counts>,
 }
 
 /// How often something ended in which way.
@@ -98,6 +116,11 @@ impl Totals {
             secret: Option<&'a str>,
             outcome: Outcome,
             time: Timestamp,
+            uid: Option<Uid>,
+            #[serde(borrow)]
+            exe: Option<Cow<'a, str>>,
+            #[serde(borrow)]
+            unit: Option<Cow<'a, str>>,
         }
         segments::for_each_line(segment.open()?, |line| {
             self.lines += 1;
@@ -106,6 +129,16 @@ impl Totals {
                 return Ok(());
             };
             self.counts_of(event.secret).add(event.outcome, event.time);
+            let day = event.time.strftime("%F").to_string();
+            let (outcome, time) = (event.outcome, event.time);
+            let (exe, unit) = (event.exe.map(Cow::into_owned), event.unit.map(Cow::into_owned));
+            let added = [
+                bounded(&mut self.uids, event.uid, MAX_CALLERS),
+                bounded(&mut self.exes, exe, MAX_CALLERS),
+                bounded(&mut self.units, unit, MAX_CALLERS),
+                bounded(&mut self.days, Some(day), MAX_DAYS),
+            ];
+            added.into_iter().flatten().for_each(|counts| counts.add(outcome, time));
             Ok::<_, io::Error>(())
         })?;
         if let Some(head) = segment.last_head()? {
@@ -133,6 +166,17 @@ impl Totals {
         line::push_mac(&mut text, &mac);
         Ok(text)
     }
+}
+
+/// Returns the counts of a key, or `None` for one of too many.
+fn bounded<K: Ord>(
+    counts: &mut BTreeMap<K, Counts>,
+    key: Option<K>,
+    max: usize,
+) -> Option<&mut Counts> {
+    let key = key?;
+    let has_room = counts.len() < max || counts.contains_key(&key);
+    has_room.then(|| counts.entry(key).or_default())
 }
 
 /// Returns how many of the first segments hold nothing beyond `removed`.

@@ -24,7 +24,8 @@ struct Settable {
 /// Every attribute that users may set. Those that decide who may read, or as whose the file is
 /// shown, are an admin's: a writer must not be able to widen access by a tag. So is what programs know
 /// it by: as `LD_PRELOAD` a value would run in whatever gets it.
-const SETTABLE: [Settable; 14] = [
+const SETTABLE: [Settable; 15] = [
+    Settable { name: "decoy", level: Level::Admin, set: |m, v| yes(v).map(|v| m.decoy = v) },
     Settable {
         name: "description",
         level: Level::Write,
@@ -161,6 +162,14 @@ fn line(value: Option<&str>) -> Parsed<Option<Box<str>>> {
         return Err(format!("expected one line of at most {MAX_TEXT} bytes"));
     }
     Ok(Some(value.into()))
+}
+
+fn yes(value: Option<&str>) -> Parsed<bool> {
+    match value.unwrap_or("no") {
+        "yes" => Ok(true),
+        "no" => Ok(false),
+        _ => Err("expected yes or no".into()),
+    }
 }
 
 fn word(value: Option<&str>) -> Parsed<Option<Box<str>>> {

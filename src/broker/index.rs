@@ -99,6 +99,7 @@ struct Rare {
     environment: Option<Box<str>>,
     tags: Vec<Box<str>>,
     injection: Injection,
+    decoy: bool,
 }
 
 impl Entry {
@@ -115,6 +116,7 @@ impl Entry {
             environment: metadata.attributes.environment.clone(),
             tags: metadata.attributes.tags.clone(),
             injection: metadata.injection.clone(),
+            decoy: metadata.decoy,
         };
         Some(Self {
             id,
@@ -153,6 +155,11 @@ impl Entry {
             environment: rare.and_then(|rare| rare.environment.clone()),
             tags: rare.map(|rare| rare.tags.clone()).unwrap_or_default(),
         }
+    }
+
+    /// Tells whether nothing should ever open it.
+    pub(super) fn is_decoy(&self) -> bool {
+        self.rare.as_ref().is_some_and(|rare| rare.decoy)
     }
 
     /// Returns what one caller with `levels` is shown.

@@ -4,8 +4,8 @@ use std::ops::ControlFlow;
 
 use super::{Broker, BrokerError, Notice, Result};
 use crate::audit::{
-    Action, AuditError, AuditKey, AuditLog, Entry, Event, Head, LogFile, Outcome, back, is_about,
-    tail,
+    Action, AuditError, AuditKey, AuditLog, Entry, Event, Filter, Head, LogFile, Outcome, Totals,
+    back, is_about, query, tail,
 };
 use crate::model::{Caller, SecretName, Seq, Timestamp, Uid, Version};
 
@@ -99,6 +99,57 @@ impl Broker {
         visited.map_err(unreadable)
     }
 
+    /// Calls `visit` with each entry of the log after `after`, in their order, until it breaks off. It is for the daemon's own use:
+    /// whoever is told of it must be asked for before.
+    pub fn each_entry_after(
+        &self,
+        after: Seq,
+        visit: &mut dyn FnMut(&Entry) -> ControlFlow<()>,
+    ) -> Result<()> {
+        /// Lines that are read into memory at one time.
+        const NEAR: u64 = 20_000;
+        let end = self.audit_seq();
+        if end <= after.0 {
+            return Ok(());
+        }
+        let directory = &self.inner.log.directory;
+        if end - after.0 <= NEAR {
+            let lines = tail(directory, after, |_| true).map_err(unreadable)?;
+            let mut entries = lines.iter().filter_map(|line| serde_json::from_slice(line).ok());
+            let _broken_off = entries.try_for_each(|entry| visit(&entry));
+            return Ok(());
+        }
+        for entry in query(directory, &Filter { after: Some(after), ..Filter::default() })? {
+            if visit(&entry?).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts a finding of the daemon's own on record.
+    pub fn record_anomaly(
+        &self,
+        secret: Option<&SecretName>,
+        finding: serde_json::Value,
+    ) -> Result<()> {
+        let detail = Some(finding);
+        let event = Event::new(Action::Anomaly, Outcome::Allowed);
+        self.inner.gate.record(&Event { secret, detail, ..event })
+    }
+
+    /// Seals what was learned from the log, for a file. Errors: `Sealed`.
+    pub fn seal_learned(&self, plain: &[u8]) -> Result<Vec<u8>> {
+        let unlocked = self.inner.unlocked()?;
+        unlocked.keyring.load().seal_learned(plain).map_err(BrokerError::Key)
+    }
+
+    /// Opens what [`seal_learned`](Self::seal_learned) has sealed. Errors: `Sealed`, `Key`.
+    pub fn open_learned(&self, sealed: &[u8]) -> Result<Vec<u8>> {
+        let unlocked = self.inner.unlocked()?;
+        unlocked.keyring.load().open_learned(sealed).map_err(BrokerError::Key)
+    }
+
     /// Returns the place of the last line, 0 where there is none.
     pub fn audit_seq(&self) -> u64 {
         self.inner.gate.log().map_or(0, |log| log.head().seq.0)
@@ -108,6 +159,12 @@ impl Broker {
     pub fn audit_head(&self) -> serde_json::Value {
         let head = self.inner.gate.log().map(AuditLog::head).unwrap_or_default();
         head_json(head)
+    }
+
+    /// Returns the counts of what retention has removed from the log, as JSON.
+    pub fn audit_totals(&self) -> Result<String> {
+        let totals = Totals::read(&self.inner.log.directory)?;
+        serde_json::to_string(&totals).map_err(|error| unreadable(error.into()))
     }
 
     /// Removes audit segments that are past their retention; their totals stay.

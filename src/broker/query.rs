@@ -209,6 +209,12 @@ impl Broker {
         !self.levels(caller, name).is_empty()
     }
 
+    /// Tells whether a secret is a decoy. It is for the daemon's own use, and not known while sealed.
+    pub fn is_decoy(&self, name: &SecretName) -> bool {
+        let Ok(unlocked) = self.inner.unlocked() else { return false };
+        unlocked.index.read().secret(name).is_some_and(Entry::is_decoy)
+    }
+
     /// Checks a level on a name; a refusal is recorded, a consent is not.
     pub fn check(&self, caller: &Caller, level: Level, name: &SecretName) -> Result<()> {
         let sight = self.inner.gate.sight(caller);

@@ -65,13 +65,25 @@ pub(super) struct SecretRecord {
 /// Where the one `Uses` record lies.
 pub(super) const USES_ID: SecretId = SecretId([0xff; 16]);
 
+/// What was added to a secret's record later. It is written behind it, where any of it is set, so that records
+/// without it are as they always were.
+#[derive(Debug, Default, Deserialize, PartialEq, Serialize)]
+struct Later {
+    injection: Injection,
+    decoy: bool,
+}
+
 impl Record {
     /// Returns the bytes to be sealed. They hold names and metadata, so they are wiped.
     pub(super) fn encode(&self) -> Result<Zeroizing<Vec<u8>>, BrokerError> {
         let unfit = |err| BrokerError::Invalid(format!("a record cannot be encoded: {err}"));
         let bytes = postcard::to_stdvec(self).map(Zeroizing::new).map_err(unfit)?;
-        let Some(injection) = self.injection() else { return Ok(bytes) };
-        let more = postcard::to_stdvec(injection).map(Zeroizing::new).map_err(unfit)?;
+        let Self::Secret(SecretRecord { metadata, .. }) = self else { return Ok(bytes) };
+        let later = Later { injection: metadata.injection.clone(), decoy: metadata.decoy };
+        if later == Later::default() {
+            return Ok(bytes);
+        }
+        let more = postcard::to_stdvec(&later).map(Zeroizing::new).map_err(unfit)?;
         Ok(Zeroizing::new([bytes.as_slice(), more.as_slice()].concat()))
     }
 
@@ -79,20 +91,13 @@ impl Record {
     pub(super) fn decode(plain: &[u8]) -> Result<Self, BrokerError> {
         let damaged = |err| StoreError::Damaged(format!("a record cannot be decoded: {err}"));
         let (mut record, rest) = postcard::take_from_bytes(plain).map_err(damaged)?;
-        if let Self::Secret(secret) = &mut record
+        if let Self::Secret(SecretRecord { metadata, .. }) = &mut record
             && !rest.is_empty()
         {
-            secret.metadata.injection = postcard::from_bytes(rest).map_err(damaged)?;
+            let Later { injection, decoy } = postcard::from_bytes(rest).map_err(damaged)?;
+            (metadata.injection, metadata.decoy) = (injection, decoy);
         }
         Ok(record)
-    }
-
-    /// Returns what is written behind a secret: what was added to the format later, so that records
-    /// without it are as they always were.
-    fn injection(&self) -> Option<&Injection> {
-        let Self::Secret(secret) = self else { return None };
-        let injection = &secret.metadata.injection;
-        (*injection != Injection::default()).then_some(injection)
     }
 }
 
@@ -101,7 +106,7 @@ mod tests {
     use super::*;
     use crate::model::{Attributes, Injection};
 
-    fn record(injection: Injection) -> Record {
+    fn record(injection: Injection, decoy: bool) -> Record {
         let at = Timestamp::UNIX_EPOCH;
         Record::Secret(SecretRecord {
             name: "app/key".parse().unwrap(),
@@ -120,6 +125,7 @@ mod tests {
                 group: None,
                 mode: None,
                 injection,
+                decoy,
             },
             history: History::default(),
             deleted: None,
@@ -128,15 +134,19 @@ mod tests {
     }
 
     #[test]
-    fn a_record_without_names_for_programs_is_as_it_always_was_and_one_with_them_comes_back() {
-        let plain = record(Injection::default());
+    fn a_record_without_what_came_later_is_as_it_always_was_and_one_with_it_comes_back() {
+        let plain = record(Injection::default(), false);
         assert_eq!(*plain.encode().unwrap(), postcard::to_stdvec(&plain).unwrap());
         let oneiric_path = Some("auth.secret".parse().unwrap());
-        for env_name in [None, Some("API_KEY".parse().unwrap())] {
-            let named = record(Injection { env_name, oneiric_path: oneiric_path.clone() });
+        for (env_name, decoy) in
+            [(None, false), (None, true), (Some("API_KEY".parse().unwrap()), true)]
+        {
+            let named = record(Injection { env_name, oneiric_path: oneiric_path.clone() }, decoy);
             let bytes = named.encode().unwrap();
             assert_eq!(Record::decode(&bytes).unwrap(), named);
             assert!(Record::decode(&bytes[..bytes.len() - 1]).is_err());
         }
+        let decoy = record(Injection::default(), true);
+        assert_eq!(Record::decode(&decoy.encode().unwrap()).unwrap(), decoy);
     }
 }

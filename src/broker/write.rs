@@ -264,6 +264,7 @@ fn new_record(
             group: None,
             mode: None,
             injection: Injection::default(),
+            decoy: false,
         },
         history: crate::versions::History::default(),
         deleted: None,

@@ -10,10 +10,12 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::engine::ArgValueCompleter;
 
+mod anomalies;
 mod inject;
 mod rotation;
 mod scan;
 
+pub(crate) use anomalies::Anomalies;
 pub(crate) use inject::{
     Env, Exec, FormatName, Import, ImportForm, Inject, InjectFile, InjectRemove, LayerName,
     Oneiric, OneiricLoad, OneiricPlace, OneiricSync, Render, Run, Selection, Storing,
@@ -116,6 +118,8 @@ pub(crate) enum Command {
     Oneiric(Oneiric),
     /// Shows who did what, from the audit log.
     Log(Log),
+    /// Shows what in the audit log is unlike the log before it.
+    Anomalies(Anomalies),
     /// Verifies the audit log, or shows where it ends.
     #[command(subcommand)]
     Audit(Audit),
@@ -354,6 +358,9 @@ pub(crate) struct Put {
     /// Fails if the secret exists.
     #[arg(long)]
     pub create: bool,
+    /// Nothing should ever open it: if anybody does, that is an anomaly. Together with --generate it looks real.
+    #[arg(long)]
+    pub decoy: bool,
     /// Stores a value of no bytes.
     #[arg(long)]
     pub allow_empty: bool,
@@ -539,9 +546,26 @@ pub(crate) struct Log {
     /// Only up to then.
     #[arg(long, value_name = "WHEN")]
     pub until: Option<String>,
+    /// Prints whole events in the words of others, a line each: for a collector of events.
+    #[arg(long, value_name = "FORMAT", conflicts_with = "stats")]
+    pub format: Option<LogFormat>,
+    /// Shows counts in place of lines, with those of lines that retention has removed.
+    #[arg(long, conflicts_with = "follow")]
+    pub stats: bool,
     /// Goes on with lines as they are written.
     #[arg(short, long)]
     pub follow: bool,
+}
+
+/// In whose words.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// ArcSight's Common Event Format.
+    Cef,
+    /// As in the log.
+    Json,
+    /// Open Cybersecurity Schema Framework 1.5.0, as JSON.
+    Ocsf,
 }
 
 #[derive(Debug, Subcommand)]

@@ -12,6 +12,7 @@ use crate::daemon::config::{Absolute, Config, KeyLayer, Layer, Sources};
 use crate::daemon::paths::Mode;
 
 mod abort;
+mod anomalies;
 mod audit;
 mod backup;
 mod completions;
@@ -62,6 +63,7 @@ type Done = Result<(), Failure>;
 pub(super) fn run(context: &Context, command: Command) -> Result<ExitCode, Failure> {
     let done = match command {
         Command::Abort => abort::run(context),
+        Command::Anomalies(args) => anomalies::run(context, &args),
         Command::Audit(args) => return audit::run(context, &args),
         Command::Backup(args) => backup::run(context, &args),
         Command::Completions(args) => completions::run(context, &args),

@@ -128,7 +128,8 @@ fn daemon_kind(error: &DaemonError) -> (Kind, &'static str) {
         }
         DaemonError::Broker(error) => (broker_kind(error), ""),
         DaemonError::Busy(_) => (Kind::BackendConnection, "use it, or `secretfs umount` it first"),
-        DaemonError::Config(_)
+        DaemonError::Anomalies { .. }
+        | DaemonError::Config(_)
         | DaemonError::Policy { .. }
         | DaemonError::Rotation { .. }
         | DaemonError::Template { .. }

@@ -16,6 +16,7 @@ pub(super) enum Purpose {
     InodeKey,
     Keyring,
     KeyringKey,
+    Learned,
     Lines,
     MetadataKey,
     Record,
@@ -27,7 +28,7 @@ pub(super) enum Purpose {
 
 impl Purpose {
     #[cfg(test)]
-    pub(super) const ALL: [Self; 17] = [
+    pub(super) const ALL: [Self; 18] = [
         Self::AuditKey,
         Self::CheckKey,
         Self::CommitmentKey,
@@ -38,6 +39,7 @@ impl Purpose {
         Self::InodeKey,
         Self::Keyring,
         Self::KeyringKey,
+        Self::Learned,
         Self::Lines,
         Self::MetadataKey,
         Self::Record,
@@ -59,6 +61,7 @@ impl Purpose {
             Self::InodeKey => b"secretfs/v1/key/inode",
             Self::Keyring => b"secretfs/v1/sealed/keyring",
             Self::KeyringKey => b"secretfs/v1/key/keyring",
+            Self::Learned => b"secretfs/v1/sealed/learned",
             Self::Lines => b"secretfs/v1/sealed/lines",
             Self::MetadataKey => b"secretfs/v1/key/metadata",
             Self::Record => b"secretfs/v1/sealed/record",

@@ -1,5 +1,5 @@
 //! Records: names and metadata, sealed under an epoch's key and bound to the secret they belong to;
-//! and lines of the audit log, which name secrets too.
+//! and lines of the audit log and what was learned from it, which name secrets too.
 //!
 //! Sealed form: epoch (u32, big-endian) || nonce || ciphertext || tag, the plaintext of a record
 //! padded. All of them are opened at start, so nothing here makes a key.
@@ -57,6 +57,27 @@ impl Keyring {
         let context = self.lines_context(slot, epoch);
         self.keys(epoch)?.metadata.open(&context, rest, &mut plain)?;
         Ok(plain)
+    }
+
+    /// Seals what was learned about the log, which names secrets.
+    pub fn seal_learned(&self, plain: &[u8]) -> Result<Vec<u8>, CryptoError> {
+        let keys = self.active_keys();
+        let mut sealed = Vec::with_capacity(size_of::<u32>() + OVERHEAD_BYTES + plain.len());
+        sealed.extend_from_slice(&keys.epoch.0.to_be_bytes());
+        keys.metadata.seal(&self.learned_context(keys.epoch), plain, &mut sealed)?;
+        Ok(sealed)
+    }
+
+    /// Opens what [`seal_learned`](Self::seal_learned) has sealed.
+    pub fn open_learned(&self, sealed: &[u8]) -> Result<Vec<u8>, CryptoError> {
+        let (epoch, rest) = split_epoch(sealed)?;
+        let mut plain = vec![0; plain_len(rest)?];
+        self.keys(epoch)?.metadata.open(&self.learned_context(epoch), rest, &mut plain)?;
+        Ok(plain)
+    }
+
+    fn learned_context(&self, epoch: Epoch) -> Context {
+        Context::new(Purpose::Learned).bytes(&self.store.0).number(epoch.0)
     }
 
     fn lines_context(&self, slot: u8, epoch: Epoch) -> Context {

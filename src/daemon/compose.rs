@@ -21,6 +21,8 @@ use super::keys;
 use super::supervision::{By, Supervision};
 use super::timers::Task;
 use super::touch::Toucher;
+use super::watch::Watch;
+use crate::anomaly;
 use crate::audit;
 use crate::broker::{
     Broker, BrokerError, LogSettings, Parts as BrokerParts, Progress, read_header, unpack_backup,
@@ -83,6 +85,11 @@ impl Parts {
 pub(super) fn rotator(parts: &Parts, settings: Settings) -> Rotator {
     let (broker, effects) = (parts.broker.clone(), Arc::clone(&parts.effects) as _);
     Rotator::new(rotation::Parts { broker, effects, clock: clock(), settings })
+}
+
+/// Makes what watches the log for anomalies.
+pub(super) fn watch(config: &Config, parts: &Parts, settings: anomaly::Settings) -> Arc<Watch> {
+    Watch::new(parts.broker.clone(), clock(), config.learned(), settings)
 }
 
 const DAY: Duration = Duration::from_secs(24 * 3600);

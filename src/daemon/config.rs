@@ -31,6 +31,8 @@ pub struct Config {
     pub mountpoint: PathBuf,
     pub state_dir: PathBuf,
     pub policy: PathBuf,
+    /// How anomalies are looked for; the file need not be there.
+    pub anomalies: PathBuf,
     /// How secrets are rotated; the file need not be there.
     pub rotation: PathBuf,
     pub key: KeyConfig,
@@ -65,6 +67,11 @@ impl Config {
     /// The store's file.
     pub fn store(&self) -> PathBuf {
         self.state_dir.join("store.redb")
+    }
+
+    /// The file of what was learned from the log.
+    pub fn learned(&self) -> PathBuf {
+        self.state_dir.join("anomalies.learned")
     }
 
     /// The journal of the store.
@@ -282,7 +289,16 @@ const DAY: u64 = 24 * 3600;
 /// Fills in the built-in values.
 fn resolve(mode: Mode, layer: Layer, places: &Places, environment: &Environment) -> Config {
     let Layer {
-        mountpoint, state_dir, policy, rotation, io, names, threads, deadline_seconds, ..
+        mountpoint,
+        state_dir,
+        policy,
+        anomalies,
+        rotation,
+        io,
+        names,
+        threads,
+        deadline_seconds,
+        ..
     } = layer;
     let Layer { keeper, watchdog_seconds, on_restart, template, oneiric, scan_on_write, .. } =
         layer;
@@ -295,6 +311,7 @@ fn resolve(mode: Mode, layer: Layer, places: &Places, environment: &Environment)
         file: places.config_file.clone(),
         mountpoint: path(mountpoint, &places.mountpoint),
         state_dir: path(state_dir, &places.state_dir),
+        anomalies: path(anomalies, &policy.with_file_name("anomalies.toml")),
         rotation: path(rotation, &policy.with_file_name("rotation.toml")),
         policy,
         key: resolve_key(layer.key, places, environment),

@@ -42,8 +42,12 @@ impl Confinement {
 
 fn sandbox(config: &Config, is_root: bool) -> Sandbox {
     let beside = |path: &Path| path.parent().unwrap_or(path).to_path_buf();
-    let mut read: Vec<PathBuf> =
-        vec![beside(&config.file), beside(&config.policy), beside(&config.rotation)];
+    let mut read: Vec<PathBuf> = vec![
+        beside(&config.file),
+        beside(&config.policy),
+        beside(&config.rotation),
+        beside(&config.anomalies),
+    ];
     // Those that a reload adds beside these are read too.
     read.extend(config.templates.iter().map(|template| beside(&template.file.0)));
     match &config.key {

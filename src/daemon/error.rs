@@ -8,14 +8,16 @@ use super::lock::LockError;
 use super::trust::TrustError;
 use crate::broker::BrokerError;
 use crate::inject::TemplateError;
+use crate::model::TextError;
 pub(super) use crate::model::chain;
 use crate::policy::PolicyError;
-use crate::rotation::SettingsError;
 use crate::system::MountpointError;
 
 /// One variant per thing the administrator can do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
+    #[error("{path}: {source}")]
+    Anomalies { path: PathBuf, source: TextError },
     #[error(transparent)]
     Broker(#[from] BrokerError),
     #[error("a secretfs already serves {0}")]
@@ -44,7 +46,7 @@ pub enum DaemonError {
     #[error("{path}: {source}")]
     Policy { path: PathBuf, source: PolicyError },
     #[error("{path}: {source}")]
-    Rotation { path: PathBuf, source: SettingsError },
+    Rotation { path: PathBuf, source: TextError },
     #[error("{path}: {source}")]
     Template { path: PathBuf, source: TemplateError },
     #[error("two templates are called {0}")]

@@ -21,10 +21,11 @@ use serde_json::{Value, json};
 use super::compose::{self, Parts};
 use super::config::{Config, KeyConfig, Sources};
 use super::error::chain;
-use super::init::{PassphraseInput, check_policy, check_rotation};
+use super::init::{PassphraseInput, check_anomalies, check_policy, check_rotation};
 use super::logging::Level;
 use super::renderings::read_renderings;
 use super::supervision::Supervision;
+use super::watch::Watch;
 use super::{DaemonError, inspection, metrics, trust};
 use crate::broker::{Broker, BrokerError, Origin, Progress, Put, Statistics, StoreError};
 use crate::crypto::RootKey;
@@ -47,6 +48,7 @@ pub(super) struct Daemon {
     parts: Parts,
     rotator: Rotator,
     renderings: Arc<Renderings>,
+    watch: Arc<Watch>,
     sources: Sources,
     config: ArcSwap<Config>,
     /// The key source as of now: it can be changed while the configuration still names the old one.
@@ -66,7 +68,7 @@ pub(super) struct Daemon {
 
 impl Daemon {
     pub(super) fn new(
-        (parts, rotator, renderings): (Parts, Rotator, Arc<Renderings>),
+        (parts, rotator, renderings, watch): (Parts, Rotator, Arc<Renderings>, Arc<Watch>),
         supervision: Arc<Supervision>,
         (config, sources): (Config, Sources),
         level: Level,
@@ -81,6 +83,7 @@ impl Daemon {
             parts,
             rotator,
             renderings,
+            watch,
             sources,
             clock,
             level,
@@ -135,7 +138,9 @@ impl Daemon {
         if let Some(objection) = inspection::files(&new).into_iter().next() {
             return Err(BrokerError::Invalid(objection));
         }
+        let anomalies = check_anomalies(&new.anomalies).map_err(|error| invalid(&error))?;
         self.broker().replace_policy(caller, policy)?;
+        self.watch.replace_settings(anomalies);
         self.rotator.replace_settings(rotation);
         self.renderings.replace(renderings);
         self.level.set(new.log.level);
@@ -144,8 +149,8 @@ impl Daemon {
         // What only a restart changes keeps its old value, so that `status` tells the truth.
         let mut now = Config::clone(&self.config.load());
         (now.log, now.policy, now.warnings) = (new.log, new.policy, new.warnings);
-        now.rotation = new.rotation;
         (now.templates, now.oneiric) = (new.templates, new.oneiric);
+        (now.rotation, now.anomalies) = (new.rotation, new.anomalies);
         self.config.store(Arc::new(now));
         Ok(reply)
     }
@@ -340,6 +345,10 @@ impl Host for Daemon {
     fn health(&self) -> Health {
         let statistics = self.broker().statistics();
         health(&statistics, &self.faults(&statistics))
+    }
+
+    fn anomalies(&self) -> String {
+        self.watch.text()
     }
 
     fn metrics(&self) -> String {

@@ -17,6 +17,7 @@ use super::config::{Config, Environment, KeyConfig};
 use super::lock::StoreLock;
 use super::paths::Mode;
 use super::trust::{self, TrustError};
+use crate::anomaly;
 use crate::model::{StoreId, Uid};
 use crate::rotation::Settings;
 use crate::system::{SecretBytes, atomic_file};
@@ -108,6 +109,18 @@ pub(super) fn check_rotation(path: &Path) -> Result<Settings, DaemonError> {
         read => read?,
     };
     Settings::parse(&text).map_err(|source| DaemonError::Rotation { path: path.into(), source })
+}
+
+/// Reads how anomalies are looked for; no file means the usual way.
+pub(super) fn check_anomalies(path: &Path) -> Result<anomaly::Settings, DaemonError> {
+    let text = match trust::read(path) {
+        Err(TrustError::Unreadable { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            return Ok(anomaly::Settings::default());
+        }
+        read => read?,
+    };
+    anomaly::Settings::parse(&text)
+        .map_err(|source| DaemonError::Anomalies { path: path.into(), source })
 }
 
 /// Reads a policy as the daemon does.

@@ -31,6 +31,7 @@ mod timers;
 mod touch;
 pub mod trust;
 pub mod unit;
+mod watch;
 
 mod error;
 

@@ -13,13 +13,14 @@ use std::time::{Duration, Instant};
 use super::background::Report;
 use super::config::{Config, Sources};
 use super::host::Daemon;
-use super::init::{PassphraseInput, check_policy, check_rotation};
+use super::init::{PassphraseInput, check_anomalies, check_policy, check_rotation};
 use super::keeper::message::{FromServer, ToServer};
 use super::lock::{SERVING, StoreLock};
 use super::mounting::{self, Mounting};
 use super::renderings::read_renderings;
 use super::supervision::{By, Supervision};
 use super::timers::Timers;
+use super::watch::Watching;
 use super::{DaemonError, compose, inspection, logging, notify, ownership};
 use crate::fs::control::Host;
 use crate::fs::{Renderings, Tree};
@@ -145,6 +146,7 @@ struct Serving {
     wakes: Receiver<Wake>,
     timers: Timers,
     rotations: Rotations,
+    watching: Watching,
     _device: OwnedFd,
     _lock: StoreLock,
 }
@@ -166,6 +168,7 @@ impl Serving {
         ownership::claim(&config);
         let policy = check_policy(&config.policy)?;
         let rotation = check_rotation(&config.rotation)?;
+        let anomalies = check_anomalies(&config.anomalies)?;
         let renderings = Arc::new(Renderings::default());
         renderings.replace(read_renderings(&config)?);
         supervision.confine(&config).map_err(DaemonError::io("entering the sandbox"))?;
@@ -181,8 +184,9 @@ impl Serving {
         inspection::begin(&config, &parts.broker);
         let tasks = parts.housekeeping();
         let rotator = compose::rotator(&parts, rotation);
+        let watch = compose::watch(&config, &parts, anomalies);
         let daemon = Arc::new(Daemon::new(
-            (parts, rotator.clone(), renderings),
+            (parts, rotator.clone(), renderings, Arc::clone(&watch)),
             Arc::clone(&supervision),
             (config.clone(), sources),
             level,
@@ -206,6 +210,8 @@ impl Serving {
         })?;
         let rotations =
             rotator.start().map_err(DaemonError::io("starting the schedule of rotations"))?;
+        let watching =
+            watch.start().map_err(DaemonError::io("starting the watch for anomalies"))?;
         let timers = Timers::start(tasks).map_err(DaemonError::io("starting the timers"))?;
         watch_over(&supervision.by, config.watchdog, mounted.tree(), wake)
             .map_err(DaemonError::io("starting the watchdog"))?;
@@ -218,6 +224,7 @@ impl Serving {
             wakes,
             timers,
             rotations,
+            watching,
             _device: device,
             _lock: lock,
         };
@@ -271,6 +278,7 @@ impl Serving {
         tracing::info!(mountpoint = ?self.config.mountpoint, ?end, "stopping");
         drop(self.timers);
         drop(self.rotations);
+        drop(self.watching);
         match end {
             End::Retired => {
                 notify::stopping("another server goes on");

@@ -3,7 +3,7 @@
 use super::error::{FsError, Result};
 use crate::broker::Description;
 use crate::inject::variable_of;
-use crate::model::{SecretName, Timestamp};
+use crate::model::{Level, SecretName, Timestamp};
 
 const PREFIX: &str = "user.secretfs.";
 
@@ -24,12 +24,16 @@ pub(super) struct Attribute {
 }
 
 /// Every attribute, in the order in which they are listed.
-static ATTRIBUTES: [Attribute; 22] = [
+static ATTRIBUTES: [Attribute; 23] = [
     shown("created", |_, d, _| Some(d.metadata.created.to_string())),
     shown("created_by", |_, d, _| Some(d.metadata.created_by.to_string())),
     shown("days_remaining", |_, d, now| {
         let seconds = d.metadata.expires?.as_second() - now.as_second();
         Some(seconds.div_euclid(24 * 3600).to_string())
+    }),
+    // To whoever may change it alone: a decoy that can be told from a secret is none.
+    set("decoy", |_, d, _| {
+        (d.metadata.decoy && d.secret.levels.allow(Level::Admin)).then(|| "yes".to_owned())
     }),
     set("description", |_, d, _| d.metadata.description.as_deref().map(str::to_owned)),
     set("env_name", |name, d, _| {

@@ -71,4 +71,7 @@ pub struct Metadata {
     /// Stored behind a record, and only where there is any: most secrets have none.
     #[serde(skip)]
     pub injection: Injection,
+    /// Nothing should ever open it. Stored as `injection` is.
+    #[serde(skip)]
+    pub decoy: bool,
 }

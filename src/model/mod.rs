@@ -14,6 +14,7 @@ mod metadata;
 mod name;
 mod pattern;
 mod secret_type;
+mod text_error;
 mod weekly_hours;
 
 pub use caller::{Caller, Container, Exe, FindProcess, Needs, Process, Request};
@@ -26,4 +27,5 @@ pub use metadata::{Attributes, Metadata, Status};
 pub use name::{NameError, SecretName};
 pub use pattern::{Pattern, PatternError};
 pub use secret_type::SecretType;
+pub use text_error::TextError;
 pub use weekly_hours::{Days, Hours, WeeklyHours, time_zone};

@@ -24,4 +24,4 @@ pub use due::Due;
 pub use outcome::{Outcome, StepDone, StepName};
 pub use progress::State;
 pub use rotator::{Options, Parts, Rotations, Rotator, ValueFrom};
-pub use settings::{Settings, SettingsError};
+pub use settings::Settings;

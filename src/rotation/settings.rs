@@ -14,7 +14,7 @@ use super::rotator::{Options, ValueFrom};
 use super::run::PATIENCE;
 use crate::effect::{Command, Nothing, Notice, Target, Verifier};
 use crate::generate::Generator;
-use crate::model::{Attributes, Pattern, SecretName, SecretType};
+use crate::model::{Attributes, Pattern, SecretName, SecretType, TextError};
 use crate::schedule::Timetable;
 
 /// The plans in the order of the file.
@@ -56,15 +56,15 @@ pub(super) enum Maker {
 
 impl Settings {
     /// Reads the file's text.
-    pub fn parse(text: &str) -> Result<Self, SettingsError> {
+    pub fn parse(text: &str) -> Result<Self, TextError> {
         let file: FileText = toml::from_str(text).map_err(|error| {
             let start = error.span().map_or(0, |span| span.start);
-            SettingsError::at(text, start, error.message())
+            TextError::at(text, start, error.message())
         })?;
         let plans = file.rotation.into_iter().map(|table| {
             let start = table.span().start;
             let table = table.into_inner();
-            table.checked().map_err(|message| SettingsError::at(text, start, &message))
+            table.checked().map_err(|message| TextError::at(text, start, &message))
         });
         Ok(Self { plans: plans.collect::<Result<_, _>>()? })
     }
@@ -322,24 +322,6 @@ impl Selection {
             && self.services.is_empty()
             && self.environments.is_empty()
             && self.tags.is_empty()
-    }
-}
-
-/// What is wrong with the file, and where.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("line {line}, column {column}: {message}")]
-pub struct SettingsError {
-    pub line: usize,
-    pub column: usize,
-    pub message: String,
-}
-
-impl SettingsError {
-    fn at(text: &str, offset: usize, message: &str) -> Self {
-        let before = text.get(..offset).unwrap_or_default();
-        let line = before.matches('\n').count() + 1;
-        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-        Self { line, column, message: message.to_owned() }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The log under attack, under failure and in use. The world of these tests is built here.
 
 mod carrying;
+mod exporting;
 mod reading;
 mod tamper;
 mod writing;

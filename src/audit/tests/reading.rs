@@ -15,7 +15,7 @@ fn each_filter_finds_its_events_and_no_others() {
     let late = Some(world.clock.now());
 
     let any = Filter::default;
-    let cases: [(usize, Filter); 11] = [
+    let cases: [(usize, Filter); 12] = [
         (1, Filter { secret: Some(name("prod/db/password-1")), ..any() }),
         (20, Filter { secret_prefix: Some(name("prod/db")), ..any() }),
         (21, Filter { secret_prefix: Some(name("prod")), ..any() }),
@@ -26,6 +26,7 @@ fn each_filter_finds_its_events_and_no_others() {
         (1, Filter { outcome: Some(Outcome::Denied), ..any() }),
         (1, Filter { action: Some(Action::Write), ..any() }),
         (1, Filter { since: late, ..any() }),
+        (4, Filter { after: Some(Seq(log.head().seq.0 - 4)), ..any() }),
         (20, Filter { until: late, action: Some(Action::Read), ..any() }),
     ];
     for (count, filter) in cases {
@@ -62,6 +63,19 @@ fn a_line_says_who_did_what_and_null_where_it_is_unknown() {
     for field in ["secret", "version", "user", "start_time", "exe", "comm", "container", "reason"] {
         assert_eq!(fields.get(field), Some(&serde_json::Value::Null), "{field}");
     }
+}
+
+#[test]
+fn a_line_has_the_digest_of_a_program_where_it_is_known() {
+    let world = World::new();
+    let log = world.open_with_lines(1);
+    let exe = Exe { path: "/usr/sbin/nginx".into(), sha256: Some([0xab; 32]) };
+    let caller = Caller { exe_now: Some(Arc::new(exe)), ..caller() };
+    let event = Event::new(Action::Read, Outcome::Allowed);
+    log.append(&Event { caller: Some(&caller), ..event }).unwrap();
+    let entries = world.entries(&Filter::default());
+    let digests: Vec<_> = entries.iter().map(|entry| entry.exe_sha256.as_deref()).collect();
+    assert_eq!(digests, [None, None, Some(&*"ab".repeat(32))]);
 }
 
 #[test]
@@ -120,6 +134,10 @@ fn retention_keeps_the_counts_of_what_it_removes_and_the_chain() {
     let totals = Totals::read(&world.path()).unwrap();
     let counts = totals.secrets["prod/db/password-0"];
     assert_eq!((counts.allowed, counts.denied, totals.lines), (109, 0, pruned.lines));
+    let read = |counts: &Counts| counts.allowed == 109 && counts.denied == 0;
+    assert!(read(&totals.uids[&Uid(1000)]) && read(&totals.exes["/usr/sbin/nginx"]), "{totals:?}");
+    assert!(read(&totals.units["system.slice/nginx.service"]) && totals.days.len() >= 109);
+    assert_eq!(totals.days.values().map(|day| day.allowed).sum::<u64>(), totals.lines);
     let reads = world.entries(&Filter { action: Some(Action::Read), ..Filter::default() });
     assert_eq!(reads.len(), 200 - 109);
     let verified = world.verify(Some(&anchor)).unwrap();

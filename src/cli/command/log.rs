@@ -9,17 +9,23 @@ use std::io::{self, BufRead, BufReader};
 use std::thread;
 use std::time::Duration;
 
+use serde::Deserialize;
 use serde_json::Value;
 
+use self::stats::{Sole, Stats};
 use super::Done;
+use crate::audit::Entry;
+use crate::audit::export::{Format, export};
 use crate::cli::Context;
-use crate::cli::args::Log;
+use crate::cli::args::{Log, LogFormat};
 use crate::cli::error::{Failure, Kind};
 use crate::cli::out::{Out, text_of};
 use crate::cli::table::short_time;
 use crate::cli::when::{self, Direction};
 use crate::daemon::compose;
 use crate::model::{Clock, SecretName, Timestamp};
+
+mod stats;
 
 const COLUMNS: [&str; 8] =
     ["time", "user", "action", "outcome", "secret", "version", "program", "rule"];
@@ -31,22 +37,37 @@ pub(super) fn run(context: &Context, args: &Log) -> Done {
         Failure::from_errno("the audit log", &err).hint("it is for admins; others have `events`")
     })?;
     let mut lines = Lines(BufReader::new(file));
-    let mut kept = VecDeque::new();
+    let (mut kept, mut stats) = (VecDeque::new(), Stats::default());
+    let about_one = filter.sole().is_some_and(|sole| sole != Sole::Nothing);
+    let totals = args.stats || filter.name.is_some() || about_one;
     while let Some(line) = lines.next()? {
         if let Some(event) = filter.admit(&line) {
+            if totals {
+                stats.count(&event);
+            }
             kept.push_back(event);
             if args.limit > 0 && kept.len() > args.limit {
                 kept.pop_front();
             }
         }
     }
-    show(&context.out, kept.make_contiguous())?;
+    if totals {
+        stats.add_removed(&client, &filter)?;
+    }
+    if args.stats {
+        return stats.show(&context.out, compose::clock().now());
+    }
+    let printer = Printer::new(&context.out, args.format);
+    printer.show(kept.make_contiguous())?;
+    if totals && args.format.is_none() && !context.out.is_json() {
+        context.out.note(stats.line());
+    }
     if !args.follow {
         return Ok(());
     }
     loop {
         match lines.next()? {
-            Some(line) => show(&context.out, filter.admit(&line).as_slice())?,
+            Some(line) => printer.show(filter.admit(&line).as_slice())?,
             // The file tells of no growth by itself; a fifth of a second is at once for a person.
             None => thread::sleep(Duration::from_millis(200)),
         }
@@ -105,6 +126,19 @@ impl Filter {
         })
     }
 
+    /// Returns the one thing that is asked for, if it is not more than one.
+    fn sole(&self) -> Option<Sole<'_>> {
+        let exact: Vec<_> = self.exact.iter().map(|(key, text)| (*key, text.as_str())).collect();
+        match (&self.name, self.uid, &self.unit, exact.as_slice(), self.since, self.until) {
+            (None, None, None, [], None, None) => Some(Sole::Nothing),
+            (Some(name), None, None, [], None, None) => Some(Sole::Name(name)),
+            (None, Some(uid), None, [], None, None) => Some(Sole::Uid(uid)),
+            (None, None, Some(unit), [], None, None) => Some(Sole::Unit(unit)),
+            (None, None, None, [("exe", exe)], None, None) => Some(Sole::Exe(exe)),
+            _ => None,
+        }
+    }
+
     /// Returns the event of a line, if it is one and is asked for.
     fn admit(&self, line: &str) -> Option<Value> {
         let event: Value = serde_json::from_str(line).ok()?;
@@ -135,10 +169,42 @@ impl Filter {
     }
 }
 
-fn show(out: &Out, events: &[Value]) -> Done {
-    events.iter().try_for_each(|event| out.json(event))?;
-    let rows: Vec<Vec<String>> = events.iter().map(row).collect();
-    out.table(&COLUMNS, &rows)
+/// Prints events as they are wanted.
+struct Printer<'a> {
+    out: &'a Out,
+    format: Option<Format>,
+    host: String,
+}
+
+impl<'a> Printer<'a> {
+    fn new(out: &'a Out, format: Option<LogFormat>) -> Self {
+        let format = format.map(|format| match format {
+            LogFormat::Cef => Format::Cef,
+            LogFormat::Json => Format::Json,
+            LogFormat::Ocsf => Format::Ocsf,
+        });
+        let host =
+            nix::sys::utsname::uname().map(|host| host.nodename().to_string_lossy().into_owned());
+        Self { out, format, host: host.unwrap_or_else(|_| "localhost".into()) }
+    }
+
+    fn show(&self, events: &[Value]) -> Done {
+        let Some(format) = self.format else {
+            events.iter().try_for_each(|event| self.out.json(event))?;
+            let rows: Vec<Vec<String>> = events.iter().map(row).collect();
+            return self.out.table(&COLUMNS, &rows);
+        };
+        let failed = |err: serde_json::Error| {
+            Failure::new(Kind::BackendConnection, "a line of the audit log", err.to_string())
+        };
+        for event in events {
+            let entry = Entry::deserialize(event).map_err(failed)?;
+            let line = export(&entry, format, &self.host).map_err(failed)?;
+            // Not by the printer of texts: it is escaped by the rules of its format.
+            self.out.bytes(format!("{line}\n").as_bytes())?;
+        }
+        Ok(())
+    }
 }
 
 fn row(event: &Value) -> Vec<String> {

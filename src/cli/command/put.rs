@@ -31,6 +31,7 @@ pub(super) fn run(context: &Context, args: &Put) -> Done {
     if let Some(expires) = expires.filter(|_| args.attributes.expires.is_none()) {
         attributes.push(("expires", expires.to_string()));
     }
+    attributes.extend(args.decoy.then(|| ("decoy", "yes".to_owned())));
     let expect = args.expect.map(std::num::NonZeroU64::get);
     if value.is_empty() {
         put_empty(&client, args)?;

@@ -16,6 +16,8 @@ pub trait Host: Send + Sync {
     fn status(&self) -> Vec<(String, String)>;
     /// For `.control/health`.
     fn health(&self) -> Health;
+    /// JSON lines for `.control/audit/anomalies`.
+    fn anomalies(&self) -> String;
     /// Prometheus text for `.control/metrics`.
     fn metrics(&self) -> String;
     /// `.control/reload`: policy and configuration; a bad file changes nothing.

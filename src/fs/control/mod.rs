@@ -79,7 +79,9 @@ pub(super) enum Kind {
 /// Which text.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Text {
+    Anomalies,
     AuditHead,
+    AuditTotals,
     Metrics,
     Status,
     Version,
@@ -87,7 +89,7 @@ pub(super) enum Text {
 }
 
 /// Every control file, in the order in which they are listed.
-pub(super) static FILES: [File; 18] = [
+pub(super) static FILES: [File; 20] = [
     file("admin", Kind::Command(Prompt::Admin), 0o600, "DO key=value ... | {\"do\": DO, ...}\n"),
     file("backup", Kind::Backup, 0o400, ""),
     file("events", Kind::Events, 0o400, ""),
@@ -121,6 +123,8 @@ pub(super) static FILES: [File; 18] = [
     file("whoami", Kind::Text(Text::Whoami), 0o400, ""),
     audit_file("head", Kind::Text(Text::AuditHead)),
     audit_file("log", Kind::AuditLog),
+    audit_file("anomalies", Kind::Text(Text::Anomalies)),
+    audit_file("totals", Kind::Text(Text::AuditTotals)),
 ];
 
 const fn file(name: &'static str, kind: Kind, mode: u16, usage: &'static str) -> File {

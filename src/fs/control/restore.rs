@@ -189,6 +189,10 @@ mod tests {
             self.0.lock().map_err(|why| BrokerError::Invalid(why.into()))
         }
 
+        fn anomalies(&self) -> String {
+            unreachable!()
+        }
+
         fn health(&self) -> Health {
             Health::Ok
         }

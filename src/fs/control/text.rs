@@ -19,10 +19,14 @@ pub(in crate::fs) fn text(
 ) -> Result<String> {
     match text {
         // Counts, and how far the log has come, tell what others do.
-        Text::AuditHead | Text::Metrics if !broker.is_admin(caller) => {
+        Text::Anomalies | Text::AuditHead | Text::AuditTotals | Text::Metrics
+            if !broker.is_admin(caller) =>
+        {
             Err(BrokerError::Denied.into())
         }
+        Text::Anomalies => Ok(host.anomalies()),
         Text::AuditHead => Ok(format!("{:#}\n", broker.audit_head())),
+        Text::AuditTotals => Ok(broker.audit_totals()? + "\n"),
         Text::Metrics => Ok(host.metrics()),
         Text::Status => {
             let mut pairs = host.status();
