@@ -309,6 +309,16 @@ fn told(inotify: &Inotify, watches: &[WatchDescriptor]) -> Vec<usize> {
     counts
 }
 
+/// Returns whose files were closed until one of that watch was.
+fn until_told(inotify: &Inotify, last: WatchDescriptor) -> Vec<WatchDescriptor> {
+    let mut all = Vec::new();
+    eventually("the watch is told", || {
+        all.extend(inotify.read_events().unwrap_or_default().iter().map(|event| event.wd));
+        all.contains(&last)
+    });
+    all
+}
+
 fn watcher() -> Inotify {
     Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).unwrap()
 }
@@ -371,6 +381,47 @@ fn each_caller_s_own_file_is_what_it_is_told_of() {
     });
     assert_eq!((found, count), (vec![b"value".to_vec(), b"by Ada".to_vec()], 1));
     told(&roots, &[mine]);
+}
+
+#[test]
+fn nobody_is_told_of_a_secret_in_a_template_that_they_may_not_read() {
+    let policy = ADA_READS_OPEN.replace("levels = [\"read\"]", "levels = [\"read\", \"write\"]");
+    let Some(world) = World::with_policy(&policy) else { return };
+    for name in ["app/open", "app/open-mark", "app/open-last", "app/closed"] {
+        world.put(name, "value");
+    }
+    let both = "{{ APP_OPEN }}{{ secret('app/closed') }}";
+    let others = [("mark", "{{ APP_OPEN_MARK }}"), ("last", "{{ APP_OPEN_LAST }}")];
+    register(&world, &[&[("t", both)], &others[..]].concat(), "").unwrap();
+    let path = |name: &str| world.path(name);
+    let write = |name: &str, value: &str| common::write(&path(name), value.as_bytes()).unwrap();
+    let told_of_both = thread::scope(|scope| {
+        let ada = scope.spawn(|| {
+            Person::new(ADA).run(|| {
+                assert_eq!(read(&path(".templates/t")), Err(libc::EACCES));
+                let inotify = watcher();
+                for other in [".templates/mark", ".templates/last"] {
+                    read(&path(other)).unwrap();
+                }
+                let files = [".templates/t", ".templates/mark", ".templates/last"];
+                let [t, _, last] = files.map(|file| watch(&inotify, &path(file)));
+                write("app/open", "go");
+                until_told(&inotify, t);
+                write("app/open-mark", "go");
+                eventually("root is done", || read(&path("app/open")).unwrap() == b"done");
+                // Files are touched one after the other, so nothing of before comes after this one.
+                write("app/open-last", "go");
+                until_told(&inotify, last).into_iter().filter(|told| *told == t).count()
+            })
+        });
+        eventually("Ada watches", || world.get("app/open-mark").unwrap() == b"go");
+        world.put("app/closed", "another");
+        // Between the two, because events that are alike become one.
+        world.put("app/open-mark", "between");
+        world.put("app/open", "done");
+        ada.join().unwrap()
+    });
+    assert_eq!(told_of_both, 1, "of what she may read");
 }
 
 #[test]
