@@ -268,6 +268,14 @@ fn below_a_directory_variables_are_the_names_there_and_texts_can_stand_for_secre
     let more = "dir = \"prod\"\npatterns = { \"@@PW@@\" = \"prod/db/password\" }";
     register(&world, &[("t", "{{ DB_PASSWORD }} @@PW@@")], more).unwrap();
     assert_eq!(world.get(".templates/t").unwrap(), b"value value");
+    world.set_attribute("prod/db/password", "env_name", "OWN");
+    assert_eq!(world.get(".templates/t"), Err(libc::ENOENT), "it has another variable now");
+    register(&world, &[("t", "{{ OWN }} @@PW@@")], more).unwrap();
+    assert_eq!(world.get(".templates/t").unwrap(), b"value value");
+    world.set_attribute("db/password", "env_name", "OWN");
+    assert!(world.get(".templates/t").is_ok(), "that one is not below the directory");
+    world.put("prod/own", "another");
+    assert_eq!(world.get(".templates/t"), Err(libc::EINVAL), "it could be either");
 }
 
 #[test]
