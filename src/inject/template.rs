@@ -223,6 +223,10 @@ impl Ground {
     }
 
     fn mark(&self, source: &str, patterns: &[Pattern]) -> Result<Marked, TemplateError> {
+        if patterns.iter().any(|pattern| pattern.text.is_empty()) {
+            // It would stand everywhere.
+            return Err(TemplateError::NoSuchText(String::new()));
+        }
         let mut marked = Marked { text: String::new(), replaced: Vec::new() };
         let mut at = 0;
         let mut seen = vec![false; patterns.len()];
