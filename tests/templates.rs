@@ -433,6 +433,20 @@ fn nobody_is_told_of_a_secret_in_a_template_that_they_may_not_read() {
 }
 
 #[test]
+fn in_the_hidden_mode_each_caller_opens_its_own_by_name_and_nobody_lists_them() {
+    let policy = format!("{}{ADA_READS_OPEN}", common::ROOT_IS_ADMIN);
+    let Some(world) = World::with(&policy, "names = \"hidden\"") else { return };
+    world.put("app/open", "value");
+    register(&world, &[("t", "{{ secret('app/open') }}")], "").unwrap();
+    world.get(".templates/t").unwrap();
+    assert_eq!(as_person(&world, ADA, ".templates/t").unwrap(), b"value");
+    assert_eq!(as_person(&world, EVE, ".templates/t"), Err(libc::EACCES));
+    let directory = world.path(".templates");
+    assert_eq!(Person::new(ADA).run(|| list(&directory)), Err(libc::EACCES));
+    assert_eq!(world.list(".templates"), ["t"]);
+}
+
+#[test]
 fn a_daemon_does_not_start_with_a_file_that_is_no_template() {
     let Some(mut site) = Site::new() else { return };
     site.init();
