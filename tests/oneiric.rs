@@ -302,7 +302,8 @@ fn a_load_tells_which_layer_each_setting_comes_from_and_stores_those_that_are_se
 
 /// A world with settings for Oneiric on the mount.
 fn world_with_layers(policy: &str, dir: &str) -> Option<World> {
-    let config = format!("[oneiric]\nprojects = [\"mahavishnu\", \"other\"]\ndir = {dir:?}\n");
+    let config =
+        format!("[oneiric]\nprojects = [\"other\", \"mahavishnu\", \"other\"]\ndir = {dir:?}\n");
     World::with(&format!("{}\n{policy}", common::ROOT_IS_ADMIN), &config)
 }
 

@@ -268,6 +268,14 @@ fn below_a_directory_variables_are_the_names_there_and_texts_can_stand_for_secre
     let more = "dir = \"prod\"\npatterns = { \"@@PW@@\" = \"prod/db/password\" }";
     register(&world, &[("t", "{{ DB_PASSWORD }} @@PW@@")], more).unwrap();
     assert_eq!(world.get(".templates/t").unwrap(), b"value value");
+    world.set_attribute("prod/db/password", "env_name", "OWN");
+    assert_eq!(world.get(".templates/t"), Err(libc::ENOENT), "it has another variable now");
+    register(&world, &[("t", "{{ OWN }} @@PW@@")], more).unwrap();
+    assert_eq!(world.get(".templates/t").unwrap(), b"value value");
+    world.set_attribute("db/password", "env_name", "OWN");
+    assert!(world.get(".templates/t").is_ok(), "that one is not below the directory");
+    world.put("prod/own", "another");
+    assert_eq!(world.get(".templates/t"), Err(libc::EINVAL), "it could be either");
 }
 
 #[test]
@@ -307,6 +315,16 @@ fn told(inotify: &Inotify, watches: &[WatchDescriptor]) -> Vec<usize> {
         !counts.contains(&0)
     });
     counts
+}
+
+/// Returns whose files were closed until one of that watch was.
+fn until_told(inotify: &Inotify, last: WatchDescriptor) -> Vec<WatchDescriptor> {
+    let mut all = Vec::new();
+    eventually("the watch is told", || {
+        all.extend(inotify.read_events().unwrap_or_default().iter().map(|event| event.wd));
+        all.contains(&last)
+    });
+    all
 }
 
 fn watcher() -> Inotify {
@@ -371,6 +389,61 @@ fn each_caller_s_own_file_is_what_it_is_told_of() {
     });
     assert_eq!((found, count), (vec![b"value".to_vec(), b"by Ada".to_vec()], 1));
     told(&roots, &[mine]);
+}
+
+#[test]
+fn nobody_is_told_of_a_secret_in_a_template_that_they_may_not_read() {
+    let policy = ADA_READS_OPEN.replace("levels = [\"read\"]", "levels = [\"read\", \"write\"]");
+    let Some(world) = World::with_policy(&policy) else { return };
+    for name in ["app/open", "app/open-mark", "app/open-last", "app/closed"] {
+        world.put(name, "value");
+    }
+    let both = "{{ APP_OPEN }}{{ secret('app/closed') }}";
+    let others = [("mark", "{{ APP_OPEN_MARK }}"), ("last", "{{ APP_OPEN_LAST }}")];
+    register(&world, &[&[("t", both)], &others[..]].concat(), "").unwrap();
+    let path = |name: &str| world.path(name);
+    let write = |name: &str, value: &str| common::write(&path(name), value.as_bytes()).unwrap();
+    let told_of_both = thread::scope(|scope| {
+        let ada = scope.spawn(|| {
+            Person::new(ADA).run(|| {
+                assert_eq!(read(&path(".templates/t")), Err(libc::EACCES));
+                let inotify = watcher();
+                for other in [".templates/mark", ".templates/last"] {
+                    read(&path(other)).unwrap();
+                }
+                let files = [".templates/t", ".templates/mark", ".templates/last"];
+                let [t, _, last] = files.map(|file| watch(&inotify, &path(file)));
+                write("app/open", "go");
+                until_told(&inotify, t);
+                write("app/open-mark", "go");
+                eventually("root is done", || read(&path("app/open")).unwrap() == b"done");
+                // Files are touched one after the other, so nothing of before comes after this one.
+                write("app/open-last", "go");
+                until_told(&inotify, last).into_iter().filter(|told| *told == t).count()
+            })
+        });
+        eventually("Ada watches", || world.get("app/open-mark").unwrap() == b"go");
+        world.put("app/closed", "another");
+        // Between the two, because events that are alike become one.
+        world.put("app/open-mark", "between");
+        world.put("app/open", "done");
+        ada.join().unwrap()
+    });
+    assert_eq!(told_of_both, 1, "of what she may read");
+}
+
+#[test]
+fn in_the_hidden_mode_each_caller_opens_its_own_by_name_and_nobody_lists_them() {
+    let policy = format!("{}{ADA_READS_OPEN}", common::ROOT_IS_ADMIN);
+    let Some(world) = World::with(&policy, "names = \"hidden\"") else { return };
+    world.put("app/open", "value");
+    register(&world, &[("t", "{{ secret('app/open') }}")], "").unwrap();
+    world.get(".templates/t").unwrap();
+    assert_eq!(as_person(&world, ADA, ".templates/t").unwrap(), b"value");
+    assert_eq!(as_person(&world, EVE, ".templates/t"), Err(libc::EACCES));
+    let directory = world.path(".templates");
+    assert_eq!(Person::new(ADA).run(|| list(&directory)), Err(libc::EACCES));
+    assert_eq!(world.list(".templates"), ["t"]);
 }
 
 #[test]

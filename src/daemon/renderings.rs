@@ -1,9 +1,12 @@
 //! The files below `.templates` and `.oneiric`, as the configuration names them.
 
+use std::collections::BTreeMap;
+
 use super::DaemonError;
 use super::config::{Config, TemplateLayer};
 use super::trust;
 use crate::fs::{Oneiric, Set, Template};
+use crate::inject::oneiric::Project;
 use crate::inject::template::{Language, Pattern};
 
 /// Reads the templates that the configuration names. One that is none, or that others could change,
@@ -23,9 +26,10 @@ pub fn read_renderings(config: &Config) -> Result<Set, DaemonError> {
             return Err(DaemonError::TemplateTwice(name.0.clone()));
         }
     }
-    set.oneiric = config.oneiric.as_ref().map(|own| Oneiric {
-        dir: own.dir.clone(),
-        projects: own.projects.iter().map(|project| project.0.clone()).collect(),
+    set.oneiric = config.oneiric.as_ref().map(|own| {
+        let projects: BTreeMap<&str, &Project> =
+            own.projects.iter().map(|project| (project.0.as_str(), &project.0)).collect();
+        Oneiric { dir: own.dir.clone(), projects: projects.into_values().cloned().collect() }
     });
     Ok(set)
 }

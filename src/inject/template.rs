@@ -162,9 +162,9 @@ struct Ground {
 #[derive(Default)]
 struct Notes {
     uses: Vec<Use>,
-    /// Variables that are no secret's, in the order in which they were asked for: by a placeholder, or
+    /// Variables that are no one secret's, in the order in which they were asked for: by a placeholder, or
     /// by the engine, which shows around an error what else there is.
-    unknown: Vec<Obstacle>,
+    missed: Vec<(String, Obstacle)>,
     /// Why the engine was made to end.
     refused: Option<Obstacle>,
 }
@@ -223,6 +223,10 @@ impl Ground {
     }
 
     fn mark(&self, source: &str, patterns: &[Pattern]) -> Result<Marked, TemplateError> {
+        if patterns.iter().any(|pattern| pattern.text.is_empty()) {
+            // It would stand everywhere.
+            return Err(TemplateError::NoSuchText(String::new()));
+        }
         let mut marked = Marked { text: String::new(), replaced: Vec::new() };
         let mut at = 0;
         let mut seen = vec![false; patterns.len()];
@@ -314,9 +318,10 @@ impl Ground {
         let mut notes = self.notes();
         let end = text.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
         let word = text.get(..end.unwrap_or(text.len()));
-        let there = notes.unknown.iter().find(|one| one.unknown.as_deref() == word).cloned();
-        let undefined = (err.kind() == ErrorKind::UndefinedError).then(|| notes.unknown.pop());
-        let found = notes.refused.take().or(there).or(undefined.flatten());
+        let there = notes.missed.iter().find(|(variable, _)| Some(variable.as_str()) == word);
+        let last = notes.missed.last().filter(|_| err.kind() == ErrorKind::UndefinedError);
+        let missed = there.or(last).map(|(_, obstacle)| obstacle.clone());
+        let found = notes.refused.take().or(missed);
         found.unwrap_or_else(|| Obstacle::new(words(err)))
     }
 
@@ -340,9 +345,10 @@ impl Ground {
 
     fn filter(&self, filter: Filter, value: &Value) -> Result<Value, Error> {
         let Some(place) = value.downcast_object_ref::<Place>() else {
-            let unknown = value.is_undefined().then(|| self.notes().unknown.last().cloned());
+            let missed = value.is_undefined().then(|| self.notes().missed.last().cloned());
+            let missed = missed.flatten().map(|(_, obstacle)| obstacle);
             let why = || Obstacle::new(format!("{} is a filter of secrets alone", filter.name()));
-            return Err(self.refuse(unknown.flatten().unwrap_or_else(why)));
+            return Err(self.refuse(missed.unwrap_or_else(why)));
         };
         let mut one = place.one.clone();
         one.filters.push(filter);
@@ -371,7 +377,7 @@ impl Object for Names {
         match self.0.find(variable) {
             Ok(name) => Some(self.0.place(Use { name, filters: Vec::new() })),
             Err(obstacle) => {
-                self.0.notes().unknown.push(obstacle);
+                self.0.notes().missed.push((variable.to_owned(), obstacle));
                 None
             }
         }

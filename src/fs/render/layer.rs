@@ -11,20 +11,21 @@ use crate::model::{Caller, Level, SecretName};
 use crate::system::SecretBytes;
 
 /// Puts a layer together for a caller; `purpose` is for the records. One secret that the form cannot
-/// hold fails the whole: a missing setting is worse.
+/// hold fails the whole: a missing setting is worse. What it is made of is noted before it is read.
 pub(in crate::fs) fn text(
     broker: &Broker,
     caller: &Caller,
-    (oneiric, layer): (&Oneiric, &Layer),
+    (oneiric, layer, note): (&Oneiric, &Layer, impl FnOnce(BTreeSet<SecretName>)),
     purpose: &str,
 ) -> Result<SecretBytes> {
     let dir = oneiric.dir.as_ref();
     let mut known = broker.known(caller, dir)?;
     known.retain(|one| one.levels.allow(Level::Read));
-    if known.is_empty() {
+    let names: BTreeSet<SecretName> = known.iter().map(|one| one.name.clone()).collect();
+    note(names.clone());
+    if names.is_empty() {
         return Err(FsError::Access);
     }
-    let names: BTreeSet<SecretName> = known.iter().map(|one| one.name.clone()).collect();
     let values = broker.read_set(caller, &names, (purpose, MAX_BYTES))?;
     let mut secrets = Vec::new();
     for Known { name, injection, .. } in &known {
@@ -37,15 +38,15 @@ pub(in crate::fs) fn text(
         Layer::Json => publish_json(&secrets),
         Layer::Local(_) | Layer::Settings(_) => publish(None, &secrets),
     };
-    let text = text.map_err(|error| refused(purpose, &error))?;
+    let text = text.map_err(|error| refused(purpose, error))?;
     if text.len() as u64 > MAX_BYTES { Err(FsError::TooBig) } else { Ok(text) }
 }
 
 /// Says in the daemon's log what the errno cannot.
-fn refused(purpose: &str, error: &PublishError) -> FsError {
+fn refused(purpose: &str, error: PublishError) -> FsError {
     tracing::warn!(%error, "not rendered {purpose}");
     match error {
-        PublishError::Memory(_) => FsError::Fault,
+        PublishError::Memory(error) => FsError::Memory(error),
         PublishError::Form(_)
         | PublishError::InTheWay(..)
         | PublishError::NoText(_)

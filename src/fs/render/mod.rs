@@ -20,7 +20,7 @@ pub use template::Template;
 
 pub(super) use layer::text as layer_text;
 pub(super) use template::text as template_text;
-pub(super) use uses::{Of, Uses};
+pub(super) use uses::Uses;
 
 /// Largest file in bytes, and what stat(2) shows as the size of one that the caller has not open.
 pub(super) const MAX_BYTES: u64 = 16 << 20;

@@ -1,14 +1,15 @@
 //! A registered template, and what it becomes for whoever opens it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::MAX_BYTES;
 use super::lookup::{Anything, Known};
-use super::{MAX_BYTES, Of};
 use crate::broker::Broker;
 use crate::fs::error::{FsError, Result};
 use crate::inject::template::{Draft, Language, Pattern};
 use crate::inject::{Lookup, TemplateError};
-use crate::model::{Caller, SecretName};
+use crate::model::{Caller, Level, SecretName};
 use crate::system::SecretBytes;
 
 /// A template that has been found to be one.
@@ -46,7 +47,7 @@ impl Template {
 pub(in crate::fs) fn text(
     broker: &Broker,
     caller: &Caller,
-    (template, note): (&Template, impl FnOnce(Of)),
+    (template, note): (&Template, impl FnOnce(BTreeSet<SecretName>)),
     purpose: &str,
 ) -> Result<SecretBytes> {
     let known = Arc::new(Known::new(broker.clone(), caller.clone(), template.dir.clone()));
@@ -54,25 +55,29 @@ pub(in crate::fs) fn text(
     let draft = match Draft::of(&template.source, template.language, &template.patterns, lookup) {
         Ok(draft) => draft,
         Err(error) => {
-            return Err(match (known.failure(), &error) {
+            note(BTreeSet::new());
+            return Err(match (known.failure(), error) {
                 (Some(failure), _) => failure.into(),
-                (None, TemplateError::Unknown { variable, .. }) => known.unknown(variable).into(),
-                (None, _) => refused(purpose, &error),
+                (None, TemplateError::Unknown { variable, .. }) => known.unknown(&variable).into(),
+                (None, error) => refused(purpose, error),
             });
         }
     };
     let names = draft.names();
-    note(Of::Names(names.clone()));
+    // Who may not read a secret is not to be told when it changes.
+    let may_read = |name: &&SecretName| broker.levels(caller, name).allow(Level::Read);
+    note(names.iter().filter(may_read).cloned().collect());
     let values = broker.read_set(caller, &names, (purpose, MAX_BYTES))?;
     let max_bytes = usize::try_from(MAX_BYTES).unwrap_or(usize::MAX);
-    draft.fill_within(max_bytes, &|name| values.get(name)).map_err(|error| refused(purpose, &error))
+    draft.fill_within(max_bytes, &|name| values.get(name)).map_err(|error| refused(purpose, error))
 }
 
 /// Says in the daemon's log what the errno cannot.
-fn refused(purpose: &str, error: &TemplateError) -> FsError {
+fn refused(purpose: &str, error: TemplateError) -> FsError {
     tracing::warn!(%error, "not rendered {purpose}");
     match error {
-        TemplateError::Memory(_) | TemplateError::NoRandom => FsError::Fault,
+        TemplateError::Memory(error) => FsError::Memory(error),
+        TemplateError::NoRandom => FsError::Fault,
         TemplateError::TooLarge => FsError::TooBig,
         TemplateError::Filter { .. }
         | TemplateError::NoSuchText(_)

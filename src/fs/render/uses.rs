@@ -17,28 +17,7 @@ pub(in crate::fs) struct Uses(Mutex<HashMap<u64, Use>>);
 struct Use {
     place: Place,
     uid: Uid,
-    of: Of,
-}
-
-/// What a file is made of.
-#[derive(Clone, Debug)]
-pub(in crate::fs) enum Of {
-    /// All that is below a directory; `None` is the root.
-    Below(Option<SecretName>),
-    Names(BTreeSet<SecretName>),
-}
-
-impl Of {
-    fn has(&self, name: &SecretName) -> bool {
-        match self {
-            Self::Below(None) => true,
-            Self::Below(Some(directory)) => {
-                let rest = name.as_str().strip_prefix(directory.as_str());
-                rest.is_some_and(|rest| rest.starts_with('/'))
-            }
-            Self::Names(names) => names.contains(name),
-        }
-    }
+    names: BTreeSet<SecretName>,
 }
 
 impl Uses {
@@ -46,7 +25,7 @@ impl Uses {
     pub(in crate::fs) fn note(
         &self,
         (inode, place, uid): (u64, &Place, Uid),
-        of: Of,
+        names: BTreeSet<SecretName>,
         known: impl Fn(u64) -> bool,
     ) {
         let mut uses = self.0.lock();
@@ -54,7 +33,7 @@ impl Uses {
         if !uses.contains_key(&inode) && uses.len() >= uses.capacity() {
             uses.retain(|inode, _| known(*inode));
         }
-        uses.insert(inode, Use { place: place.clone(), uid, of });
+        uses.insert(inode, Use { place: place.clone(), uid, names });
     }
 
     /// Returns the files that a secret is in, each with whose it is.
@@ -64,7 +43,7 @@ impl Uses {
         known: impl Fn(u64) -> bool,
     ) -> Vec<(Place, Uid)> {
         let uses = self.0.lock();
-        let found = uses.iter().filter(|(inode, used)| used.of.has(name) && known(**inode));
+        let found = uses.iter().filter(|(inode, used)| used.names.contains(name) && known(**inode));
         found.map(|(_, used)| (used.place.clone(), used.uid)).collect()
     }
 }
@@ -77,21 +56,22 @@ mod tests {
     fn a_file_is_found_by_what_is_in_it_as_long_as_it_is_known() {
         let uses = Uses::default();
         let name = |text: &str| text.parse::<SecretName>().unwrap();
-        let names = Of::Names([name("app/a"), name("app/b")].into());
-        uses.note((7, &Place::Template("t".into()), Uid(1)), names, |_| true);
-        uses.note((8, &Place::Layers, Uid(2)), Of::Below(Some(name("app"))), |_| true);
+        uses.note((7, &Place::Template("t".into()), Uid(1)), [name("a"), name("b")].into(), |_| {
+            true
+        });
+        uses.note((8, &Place::Layers, Uid(2)), [name("b")].into(), |_| true);
         let uids = |text: &str| {
             let mut uids: Vec<u32> =
                 uses.with(&name(text), |_| true).iter().map(|(_, uid)| uid.0).collect();
             uids.sort_unstable();
             uids
         };
-        assert_eq!(uids("app/a"), [1, 2]);
-        assert_eq!(uids("app/c/d"), [2]);
-        assert!(uids("apple/a").is_empty() && uids("app").is_empty());
-        assert!(uses.with(&name("app/a"), |_| false).is_empty());
+        assert_eq!((uids("a"), uids("b"), uids("c")), (vec![1], vec![1, 2], vec![]));
+        assert!(uses.with(&name("a"), |_| false).is_empty());
         for inode in 100..1000 {
-            uses.note((inode, &Place::Templates, Uid(3)), Of::Below(None), |known| known == inode);
+            uses.note((inode, &Place::Templates, Uid(3)), [name("d")].into(), |known| {
+                known == inode
+            });
         }
         assert!(uses.0.lock().len() < 20, "what the kernel has forgotten does not add up");
     }

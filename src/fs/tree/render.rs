@@ -13,7 +13,7 @@ use crate::fs::directory::Item;
 use crate::fs::error::{FsError, Result};
 use crate::fs::handle::{Content, Wipeable};
 use crate::fs::node::Node;
-use crate::fs::render::{self, MAX_BYTES, Of, layer_text, template_text};
+use crate::fs::render::{self, MAX_BYTES, layer_text, template_text};
 use crate::model::{Caller, Gid, SecretName};
 
 impl Tree {
@@ -32,15 +32,15 @@ impl Tree {
         self.check_rendered(caller, what)?;
         let set = self.renderings.current();
         let purpose = format!("for {}", what.path());
+        let file = (place.inode, what, caller.uid);
+        let note = |names| self.uses.note(file, names, |inode| self.inodes.node(inode).is_ok());
         let text = match what {
             render::Place::Layer(layer) => {
                 let oneiric = set.oneiric.as_ref().ok_or(FsError::NotFound)?;
-                self.note_use(&place, what, Of::Below(oneiric.dir.clone()));
-                layer_text(&self.broker, caller, (oneiric, layer), &purpose)?
+                layer_text(&self.broker, caller, (oneiric, layer, note), &purpose)?
             }
             render::Place::Template(name) => {
                 let template = set.templates.get(name).ok_or(FsError::NotFound)?;
-                let note = |of| self.note_use(&place, what, of);
                 template_text(&self.broker, caller, (template, note), &purpose)?
             }
             render::Place::Layers
@@ -83,11 +83,6 @@ impl Tree {
             item(&name, self.rendered_inode(caller, &child), kind)
         }));
         Ok(())
-    }
-
-    fn note_use(&self, place: &Place<'_>, what: &render::Place, of: Of) {
-        let file = (place.inode, what, place.caller.uid);
-        self.uses.note(file, of, |inode| self.inodes.node(inode).is_ok());
     }
 
     /// Has the files touched that a secret is in.

@@ -152,3 +152,28 @@ fn in_a_plain_file_braces_are_text() {
     let source = "${#a} {{ x }} {% ${SECRET_API_KEY}";
     assert_eq!(rendered_in(Language::Plain, source, &[]).unwrap(), b"${#a} {{ x }} {% k1");
 }
+
+#[test]
+fn a_text_of_no_characters_stands_for_nothing() {
+    let pattern = Pattern { text: String::new(), name: "api-key".parse().unwrap() };
+    let refused = rendered_in(Language::Plain, "x", &[pattern]);
+    assert!(matches!(refused, Err(TemplateError::NoSuchText(_))));
+}
+
+#[test]
+fn of_several_unknown_names_the_one_that_stands_there_is_named() {
+    for (source, variable) in [
+        ("{{ API_KEY }}{{ ONE }}{{ TWO }}", "ONE"),
+        ("{% for x in [1] %}{{ x }}{{ TWO }}{{ ONE }}{% endfor %}", "TWO"),
+        ("{{ ONE | json }}{{ TWO | b64 }}", "ONE"),
+        ("{{ TWO }}${SECRET_ONE}", "ONE"),
+    ] {
+        let refused = rendered(source);
+        let Err(TemplateError::Unknown { variable: found, .. }) = refused else {
+            panic!("{source}: {refused:?}")
+        };
+        assert_eq!(found, variable, "{source}");
+    }
+    let both = rendered("{{ A_B }}{{ NONE }}").unwrap_err().to_string();
+    assert_eq!(both, "line 1, column 4: A_B could be a-b or a.b");
+}
