@@ -130,19 +130,14 @@ fn histories(venv: Option<&Path>, repository: &Path, scratch: &Path) -> Vec<Scan
     all.retain(|scanner| scanner.name != "reading alone");
     let report = scratch.join("report.json").display().to_string();
     for scanner in &mut all {
+        if scanner.name == "kingfisher" {
+            // Its last option says how much of a history it reads.
+            *scanner.command.last_mut().unwrap() = "full".to_owned();
+            continue;
+        }
         let program = scanner.command[0].clone();
         let options: Vec<&str> = match scanner.name {
             "secretfs" => vec!["scan", "--history", "--format", "json"],
-            "kingfisher" => vec![
-                "scan",
-                "TREE",
-                "--no-validate",
-                "--no-update-check",
-                "--format",
-                "json",
-                "--git-history",
-                "full",
-            ],
             "betterleaks" => vec!["git", "TREE", "-o", &report, "--exit-code", "0"],
             _ => {
                 vec!["git", "TREE", "-f", "json", "-r", &report, "--no-banner", "--exit-code", "0"]
