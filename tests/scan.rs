@@ -500,6 +500,23 @@ fn every_stored_version_is_found_by_name_and_never_printed() {
 }
 
 #[test]
+fn a_mount_of_secrets_is_not_read_by_any_name_and_that_is_said() {
+    let Some(world) = World::start() else { return };
+    world.put("prod/token", "example-value-one");
+    let tree = Tree::new();
+    std::os::unix::fs::symlink(world.path("prod"), tree.path().join("link")).unwrap();
+    for path in
+        [world.path(""), world.path("prod"), world.path("prod/token"), tree.path().join("link")]
+    {
+        let output = tree.scan(&["--format", "json", path.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(INCOMPLETE), "{output:?}");
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(report["unread"][0]["why"], "it is in a mount of secretfs");
+    }
+    assert_eq!(world.audit_of("prod/token", "read", "allowed", 0), [Value::Null; 0]);
+}
+
+#[test]
 fn a_stored_value_is_found_in_a_binary_file_and_what_is_around_it_is_not_shown() {
     let Some(world) = World::start() else { return };
     world.put("prod/token", "example-value-one");

@@ -296,6 +296,48 @@ fn a_caller_with_two_users_rights_or_fewer_than_its_ids_is_refused() {
     assert_eq!(failures.len(), 2, "{failures:?}");
 }
 
+/// Returns the processes of a user that scan in its place.
+fn scanning(uid: u32) -> Vec<nix::unistd::Pid> {
+    let entries = fs::read_dir("/proc").unwrap().filter_map(|entry| {
+        let entry = entry.ok()?;
+        let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
+        let command = fs::read_to_string(entry.path().join("cmdline")).ok()?;
+        let status = fs::read_to_string(entry.path().join("status")).ok()?;
+        let is_theirs = status.contains(&format!("Uid:\t{uid}\t"));
+        (is_theirs && command.contains("--search")).then(|| nix::unistd::Pid::from_raw(pid))
+    });
+    entries.collect()
+}
+
+#[test]
+fn a_scan_that_hangs_is_ended_and_the_next_one_begins() {
+    // Nobody else's, so that its processes can be told.
+    const CYD: u32 = 61_077;
+    let policy = ADA_READS.replace("61001", "61077");
+    let Some(world) = World::with_policy(&policy) else { return };
+    let path = world.path(".control/scan");
+    std::thread::scope(|scope| {
+        let asked = scope.spawn(|| Person::new(CYD).run(|| scan_at(&path, Path::new("/usr"))));
+        common::eventually("it is scanned", || {
+            let found = scanning(CYD);
+            let stop = nix::sys::signal::Signal::SIGSTOP;
+            found.iter().any(|pid| nix::sys::signal::kill(*pid, stop).is_ok())
+        });
+        let refused = asked.join().unwrap().unwrap_err();
+        assert!(refused.starts_with(&format!("{}:", libc::ETIMEDOUT)), "{refused}");
+    });
+    common::eventually("it is gone", || scanning(CYD).is_empty());
+    let empty = world.outside("empty");
+    fs::create_dir(&empty).unwrap();
+    fs::set_permissions(&empty, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut last = Err(String::new());
+    common::eventually("the next one begins", || {
+        last = scan_as(&Person::new(CYD), &world, &empty);
+        last.is_ok()
+    });
+    assert_eq!(last.unwrap()["complete"], true);
+}
+
 /// Somebody whom the system knows by name, which mounting without root asks for.
 fn nobody() -> Person {
     let user = nix::unistd::User::from_name("nobody").unwrap().unwrap();

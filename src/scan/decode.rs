@@ -93,10 +93,31 @@ pub(super) fn lines(text: &[u8], first: std::ops::Range<usize>) -> Option<(usize
     Some((at, decoded))
 }
 
-/// Tells whether the first twelve bytes are text, which for random ones happens once in millions.
+/// Tells whether the first twelve bytes are text, which for random ones happens once in millions. Asked of every
+/// run, and so without memory of its own.
 fn begins_as_text(digits: &[u8]) -> bool {
     let start = digits.get(..16).unwrap_or(digits);
-    base64(start).is_some_and(|bytes| bytes.iter().all(|&byte| is_printable(byte)))
+    start.chunks(4).all(|group| {
+        let bits = group.iter().try_fold(0, |bits, &digit| Some(bits << 6 | sextet(digit)?));
+        // Of a group that is cut off, the bits of whole bytes.
+        let (spare, whole) = (group.len() * 6 % 8, group.len() * 6 / 8);
+        bits.is_some_and(|bits: u32| {
+            let [_, bytes @ ..] = (bits >> spare << (24 - whole * 8)).to_be_bytes();
+            bytes.iter().take(whole).all(|&byte| is_printable(byte))
+        })
+    })
+}
+
+/// Returns what a digit of base64 stands for, in either alphabet.
+fn sextet(digit: u8) -> Option<u32> {
+    Some(u32::from(match digit {
+        b'A'..=b'Z' => digit - b'A',
+        b'a'..=b'z' => digit - b'a' + 26,
+        b'0'..=b'9' => digit - b'0' + 52,
+        b'+' | b'-' => 62,
+        b'/' | b'_' => 63,
+        _ => return None,
+    }))
 }
 
 fn is_text(bytes: &[u8]) -> bool {
@@ -113,8 +134,7 @@ fn hex(digits: &[u8]) -> Option<Vec<u8>> {
         [high, low] => Some(value(*high)? << 4 | value(*low)?),
         _ => None,
     };
-    let start: Option<Vec<u8>> = digits.get(..16)?.chunks(2).map(byte).collect();
-    if !start?.iter().all(|&byte| is_printable(byte)) {
+    if !digits.get(..16)?.chunks(2).all(|pair| byte(pair).is_some_and(is_printable)) {
         return None;
     }
     let bytes: Option<Vec<u8>> = digits.chunks(2).map(byte).collect();
@@ -122,12 +142,16 @@ fn hex(digits: &[u8]) -> Option<Vec<u8>> {
 }
 
 fn is_percent(run: &[u8]) -> bool {
-    let escapes = memchr::memchr_iter(b'%', run).filter(|&at| {
-        run.get(at + 1..at + 3).is_some_and(|pair| pair.iter().all(|&byte| is_hex(byte)))
-    });
-    escapes.take(2).count() == 2
-        || memchr::memmem::find(run, b"%3D").is_some()
-        || memchr::memmem::find(run, b"%3d").is_some()
+    let mut escapes = 0;
+    // Most runs have none.
+    for at in memchr::memchr_iter(b'%', run) {
+        match run.get(at + 1..at + 3) {
+            Some([b'3', b'D' | b'd']) => return true,
+            Some(pair) if pair.iter().all(|&byte| is_hex(byte)) => escapes += 1,
+            Some(_) | None => {}
+        }
+    }
+    escapes >= 2
 }
 
 fn percent(run: &[u8]) -> Vec<u8> {
@@ -217,5 +241,43 @@ mod tests {
         let text = unescape(br#"a\"b\/c\u003dd\x41\n"#).unwrap();
         assert_eq!(text, b"a\"b/c=dA\n");
         assert_eq!(unescape(b"plain"), None);
+    }
+
+    #[test]
+    fn the_beginning_of_base64_is_looked_at_as_if_it_were_decoded() {
+        for text in [
+            &b"twelve bytes"[..],
+            b"tab\tand\nline",
+            b"eleven by\x01es",
+            b"\xfftwelve byte",
+            b"ab",
+            b"abc\0",
+        ] {
+            for alphabet in [
+                base64::engine::general_purpose::STANDARD_NO_PAD,
+                base64::engine::general_purpose::URL_SAFE_NO_PAD,
+            ] {
+                let digits = alphabet.encode(text);
+                let decoded = base64(digits.get(..16).unwrap_or(&digits).as_bytes()).unwrap();
+                let expected = decoded.iter().all(|&byte| is_printable(byte));
+                assert_eq!(begins_as_text(digits.as_bytes()), expected, "{text:?}");
+            }
+        }
+        assert!(!begins_as_text(b"abcd.fghijklmnop"));
+    }
+
+    #[test]
+    fn a_run_has_percent_signs_for_an_equals_sign_or_for_two_others() {
+        for (run, expected) in [
+            ("a%3Db", true),
+            ("a%3db", true),
+            ("a%20b%2F", true),
+            ("a%20b", false),
+            ("100%", false),
+            ("a%%3", false),
+            ("none", false),
+        ] {
+            assert_eq!(is_percent(run.as_bytes()), expected, "{run}");
+        }
     }
 }

@@ -10,7 +10,7 @@ use std::ops::Range;
 use super::assignment::{self, Trigger};
 use super::candidate::{Candidate, Encoding, Outcome, Reason, Trace};
 use super::check::Verdict;
-use super::class::is_base64;
+use super::class::{is_base64, is_word};
 use super::confidence::{Evidence, Strength};
 use super::decode;
 use super::entropy::entropy;
@@ -167,17 +167,20 @@ impl Layer<'_> {
     /// Tries the formats that begin with a prefix, at each place in a run where a word can begin.
     fn try_prefixes(&mut self, run: &Range<usize>) {
         let (engine, text) = (self.engine, self.text);
+        let Some(bytes) = text.get(run.clone()) else { return };
+        let after_backslash = run.start > 0 && text.get(run.start - 1) == Some(&b'\\');
+        let has_escapes = after_backslash || memchr::memchr(b'%', bytes).is_some();
+        // What stands before a run is no token byte, and so no part of a word.
         let mut inside = false;
-        for at in run.clone() {
+        for (offset, &byte) in bytes.iter().enumerate() {
+            let word = is_word(byte);
             // Most places are within a word: only there an escape may have ended.
-            let word = text.get(at).is_some_and(|&byte| super::class::is_word(byte));
-            let begins =
-                if inside { self.escape_ends(at, run.start) } else { begins_word(text, at) };
-            inside = word;
-            if begins && word {
+            if word && (!inside || has_escapes && self.escape_ends(run.start + offset, run.start)) {
+                let at = run.start + offset;
                 let rest = text.get(at..).unwrap_or_default();
                 engine.prefixes.at(rest, |len, rule| self.try_rule(rule, at..at + len));
             }
+            inside = word;
         }
     }
 

@@ -3,7 +3,7 @@
 //! Git itself is asked, by its plumbing, so that whatever a repository is made of can be read; a file is
 //! scanned once, however many commits have it. If git cannot answer, the scan has failed and says so.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::ffi::OsStr;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
@@ -29,6 +29,9 @@ struct Blob {
     commit: Option<usize>,
 }
 
+/// How many files git is asked for before the first of them is read: their names fit into a pipe, so that nobody
+/// waits for the other while that one waits, too.
+const AHEAD: usize = 32;
 /// Between the parts of a line about a commit; in no name and no date.
 const SEPARATOR: char = '\u{1}';
 
@@ -140,17 +143,22 @@ impl Repository {
     ) -> Result<Scan, GitError> {
         let mut reader = BlobReader::start(&self.0)?;
         let mut scanner = FileScanner::new(what.engine, what.wanted);
-        while let Some(blob) = blobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let path = Path::new(&blob.path);
-            if !what.selection.takes(path) {
-                continue;
+        let mut asked = VecDeque::new();
+        loop {
+            // Git unpacks the next ones meanwhile.
+            while asked.len() < AHEAD {
+                let Some(blob) = blobs.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
+                if what.selection.takes(Path::new(&blob.path)) {
+                    reader.request(&blob.id)?;
+                    asked.push_back(blob);
+                }
             }
+            let Some(blob) = asked.pop_front() else { return Ok(scanner.into_scan()) };
             let commit = blob.commit.and_then(|at| commits.get(at));
-            let name = Name { shown: &blob.path, stable: path, commit };
+            let name = Name { shown: &blob.path, stable: Path::new(&blob.path), commit };
             reader.read(&blob.id, |contents| scanner.scan_contents(contents, &name))?;
             what.progress.files.fetch_add(1, Ordering::Relaxed);
         }
-        Ok(scanner.into_scan())
     }
 
     fn ask(&self, arguments: &[&str]) -> Result<Vec<u8>, GitError> {
@@ -228,9 +236,13 @@ impl BlobReader {
         }
     }
 
-    /// Has `take` read a blob, and skips what it leaves.
+    /// Asks for a blob, which has to be read after all that were asked for before.
+    fn request(&mut self, id: &str) -> Result<(), GitError> {
+        self.requests.write_all(format!("{id}\n").as_bytes()).map_err(GitError::Pipe)
+    }
+
+    /// Has `take` read the next blob, and skips what it leaves.
     fn read(&mut self, id: &str, take: impl FnOnce(&mut dyn Read)) -> Result<(), GitError> {
-        writeln!(self.requests, "{id}").map_err(GitError::Pipe)?;
         let mut header = String::new();
         self.replies.read_line(&mut header).map_err(GitError::Pipe)?;
         // `ID blob SIZE`, or `ID missing`.

@@ -52,7 +52,15 @@ pub struct Progress {
 pub fn scan(what: &What<'_>, roots: &[PathBuf]) -> Scan {
     let What { engine, wanted, selection, progress } = *what;
     let mut result = Scan::default();
+    let mounts = secret_mounts();
     for root in roots {
+        // By whatever name: one that leads there is no better than the mount itself.
+        let whole = root.canonicalize().unwrap_or_default();
+        if mounts.iter().any(|mount| whole.starts_with(mount)) {
+            let why = "it is in a mount of secretfs".to_owned();
+            result.unread.push(Unread { path: shown(root), why });
+            continue;
+        }
         let (done, cut_off) = (Mutex::new(Scan::default()), AtomicBool::new(false));
         let visitors = &mut Visitors {
             engine,
@@ -63,7 +71,7 @@ pub fn scan(what: &What<'_>, roots: &[PathBuf]) -> Scan {
             done: &done,
             cut_off: &cut_off,
         };
-        walker(root, selection).visit(visitors);
+        walker(root, selection, &mounts).visit(visitors);
         result.merge(done.into_inner());
         if cut_off.into_inner() {
             result.unread.push(Unread { path: shown(root), why: OUT_OF_TIME.to_owned() });
@@ -73,9 +81,9 @@ pub fn scan(what: &What<'_>, roots: &[PathBuf]) -> Scan {
     result
 }
 
-fn walker(root: &Path, selection: &Selection) -> ignore::WalkParallel {
+fn walker(root: &Path, selection: &Selection, mounts: &[PathBuf]) -> ignore::WalkParallel {
     let skip = selection.ignored == Ignored::Skip;
-    let mounts = secret_mounts();
+    let mounts = mounts.to_vec();
     WalkBuilder::new(root)
         .hidden(false)
         .ignore(false)

@@ -106,7 +106,7 @@ impl Nearby {
         let automaton = AhoCorasick::builder()
             .ascii_case_insensitive(true)
             .match_kind(MatchKind::Standard)
-            .kind(Some(AhoCorasickKind::ContiguousNFA))
+            .kind(Some(AhoCorasickKind::DFA))
             .prefilter(false)
             .build(&patterns)
             .map_err(|_| RuleError::TooMany)?;
