@@ -45,6 +45,11 @@ fn main() {
         "pinned, 1 client     secretfs {ours:6.2}  hello_ll {theirs:6.2}  ratio {:.3}",
         ours / theirs
     );
+    let (kept, alone) = pinned.keeper(directory.path(), rounds, operations);
+    println!(
+        "pinned, 1 client     with a keeper {kept:6.2}  without {alone:6.2}  ratio {:.3}",
+        kept / alone
+    );
     println!("where it goes, pinned:");
     for (work, what) in [("stat", "stat"), ("open", "open + close"), ("read", "pread")] {
         let (ours, theirs) = pinned.compare(work, 1, rounds, operations);
@@ -79,10 +84,7 @@ impl Pair {
     fn start(placement: Placement, directory: &Path, hello: &Path) -> Self {
         let home = tempfile::tempdir_in(directory).unwrap().keep();
         let ours = support::secretfs(placement, &home, &[]);
-        let secret = ours.mountpoint.join("prod-db-password");
-        fs::File::create(&secret)
-            .and_then(|mut file| std::io::Write::write_all(&mut file, &[b'x'; 100]))
-            .unwrap();
+        let secret = fill(&ours);
         let mountpoint = home.join("hello");
         fs::create_dir(&mountpoint).unwrap();
         let mut command = support::command(placement, hello);
@@ -100,6 +102,20 @@ impl Pair {
             theirs.push(self.run(work, &self.hello.1, clients, operations));
         }
         (median(ours), median(theirs))
+    }
+
+    /// Returns the medians of opening, reading and closing in turns with a mount that nobody keeps.
+    fn keeper(&self, directory: &Path, rounds: usize, operations: usize) -> (f64, f64) {
+        let home = tempfile::tempdir_in(directory).unwrap().keep();
+        let alone =
+            support::secretfs_with(self.placement, &home, &[], &[("SECRETFS_KEEPER", "off")]);
+        let secret = fill(&alone);
+        let (mut with, mut without) = (Vec::new(), Vec::new());
+        for _ in 0..rounds {
+            with.push(self.run("orc", &self.secretfs.1, 1, operations));
+            without.push(self.run("orc", &secret, 1, operations));
+        }
+        (median(with), median(without))
     }
 
     fn fresh(&self, rounds: usize, operations: usize) -> (f64, f64) {
@@ -135,6 +151,15 @@ impl Pair {
                 .collect(),
         )
     }
+}
+
+/// Puts the secret in that is read.
+fn fill(mounted: &Mounted) -> PathBuf {
+    let secret = mounted.mountpoint.join("prod-db-password");
+    fs::File::create(&secret)
+        .and_then(|mut file| std::io::Write::write_all(&mut file, &[b'x'; 100]))
+        .unwrap();
+    secret
 }
 
 /// Does one kind of work again and again, and prints the median of its times.

@@ -82,12 +82,23 @@ pub(crate) fn command(placement: Placement, program: &Path) -> Command {
 
 /// Starts secretfs on a store in `home`, made on first use, and waits until it serves.
 pub(crate) fn secretfs(placement: Placement, home: &Path, settings: &[&str]) -> Mounted {
+    secretfs_with(placement, home, settings, &[])
+}
+
+/// Does the same with more variables in the daemon's environment.
+pub(crate) fn secretfs_with(
+    placement: Placement,
+    home: &Path,
+    settings: &[&str],
+    variables: &[(&str, &str)],
+) -> Mounted {
     let mountpoint = home.join("secrets");
     let mut command = command(placement, Path::new(env!("CARGO_BIN_EXE_secretfs")));
     command
         .args(["up", "--foreground"])
         .arg(&mountpoint)
         .args(settings)
+        .envs(variables.iter().copied())
         .env("XDG_CONFIG_HOME", home.join("config"))
         .env("XDG_DATA_HOME", home.join("data"))
         .stdout(Stdio::null())
