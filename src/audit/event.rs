@@ -81,6 +81,11 @@ actions! {
     CreateDirectory = "create_directory",
     Delete = "delete",
     Destroy = "destroy",
+    /// A grant is given.
+    Grant = "grant",
+    /// A grant has come to its end by itself.
+    GrantEnd = "grant_end",
+    GrantRevoke = "grant_revoke",
     KeyChange = "key_change",
     PolicyReload = "policy_reload",
     Promote = "promote",

@@ -43,6 +43,9 @@ pub enum BrokerError {
     Policy(#[from] PolicyError),
     #[error("uid {uid} has made {limit} {what}, as many as {setting} allows")]
     Quota { uid: Uid, what: &'static str, limit: u64, setting: &'static str },
+    /// The policy allows it, and something else is missing.
+    #[error("access denied: {0}")]
+    Refused(&'static str),
     #[error("{0} was revoked")]
     Revoked(SecretName),
     #[error(

@@ -13,10 +13,13 @@ use parking_lot::{Mutex, RwLock};
 
 use super::BrokerError;
 use super::index::{Entry, Folder, Node};
+use super::lease::LeaseRecord;
 use super::refusals::{Refusals, Verdict};
 use super::replay::Replay;
 use crate::audit::{Action, AuditLog, Event, Outcome, Recorded};
-use crate::model::{Attributes, Caller, Clock, Level, Levels, SecretName, Timestamp, Version};
+use crate::model::{
+    Attributes, Caller, Clock, GrantId, Level, Levels, SecretName, Timestamp, Version,
+};
 use crate::policy::{Context, Decision, Explanation, Policy, Target, Uses};
 
 /// Proof that one request was allowed.
@@ -35,6 +38,8 @@ pub(super) struct Gate {
     /// Subscribers that came before there was a log.
     waiting: Mutex<Vec<Subscriber>>,
     uses: UseCounts,
+    /// What is granted on top of the policy; held while `policy` is replaced.
+    leases: Mutex<BTreeMap<GrantId, LeaseRecord>>,
     refusals: Refusals,
     clock: Arc<dyn Clock>,
     replay: Arc<Replay>,
@@ -152,6 +157,7 @@ impl Gate {
             log: OnceLock::new(),
             waiting: Mutex::default(),
             uses: UseCounts::default(),
+            leases: Mutex::default(),
             refusals: Refusals::default(),
             clock,
             replay,
@@ -164,7 +170,32 @@ impl Gate {
     }
 
     pub(super) fn replace_policy(&self, policy: Policy) {
-        self.policy.store(Arc::new(policy));
+        self.put_in_force(&policy, &self.leases.lock());
+    }
+
+    /// Returns what is granted, in force or not.
+    pub(super) fn leases(&self) -> Vec<LeaseRecord> {
+        self.leases.lock().values().cloned().collect()
+    }
+
+    pub(super) fn replace_leases(&self, leases: BTreeMap<GrantId, LeaseRecord>) {
+        let mut held = self.leases.lock();
+        *held = leases;
+        self.put_in_force(&self.policy.load(), &held);
+    }
+
+    pub(super) fn set_lease(&self, id: GrantId, record: Option<LeaseRecord>) {
+        let mut held = self.leases.lock();
+        match record {
+            Some(record) => drop(held.insert(id, record)),
+            None => drop(held.remove(&id)),
+        }
+        self.put_in_force(&self.policy.load(), &held);
+    }
+
+    fn put_in_force(&self, policy: &Policy, leases: &BTreeMap<GrantId, LeaseRecord>) {
+        let leases = leases.values().map(|record| &record.lease);
+        self.policy.store(Arc::new(policy.with_leases(leases)));
     }
 
     /// Gives the gate its log; a second one is ignored.
@@ -264,6 +295,43 @@ impl Gate {
         Err(self.refuse(caller, asked, None, "no rule lets the caller write below it"))
     }
 
+    /// Decides something on the store as a whole. A refusal is on record when this returns; a consent
+    /// is for the operation to record.
+    pub(super) fn admit_store(
+        &self,
+        caller: &Caller,
+        action: Action,
+    ) -> Result<Grant, BrokerError> {
+        let decision =
+            self.policy.load().decide(caller, Level::Admin, Target::Store, &self.context());
+        match decision {
+            Decision::Allowed { rule, consumes } => Ok(Grant { rule, consumes }),
+            Decision::Denied { rule, reason } => {
+                Err(self.refuse_on_store(caller, action, rule.as_deref(), reason))
+            }
+        }
+    }
+
+    /// Records that something on the store as a whole is refused. Returns the error to answer with.
+    pub(super) fn refuse_on_store(
+        &self,
+        caller: &Caller,
+        action: Action,
+        rule: Option<&str>,
+        reason: &'static str,
+    ) -> BrokerError {
+        let event = Event {
+            caller: Some(caller),
+            rule,
+            reason: Some(reason),
+            ..Event::new(action, Outcome::Denied)
+        };
+        match self.record(&event) {
+            Ok(()) => BrokerError::Refused(reason),
+            Err(err) => err,
+        }
+    }
+
     /// Decides and records a command on the store as a whole.
     pub(super) fn admit_control(
         &self,
@@ -352,6 +420,6 @@ impl Gate {
     }
 
     fn context(&self) -> Context<'_> {
-        Context { now: self.now(), uses: &self.uses }
+        Context { now: self.now(), uptime: self.clock.uptime(), uses: &self.uses }
     }
 }

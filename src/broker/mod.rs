@@ -6,6 +6,7 @@
 //! cannot be written, there is no plaintext.
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -37,6 +38,7 @@ mod gate;
 mod holds;
 mod index;
 mod keys;
+mod lease;
 mod load;
 mod log;
 mod query;
@@ -62,6 +64,7 @@ pub use error::{BrokerError, KeyError, StoreError};
 pub use frozen::{Frozen, FrozenId};
 pub use holds::Hold;
 pub use keys::{MakeSlot, read_header};
+pub use lease::{Ask, Granted};
 pub use log::Reading;
 pub use rotation::{By, Change, Stage, Step, Subject};
 
@@ -271,6 +274,7 @@ impl Broker {
         inner.unlocked.store(None);
         inner.cache.clear();
         inner.frozen.lock().clear();
+        inner.gate.replace_leases(BTreeMap::new());
         inner.verdict.set(Integrity::Pending);
         for hook in &*inner.seal_hooks.lock() {
             hook();
@@ -456,6 +460,7 @@ impl Inner {
         self.replay.anchored_at(loaded.root.audit.seq);
         let accepted = self.start_log(header.store, &keyring, &mut loaded.root)?;
         self.gate.uses().replace(loaded.uses);
+        self.gate.replace_leases(lease::resumed(loaded.leases, self.moment()));
         self.verdict.set(Integrity::Pending);
         self.unlocked.store(Some(Arc::new(Unlocked {
             store_id: header.store,

@@ -1,9 +1,10 @@
 //! Reading a value: decide, record, then decrypt.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::batch::Effect;
+use super::batch::{Batch, Effect};
 use super::gate::{Asked, Grant};
 use super::record::{Record, SecretRecord, USES_ID};
 use super::writer::Company;
@@ -108,16 +109,7 @@ impl Broker {
         let Some(binding) = grant.consumes.clone() else { return Ok(()) };
         self.inner.submit(Company::Shared, move |batch| {
             let gate = &batch.inner.gate;
-            let mut uses = match batch.record(USES_ID)? {
-                Some(Record::Uses(uses)) => uses,
-                Some(
-                    Record::Secret(_)
-                    | Record::Directory(_)
-                    | Record::MadeDirectory { .. }
-                    | Record::Rotation(_),
-                )
-                | None => Default::default(),
-            };
+            let mut uses = uses(batch)?;
             let used = uses.entry((*binding).into()).or_default();
             // Two readers may have been admitted to the same last use; the second is refused here.
             if gate.policy().max_uses(&binding).is_none_or(|most| *used >= most) {
@@ -227,6 +219,7 @@ impl Inner {
                 (
                     _,
                     Record::Directory(_)
+                    | Record::Lease(_)
                     | Record::MadeDirectory { .. }
                     | Record::Rotation(_)
                     | Record::Uses(_),
@@ -250,6 +243,21 @@ impl Unlocked {
             }
         }
     }
+}
+
+/// Returns how often each binding with `max_uses` was used, as a transaction sees it.
+pub(super) fn uses(batch: &Batch<'_>) -> Result<BTreeMap<Box<str>, u32>> {
+    Ok(match batch.record(USES_ID)? {
+        Some(Record::Uses(uses)) => uses,
+        Some(
+            Record::Secret(_)
+            | Record::Directory(_)
+            | Record::Lease(_)
+            | Record::MadeDirectory { .. }
+            | Record::Rotation(_),
+        )
+        | None => BTreeMap::new(),
+    })
 }
 
 /// Returns the key of a version's value in the store.

@@ -253,6 +253,7 @@ fn rotation(record: Record) -> Option<RotationRecord> {
         Record::Rotation(record) => Some(record),
         Record::Secret(_)
         | Record::Directory(_)
+        | Record::Lease(_)
         | Record::MadeDirectory { .. }
         | Record::Uses(_) => None,
     }

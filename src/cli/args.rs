@@ -10,10 +10,12 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::engine::ArgValueCompleter;
 
+mod grant;
 mod inject;
 mod rotation;
 mod scan;
 
+pub(crate) use grant::{Grant, GrantCommand, GrantGive};
 pub(crate) use inject::{
     Env, Exec, FormatName, Import, ImportForm, Inject, InjectFile, InjectRemove, LayerName,
     Oneiric, OneiricLoad, OneiricPlace, OneiricSync, Render, Run, Selection, Storing,
@@ -122,6 +124,8 @@ pub(crate) enum Command {
     /// Checks, tests, explains and shows policies.
     #[command(subcommand)]
     Policy(Policy),
+    /// Grants levels on top of the policy for a time, lists such grants and revokes them.
+    Grant(Box<Grant>),
     /// Shows and rotates the store's keys.
     #[command(subcommand)]
     Key(Key),

@@ -22,6 +22,7 @@ mod edit;
 mod env;
 mod explain;
 mod get;
+mod grant;
 mod history;
 mod holders;
 mod import;
@@ -76,6 +77,7 @@ pub(super) fn run(context: &Context, command: Command) -> Result<ExitCode, Failu
         Command::Exec(args) => return run::exec(context, &args),
         Command::Explain(args) => explain::run(context, &args),
         Command::Get(args) => get::run(context, &args),
+        Command::Grant(args) => grant::run(context, &args),
         Command::History(args) => history::run(context, &args),
         Command::Holders(args) => holders::run(context, &args),
         Command::Import(args) => import::run(context, &args),

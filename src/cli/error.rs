@@ -166,9 +166,10 @@ impl From<BackgroundError> for Failure {
 fn broker_kind(error: &BrokerError) -> Kind {
     match error {
         BrokerError::Damaged(_) | BrokerError::Key(_) | BrokerError::Sealed => Kind::Decryption,
-        BrokerError::Denied | BrokerError::Expired(_) | BrokerError::Revoked(_) => {
-            Kind::Authorization
-        }
+        BrokerError::Denied
+        | BrokerError::Expired(_)
+        | BrokerError::Refused(_)
+        | BrokerError::Revoked(_) => Kind::Authorization,
         BrokerError::Exists(_) | BrokerError::IsDirectory(_) | BrokerError::NotEmpty(_) => {
             Kind::SecretAlreadyExists
         }

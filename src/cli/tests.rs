@@ -8,7 +8,7 @@ use super::args::{Cli, Command};
 use crate::generate::{Generator, Password};
 
 /// What arguments may take, by the name that is shown for it. None is a value of a secret.
-const TAKEN: [&str; 45] = [
+const TAKEN: [&str; 51] = [
     "ACTION",
     "CREDENTIAL_NAME",
     "DIR",
@@ -54,6 +54,12 @@ const TAKEN: [&str; 45] = [
     "SIGNAL",
     "USER[:GROUP]",
     "VAR=NAME",
+    "CONTAINER",
+    "GID|GROUP",
+    "GRANT",
+    "LEVEL",
+    "REASON",
+    "SHA256",
 ];
 
 fn taken_by(command: &clap::Command, path: &str, found: &mut BTreeSet<(String, String)>) {

@@ -6,7 +6,9 @@
 
 mod check;
 mod command;
+mod grant;
 mod rotate;
+mod words;
 
 use std::fs::File;
 use std::io::Write;
@@ -363,6 +365,14 @@ impl Host for Daemon {
 
     fn rotate(&self, caller: &Caller, command: &Value) -> Result<Value> {
         self.run_rotate(caller, command)
+    }
+
+    fn grant(&self, caller: &Caller, command: &Value) -> Result<Value> {
+        self.run_grant(caller, command)
+    }
+
+    fn revoke_grant(&self, caller: &Caller, command: &Value) -> Result<Value> {
+        self.run_revoke_grant(caller, command)
     }
 
     fn holders(&self, caller: &Caller, command: &Value) -> Result<Value> {

@@ -40,7 +40,7 @@ fn broker_errno(error: &BrokerError) -> c_int {
         // Nothing was read or written; only the log, or the reply, can say more.
         BrokerError::Audit(_) | BrokerError::RotationFailed { .. } => libc::EIO,
         BrokerError::Damaged(_) => libc::EBADMSG,
-        BrokerError::Denied => libc::EACCES,
+        BrokerError::Denied | BrokerError::Refused(_) => libc::EACCES,
         BrokerError::Exists(_) => libc::EEXIST,
         BrokerError::ExpectationFailed { .. } | BrokerError::Rotating(_) => libc::EBUSY,
         BrokerError::Expired(_) => libc::EKEYEXPIRED,

@@ -58,6 +58,38 @@ impl Generation {
     }
 }
 
+/// A grant: short enough to be typed, and random so that none is met again in the log.
+#[derive(Clone, Copy, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(transparent)]
+pub struct GrantId(pub [u8; 6]);
+
+impl fmt::Display for GrantId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for GrantId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "GrantId({self})")
+    }
+}
+
+impl std::str::FromStr for GrantId {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let error = || format!("{text:?} is no grant: use its 12 hexadecimal digits");
+        let is_hex = text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        if text.len() != 12 || !is_hex {
+            return Err(error());
+        }
+        let number = u64::from_str_radix(text, 16).map_err(|_| error())?;
+        let [_, _, id @ ..] = number.to_be_bytes();
+        Ok(Self(id))
+    }
+}
+
 /// Defines 16 random bytes, shown in lower-case hexadecimal.
 macro_rules! random_id {
     ($($(#[$doc:meta])* $name:ident;)*) => {$(
@@ -85,4 +117,19 @@ random_id! {
     SecretId;
     /// A store for its whole life, backups and restores included.
     StoreId;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grant_is_read_as_it_is_shown_and_nothing_else_is_one() {
+        let id = GrantId([0, 1, 0xab, 0xff, 0x10, 9]);
+        assert_eq!(id.to_string(), "0001abff1009");
+        assert_eq!(id.to_string().parse(), Ok(id));
+        for bad in ["", "0001abff100", "0001abff10099", "0001ABFF1009", "+001abff1009"] {
+            assert!(bad.parse::<GrantId>().is_err(), "{bad}");
+        }
+    }
 }

@@ -26,7 +26,7 @@ impl Policy {
         let mut limited: Option<(&Binding, &Grant)> = None;
         let mut used_up: Option<&Grant> = None;
         for binding in self.bindings_of(caller.uid) {
-            if !binding.holds(caller, context.now) {
+            if !binding.holds(caller, context) {
                 continue;
             }
             for grant in &binding.grants {
@@ -117,7 +117,7 @@ impl Policy {
     ) -> (Levels, Levels) {
         let (mut allowed, mut denied) = (Levels::NONE, Levels::NONE);
         for binding in self.bindings_of(caller.uid) {
-            if !binding.holds(caller, context.now) {
+            if !binding.holds(caller, context) {
                 continue;
             }
             let may_allow = binding.speaks_to(caller) && binding.has_uses_left(context.uses);
@@ -144,7 +144,7 @@ impl Policy {
                 binding.has_attribute_rules()
                     && binding.speaks_to(caller)
                     && binding.has_uses_left(context.uses)
-                    && binding.holds(caller, context.now)
+                    && binding.holds(caller, context)
             })
     }
 

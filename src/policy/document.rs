@@ -134,6 +134,14 @@ impl<'a> Value<'a> {
         self.string()?.parse().map_err(|error| self.error(error))
     }
 
+    /// Reads a string; the error that `read` returns becomes the message.
+    pub(super) fn read<T>(
+        self,
+        read: impl Fn(&str) -> std::result::Result<T, String>,
+    ) -> Result<T> {
+        read(self.string()?).map_err(|why| self.error(why))
+    }
+
     /// Returns an integer from `min` to `u32::MAX`.
     pub(super) fn number(self, min: u32) -> Result<u32> {
         let DeValue::Integer(number) = self.value.get_ref() else {

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::model::{
     Attributes, Caller, Container, Exe, Gid, Level, Levels, Process, SecretName, SecretType,
-    Timestamp, Uid,
+    Timestamp, Uid, Uptime,
 };
 
 use super::document::{Table, Value};
@@ -48,7 +48,7 @@ pub struct ExpectationResult {
 impl Expectation {
     pub(super) fn run(&self, policy: &Policy, now: Timestamp) -> ExpectationResult {
         let now = self.at.unwrap_or(now);
-        let context = Context { now, uses: &NothingUsed };
+        let context = Context { now, uptime: Uptime::UNKNOWN, uses: &NothingUsed };
         let mut caller = self.caller.clone();
         if let (Some(process), Some(ago)) = (&mut caller.process, self.started_ago) {
             Arc::make_mut(process).started = now.saturating_sub(ago).unwrap_or(Timestamp::MIN);
@@ -67,7 +67,7 @@ impl Expectation {
     }
 }
 
-pub(super) fn parse(root: &Table<'_>, users: &dyn Users) -> Result<Box<[Expectation]>> {
+pub(super) fn parse(root: &Table<'_>, users: &dyn Users) -> Result<Arc<[Expectation]>> {
     let tables = root.tables("expect", "an expectation", &KEYS)?;
     tables.iter().map(|table| expectation(table, users)).collect()
 }

@@ -35,8 +35,8 @@ pub struct LevelExplanation {
 #[derive(Clone, Debug, Serialize)]
 pub struct BindingExplanation {
     pub binding: Arc<str>,
-    /// Where it stands in the file, from 1.
-    pub line: usize,
+    /// Where it stands in the file, from 1; none for a grant.
+    pub line: Option<usize>,
     pub holds: bool,
     /// The conditions that do not hold, with what is the case instead.
     pub failed: Vec<String>,
@@ -106,9 +106,9 @@ impl Policy {
             if rules.is_empty() {
                 continue;
             }
-            let fails = binding.conditions.iter().filter(|c| !c.holds(caller, context.now));
+            let fails = binding.conditions.iter().filter(|c| !c.holds(caller, context));
             let mut failed: Vec<String> =
-                fails.map(|condition| condition.failure(caller, context.now)).collect();
+                fails.map(|condition| condition.failure(caller, context)).collect();
             if let Some(max) = binding.max_uses.filter(|_| !binding.has_uses_left(context.uses)) {
                 failed.push(format!("max_uses {max}: they are spent"));
             }

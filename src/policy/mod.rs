@@ -5,17 +5,20 @@
 //! when the policy is parsed, never in a request.
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::model::{Attributes, Caller, Level, Levels, Needs, SecretName, Timestamp, Uid};
+use crate::model::{Attributes, Caller, Level, Levels, Needs, SecretName, Timestamp, Uid, Uptime};
 
 mod condition;
 mod decide;
 mod document;
 mod expect;
 mod explain;
+mod fact;
 mod initial;
+mod lease;
 mod parse;
 mod rule;
 
@@ -27,6 +30,7 @@ mod tests;
 pub use expect::ExpectationResult;
 pub use explain::{BindingExplanation, Explanation, LevelExplanation};
 pub use initial::initial;
+pub use lease::{Lease, Term, Whom};
 
 use condition::Condition;
 use expect::Expectation;
@@ -36,12 +40,12 @@ use rule::Rule;
 #[derive(Debug)]
 pub struct Policy {
     default_level: Levels,
-    bindings: Box<[Binding]>,
+    bindings: Box<[Arc<Binding>]>,
     /// For each uid that some binding names: the bindings that name it or name no uid, in order.
     by_uid: Box<[(Uid, Box<[usize]>)]>,
     /// The bindings that name no uid.
     by_other: Box<[usize]>,
-    expectations: Box<[Expectation]>,
+    expectations: Arc<[Expectation]>,
     default_label: Arc<str>,
     needs: Needs,
     /// Whether some rule that allows selects by attributes.
@@ -53,7 +57,8 @@ pub struct Policy {
 struct Binding {
     /// Its id, or `#` and its place among the bindings, from 1.
     label: Arc<str>,
-    line: usize,
+    /// Where it stands in the file; `None` for a grant, which stands in none.
+    line: Option<usize>,
     conditions: Box<[Condition]>,
     max_uses: Option<u32>,
     grants: Box<[Grant]>,
@@ -116,6 +121,8 @@ impl Uses for NothingUsed {
 #[derive(Clone, Copy)]
 pub struct Context<'a> {
     pub now: Timestamp,
+    /// For grants, which end by it too.
+    pub uptime: Uptime,
     pub uses: &'a dyn Uses,
 }
 
@@ -160,6 +167,25 @@ impl Decision {
 }
 
 impl Policy {
+    /// Puts a policy together.
+    fn of(
+        bindings: Vec<Arc<Binding>>,
+        default_level: Levels,
+        expectations: Arc<[Expectation]>,
+    ) -> Self {
+        let (by_uid, by_other) = index(&bindings);
+        Self {
+            default_level,
+            needs: needs_of(&bindings),
+            by_attributes: bindings.iter().any(|binding| binding.has_attribute_rules()),
+            bindings: bindings.into(),
+            by_uid,
+            by_other,
+            expectations,
+            default_label: "default_level".into(),
+        }
+    }
+
     /// Parses a policy. Errors: the first thing that is wrong, with its place in the text.
     pub fn parse(text: &str, users: &dyn Users) -> Result<Self, PolicyError> {
         parse::policy(text, users)
@@ -197,12 +223,31 @@ impl Policy {
             Ok(found) => self.by_uid.get(found).map_or(&*self.by_other, |(_, indices)| indices),
             Err(_) => &*self.by_other,
         };
-        indices.iter().filter_map(|&index| self.bindings.get(index))
+        indices.iter().filter_map(|&index| self.bindings.get(index).map(|binding| &**binding))
     }
 }
 
+type ByUid = Box<[(Uid, Box<[usize]>)]>;
+
+fn index(bindings: &[Arc<Binding>]) -> (ByUid, Box<[usize]>) {
+    let uids = |binding: &Arc<Binding>| {
+        binding.conditions.iter().find_map(|condition| {
+            if let Condition::Uid(uids) = condition { Some(uids.to_vec()) } else { None }
+        })
+    };
+    let wanted: Vec<Option<Vec<Uid>>> = bindings.iter().map(uids).collect();
+    let named: BTreeSet<Uid> = wanted.iter().flatten().flatten().copied().collect();
+    let select = |fits: &dyn Fn(&Option<Vec<Uid>>) -> bool| {
+        wanted.iter().enumerate().filter(|(_, uids)| fits(uids)).map(|(index, _)| index).collect()
+    };
+    let of =
+        |uid: Uid| select(&|wanted| wanted.as_ref().is_none_or(|wanted| wanted.contains(&uid)));
+    let by_uid = named.into_iter().map(|uid| (uid, of(uid))).collect();
+    (by_uid, select(&Option::is_none))
+}
+
 /// Adds up what the conditions of all bindings ask for.
-fn needs_of(bindings: &[Binding]) -> Needs {
+fn needs_of(bindings: &[Arc<Binding>]) -> Needs {
     let conditions = || bindings.iter().flat_map(|binding| &*binding.conditions);
     Needs {
         groups: conditions().any(|c| matches!(c, Condition::Gid(_))),
@@ -220,8 +265,8 @@ impl Binding {
         grants.any(|grant| grant.effect == Effect::Allow && grant.rule.is_by_attributes())
     }
 
-    fn holds(&self, caller: &Caller, now: Timestamp) -> bool {
-        self.conditions.iter().all(|condition| condition.holds(caller, now))
+    fn holds(&self, caller: &Caller, context: &Context<'_>) -> bool {
+        self.conditions.iter().all(|condition| condition.holds(caller, context))
     }
 
     /// Tells whether the binding may allow anything to such a caller, if it holds.

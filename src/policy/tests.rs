@@ -34,7 +34,7 @@ fn parse(text: &str) -> Policy {
 }
 
 fn context(now: &str) -> Context<'static> {
-    Context { now: now.parse().unwrap(), uses: &NothingUsed }
+    Context { now: now.parse().unwrap(), uptime: Uptime::UNKNOWN, uses: &NothingUsed }
 }
 
 fn ids(uid: u32, gid: u32) -> Caller {
@@ -332,7 +332,7 @@ fn an_explanation_names_the_rule_and_what_failed_in_the_bindings_that_were_near(
     let told = policy.explain(&known(5), target, &context(NOON));
     assert!(told.levels.iter().all(|level| !level.allowed && level.rule.is_none()));
     let near = &told.bindings[0];
-    assert_eq!((&*near.binding, near.line, near.holds), ("b", 4, false));
+    assert_eq!((&*near.binding, near.line, near.holds), ("b", Some(4), false));
     assert_eq!(near.failed, ["unit system.slice/other.service: it is system.slice/app.service"]);
     assert_eq!(near.rules, ["allow read on names a/*"]);
     let unknown = policy.explain(&ids(5, 5), target, &context(NOON));

@@ -20,8 +20,10 @@ pub(in crate::fs) const MAX_COMMAND: usize = 4096;
 pub(in crate::fs) enum Prompt {
     Admin,
     Explain,
+    Grant,
     Holders,
     Reload,
+    Revoke,
     Rotate,
     Seal,
     Unseal,
@@ -93,8 +95,10 @@ impl Prompt {
                 let name: SecretName = name.parse().map_err(BrokerError::Name)?;
                 Ok(broker.explain(caller, &name)?)
             }
+            Self::Grant => Ok(host.grant(caller, &parse(text, "names")?)?),
             Self::Holders => Ok(host.holders(caller, &parse(text, "secret")?)?),
             Self::Reload => Ok(host.reload(caller)?),
+            Self::Revoke => Ok(host.revoke_grant(caller, &parse(text, "grant")?)?),
             Self::Rotate => Ok(host.rotate(caller, &parse(text, "secret")?)?),
             Self::Seal => Ok(host.seal(caller)?),
             Self::Unseal => Ok(host.unseal(caller, passphrase(text)?)?),

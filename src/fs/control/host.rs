@@ -30,6 +30,10 @@ pub trait Host: Send + Sync {
     ) -> Result<Value, BrokerError>;
     /// `.control/rotate`: rotates a secret, or tells how a rotation stands.
     fn rotate(&self, caller: &Caller, command: &Value) -> Result<Value, BrokerError>;
+    /// `.control/grant`: gives something on top of the policy, for a time.
+    fn grant(&self, caller: &Caller, command: &Value) -> Result<Value, BrokerError>;
+    /// `.control/revoke`: ends a grant before its time.
+    fn revoke_grant(&self, caller: &Caller, command: &Value) -> Result<Value, BrokerError>;
     /// `.control/holders`: which live processes hold which version.
     fn holders(&self, caller: &Caller, command: &Value) -> Result<Value, BrokerError>;
     /// `.control/admin`: a JSON object whose `do` names the command.

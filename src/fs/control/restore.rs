@@ -201,6 +201,14 @@ mod tests {
             unreachable!()
         }
 
+        fn grant(&self, _: &Caller, _: &Value) -> std::result::Result<Value, BrokerError> {
+            unreachable!()
+        }
+
+        fn revoke_grant(&self, _: &Caller, _: &Value) -> std::result::Result<Value, BrokerError> {
+            unreachable!()
+        }
+
         fn holders(&self, _: &Caller, _: &Value) -> std::result::Result<Value, BrokerError> {
             unreachable!()
         }
