@@ -8,10 +8,13 @@
 
 mod common;
 
+use std::io::Read;
 use std::process::Output;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant};
 
-use common::{DEADLINE, Person, World, bounded, control, list, read, word};
+use common::{DEADLINE, Person, World, bounded, control, list, read, word, write};
+use secretfs::model::{Clock, Timestamp};
+use secretfs::system::SystemClock;
 use serde_json::Value;
 
 const ADA: u32 = 61_001;
@@ -43,6 +46,40 @@ fn grant(world: &World, lasting: &str) -> String {
     given["id"].as_str().unwrap().to_owned()
 }
 
+/// Another admin, somebody who reads `name` with an approval, and somebody on call.
+const GUARDED: &str = r#"
+[[role]]
+name = "all"
+allow = [{ names = ["**"], levels = ["admin"] }]
+[[role]]
+name = "reader"
+allow = [{ names = ["name"], levels = ["read"] }]
+[[role]]
+name = "oncall"
+allow = [{ names = ["other"], levels = ["read"] }]
+[[binding]]
+role = "all"
+uid = [61003]
+[[binding]]
+role = "reader"
+uid = [61001]
+[[binding]]
+id = "oncall"
+role = "oncall"
+uid = [61002]
+break_glass = "10m"
+[[guard]]
+names = ["name"]
+levels = ["read"]
+approvers = 1
+"#;
+
+/// Runs the command line as somebody, and returns its output.
+fn secretfs_as(world: &World, uid: u32, args: &[&str]) -> Output {
+    let mut command = Person::new(uid).command(env!("CARGO_BIN_EXE_secretfs"));
+    bounded(command.args(["--json", "--mount", world.mountpoint()]).args(args))
+}
+
 fn world() -> Option<World> {
     let world = World::start()?;
     world.put("name", "example-value");
@@ -71,26 +108,25 @@ fn a_grant_ends_to_the_second_over_a_killed_daemon() {
     let Some(mut world) = world() else { return };
     let command = "name levels=read uid=61001 for=8s reason=test";
     let given = control(&world.path(".control/grant"), command).unwrap();
-    let until: jiff::Timestamp = given["until"].as_str().unwrap().parse().unwrap();
-    let until = SystemTime::from(until);
+    let until: Timestamp = given["until"].as_str().unwrap().parse().unwrap();
     world.kill_and_restart();
-    let deadline = SystemTime::now() + DEADLINE;
+    let start = Instant::now();
     let (mut before, mut after) = (0, 0);
     while after == 0 {
-        let (asked, outcome) = (SystemTime::now(), reads(&world, ADA, "name"));
-        let answered = SystemTime::now();
+        let (asked, outcome) = (SystemClock.now(), reads(&world, ADA, "name"));
+        let answered = SystemClock.now();
         match outcome {
             Ok(_) => {
-                assert!(asked < until, "it was read {:?} late", asked.duration_since(until));
+                assert!(asked < until, "it was read {:?} late", asked - until);
                 before += 1;
             }
             Err(errno) => {
                 assert_eq!(word(errno), word(libc::EACCES));
-                assert!(answered >= until, "it ended {:?} early", until.duration_since(answered));
+                assert!(answered >= until, "it ended {:?} early", until - answered);
                 after += 1;
             }
         }
-        assert!(answered < deadline, "it never ended");
+        assert!(start.elapsed() < DEADLINE, "it never ended");
         std::thread::sleep(Duration::from_millis(20));
     }
     assert!(before > 0, "it was in force after the restart");
@@ -113,7 +149,6 @@ fn an_acknowledged_grant_and_its_uses_survive_a_killed_daemon() {
 
 #[test]
 fn a_file_that_is_open_stays_so_when_its_grant_is_revoked() {
-    use std::io::Read;
     let Some(world) = world() else { return };
     let id = grant(&world, "15m");
     let (path, revoke) = (world.path("name"), world.path(".control/revoke"));
@@ -148,7 +183,7 @@ fn the_directory_of_grants_shows_admins_all_and_others_their_own() {
     assert_eq!(listed(BOB), [""; 0]);
     let file = directory.join(&id);
     assert_eq!(Person::new(BOB).run(|| read(&file)), Err(libc::ENOENT));
-    assert!(std::fs::remove_file(&file).is_err() && std::fs::write(&file, "x").is_err());
+    assert!(std::fs::remove_file(&file).is_err() && write(&file, b"x").is_err());
 }
 
 #[test]
@@ -160,7 +195,6 @@ fn a_grant_is_refused_to_whom_is_no_admin_and_where_it_says_too_little() {
     };
     assert_eq!(asked(ADA, "name levels=read uid=61001 for=15m reason=x"), Err(libc::EACCES));
     for bad in [
-        "name levels=read for=15m reason=x",
         "name levels=read uid=61001 reason=x",
         "name levels=read uid=61001 for=15m",
         "name levels=all uid=61001 for=15m reason=x",
@@ -172,4 +206,55 @@ fn a_grant_is_refused_to_whom_is_no_admin_and_where_it_says_too_little() {
     assert_eq!(world.list(".control/grants"), [""; 0]);
     let refused = |line: &&Value| line["action"] == "grant" && line["outcome"] == "denied";
     assert_eq!(world.audit().iter().filter(refused).count(), 1);
+}
+
+#[test]
+fn a_second_admin_approves_by_the_command_line_and_no_other_process_of_the_first() {
+    let Some(world) = World::with_policy(GUARDED) else { return };
+    world.put("name", "example-value");
+    assert_eq!(world.get("name"), Err(libc::EACCES), "root is an admin, and guarded against");
+    let asked = ["grant", "name", "read", "--uid", "61001", "--for", "15m", "--reason", "a test"];
+    let request = answer(&world, &asked);
+    assert_eq!(request["state"], "waiting");
+    let id = request["id"].as_str().unwrap();
+    assert_eq!(world.list(".control/grants"), [id]);
+    assert_eq!(reads(&world, ADA, "name"), Err(libc::EACCES));
+    for uid in [0, ADA, BOB] {
+        let refused = secretfs_as(&world, uid, &["grant", "approve", id]);
+        assert_eq!(refused.status.code(), Some(5), "{uid}: {refused:?}");
+    }
+    let approved = secretfs_as(&world, 61_003, &["grant", "approve", id]);
+    assert!(approved.status.success(), "{approved:?}");
+    assert_eq!(reads(&world, ADA, "name").unwrap(), b"example-value");
+    assert_eq!(world.get("name"), Err(libc::EACCES));
+    let by = world.audit_of("name", "grant_approve", "allowed", 61_003);
+    assert_eq!(by[0]["detail"]["grant"], id);
+    let why: Value = serde_json::from_slice(&world.get("name@why").unwrap()).unwrap();
+    assert_eq!(why["levels"][0]["rule"], "guard 1");
+}
+
+#[test]
+fn an_emergency_needs_a_reason_and_raises_an_event() {
+    let Some(world) = World::with_policy(GUARDED) else { return };
+    world.put("other", "example-value");
+    let mut events = std::fs::File::open(world.path(".control/events")).unwrap();
+    let take = ["grant", "other", "read", "--break-glass"];
+    let silent = secretfs_as(&world, BOB, &take);
+    assert_eq!(silent.status.code(), Some(2), "{silent:?}");
+    assert_eq!(reads(&world, BOB, "other"), Err(libc::EACCES));
+    let taken = secretfs_as(&world, BOB, &[&take[..], &["--reason", "the site is down"]].concat());
+    assert!(taken.status.success(), "{taken:?}");
+    assert_eq!(reads(&world, BOB, "other").unwrap(), b"example-value");
+    let mut text = String::new();
+    common::eventually("the event is there", || {
+        events.read_to_string(&mut text).unwrap();
+        text.contains("break_glass")
+    });
+    let event: Value =
+        serde_json::from_str(text.lines().find(|line| line.contains("break_glass")).unwrap())
+            .unwrap();
+    assert_eq!(event["reason"], "the site is down");
+    assert_eq!((&event["uid"], &event["secret"]), (&BOB.into(), &"other".into()));
+    let stranger = secretfs_as(&world, ADA, &[&take[..], &["--reason", "curious"]].concat());
+    assert_eq!(stranger.status.code(), Some(5), "{stranger:?}");
 }

@@ -75,6 +75,8 @@ actions! {
     Append = "append",
     AuditRead = "audit_read",
     Backup = "backup",
+    /// Somebody takes a grant in an emergency.
+    BreakGlass = "break_glass",
     /// A lookup that was refused.
     Check = "check",
     Control = "control",
@@ -83,8 +85,11 @@ actions! {
     Destroy = "destroy",
     /// A grant is given.
     Grant = "grant",
+    GrantApprove = "grant_approve",
     /// A grant has come to its end by itself.
     GrantEnd = "grant_end",
+    /// Somebody asks for a grant that others must approve.
+    GrantRequest = "grant_request",
     GrantRevoke = "grant_revoke",
     KeyChange = "key_change",
     PolicyReload = "policy_reload",

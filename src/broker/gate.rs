@@ -20,7 +20,7 @@ use crate::audit::{Action, AuditLog, Event, Outcome, Recorded};
 use crate::model::{
     Attributes, Caller, Clock, GrantId, Level, Levels, SecretName, Timestamp, Version,
 };
-use crate::policy::{Context, Decision, Explanation, Policy, Target, Uses};
+use crate::policy::{Context, Decision, Emergency, Explanation, Policy, Reason, Target, Uses};
 
 /// Proof that one request was allowed.
 #[derive(Debug)]
@@ -194,7 +194,8 @@ impl Gate {
     }
 
     fn put_in_force(&self, policy: &Policy, leases: &BTreeMap<GrantId, LeaseRecord>) {
-        let leases = leases.values().map(|record| &record.lease);
+        let in_force = leases.values().filter(|record| !record.is_waiting());
+        let leases = in_force.map(|record| &record.lease);
         self.policy.store(Arc::new(policy.with_leases(leases)));
     }
 
@@ -281,7 +282,7 @@ impl Gate {
         match sight.policy.decide(sight.caller, level, target, &sight.context) {
             Decision::Allowed { rule, consumes } => Ok(Grant { rule, consumes }),
             Decision::Denied { rule, reason } => {
-                Err(self.refuse(sight.caller, asked, rule.as_deref(), reason))
+                Err(self.refuse(sight.caller, asked, rule.as_deref(), reason.as_str()))
             }
         }
     }
@@ -293,6 +294,47 @@ impl Gate {
             return Ok(());
         }
         Err(self.refuse(caller, asked, None, "no rule lets the caller write below it"))
+    }
+
+    /// Returns how many admins must agree before anybody has those levels on a name.
+    pub(super) fn approvers(&self, levels: Levels, name: &SecretName) -> u32 {
+        self.policy.load().approvers(levels, Target::Secret { name, attributes: None })
+    }
+
+    /// Decides whether somebody may ask for an approval: nothing but that must be missing. A refusal is
+    /// on record when this returns.
+    pub(super) fn admit_to_ask(
+        &self,
+        sight: &Sight<'_>,
+        level: Level,
+        attributes: Option<&Attributes>,
+        asked: Asked<'_>,
+    ) -> Result<(), BrokerError> {
+        let target = Target::Secret { name: asked.name, attributes };
+        match sight.policy.decide(sight.caller, level, target, &sight.context) {
+            Decision::Allowed { .. } | Decision::Denied { reason: Reason::NeedsApproval, .. } => {
+                Ok(())
+            }
+            Decision::Denied { rule, reason } => {
+                Err(self.refuse(sight.caller, asked, rule.as_deref(), reason.as_str()))
+            }
+        }
+    }
+
+    /// Decides whether a caller may take levels on a name in an emergency. A refusal is on record when
+    /// this returns.
+    pub(super) fn emergency(
+        &self,
+        caller: &Caller,
+        levels: Levels,
+        attributes: Option<&Attributes>,
+        asked: Asked<'_>,
+    ) -> Result<Emergency, BrokerError> {
+        let target = Target::Secret { name: asked.name, attributes };
+        let found = self.policy.load().emergency(caller, levels, target, &self.context());
+        found.ok_or_else(|| {
+            self.refuse(caller, asked, None, "no binding with break_glass lets the caller take it")
+        })
     }
 
     /// Decides something on the store as a whole. A refusal is on record when this returns; a consent
@@ -307,7 +349,7 @@ impl Gate {
         match decision {
             Decision::Allowed { rule, consumes } => Ok(Grant { rule, consumes }),
             Decision::Denied { rule, reason } => {
-                Err(self.refuse_on_store(caller, action, rule.as_deref(), reason))
+                Err(self.refuse_on_store(caller, action, rule.as_deref(), reason.as_str()))
             }
         }
     }

@@ -11,6 +11,7 @@ use crate::policy::NumericIds;
 use crate::store::{FailedCommit, MemoryStore, Snapshot, Store, Txn};
 use crate::system::SecretBytes;
 
+mod approval;
 mod carrying;
 mod lease;
 mod power_cut;

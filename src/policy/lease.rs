@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use super::condition::{Condition, ContainerRef};
 use super::rule::{Names, Rule, Selection};
-use super::{Binding, Effect, Grant, Policy, Users, fact};
-use crate::model::{Gid, GrantId, Levels, Pattern, Timestamp, Uid, Uptime, micros};
+use super::{Binding, Context, Effect, Grant, Policy, Target, Users, fact};
+use crate::model::{Caller, Gid, GrantId, Level, Levels, Pattern, Timestamp, Uid, Uptime, micros};
 
 /// Levels on names, for somebody and for a time.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -26,6 +26,18 @@ pub struct Lease {
     pub whom: Whom,
     pub max_uses: Option<u32>,
     pub term: Term,
+    /// How many admins have agreed to it, who asked for it not counted.
+    pub approvals: u32,
+}
+
+/// What a caller may take for itself in an emergency.
+#[derive(Clone, Debug)]
+pub struct Emergency {
+    /// The binding that lets it.
+    pub binding: Arc<str>,
+    /// For whom the grant is to be: the caller, as narrow as the binding.
+    pub whom: Whom,
+    pub at_most: Duration,
 }
 
 /// Whom a grant is for. Within one kind any entry fits; all kinds that name something must.
@@ -79,6 +91,8 @@ impl Lease {
             line: None,
             label,
             max_uses: self.max_uses,
+            break_glass: None,
+            approvals: self.approvals,
         }
     }
 }
@@ -89,7 +103,52 @@ impl Policy {
     pub fn with_leases<'a>(&self, leases: impl Iterator<Item = &'a Lease>) -> Self {
         let written = self.bindings.iter().filter(|binding| binding.line.is_some()).cloned();
         let bindings = written.chain(leases.map(|lease| Arc::new(lease.binding()))).collect();
-        Self::of(bindings, self.default_level, Arc::clone(&self.expectations))
+        let (guards, expectations) = (Arc::clone(&self.guards), Arc::clone(&self.expectations));
+        Self::of(bindings, self.default_level, guards, expectations)
+    }
+
+    /// Returns what would let the caller take those levels for itself: the first binding with
+    /// `break_glass` that would allow them all, if it were an ordinary one alone in the policy.
+    pub fn emergency(
+        &self,
+        caller: &Caller,
+        levels: Levels,
+        target: Target<'_>,
+        context: &Context<'_>,
+    ) -> Option<Emergency> {
+        let allows = |binding: &Binding, level: Level| {
+            let denied = |grant: &Grant| {
+                grant.effect == Effect::Deny
+                    && grant.rule.levels.names(level)
+                    && grant.rule.denies(target)
+            };
+            let allowed = |grant: &Grant| {
+                grant.effect == Effect::Allow
+                    && grant.rule.levels.allow(level)
+                    && grant.rule.allows(target)
+            };
+            binding.grants.iter().any(allowed) && !binding.grants.iter().any(denied)
+        };
+        self.bindings_of(caller.uid).find_map(|binding| {
+            let at_most = binding.break_glass?;
+            let fits = binding.conditions_hold(caller, context)
+                && binding.speaks_to(caller)
+                && levels.iter().all(|level| allows(binding, level));
+            fits.then(|| Emergency {
+                binding: binding.label.clone(),
+                whom: Whom { uids: vec![caller.uid], ..Whom::of(&binding.conditions) },
+                at_most,
+            })
+        })
+    }
+
+    /// Returns how many admins must agree before anybody has those levels on the target.
+    pub fn approvers(&self, levels: Levels, target: Target<'_>) -> u32 {
+        let guards = self.guards.iter().filter(|guard| {
+            let mut asked = levels.iter();
+            asked.any(|level| guard.guards(level, target))
+        });
+        guards.map(|guard| guard.approvers).max().unwrap_or(0)
     }
 }
 
@@ -118,6 +177,29 @@ impl Whom {
     pub fn names_somebody(&self) -> bool {
         let Self { uids, gids, units, containers, .. } = self;
         !(uids.is_empty() && gids.is_empty() && units.is_empty() && containers.is_empty())
+    }
+
+    /// Returns what conditions say of who a caller is; not when they hold.
+    fn of(conditions: &[Condition]) -> Self {
+        let mut whom = Self::default();
+        for condition in conditions {
+            match condition {
+                Condition::Container(all) => whom.containers = all.to_vec(),
+                Condition::Exe(all) => {
+                    let texts = all.iter().map(|exe| exe.to_string_lossy().into());
+                    whom.exes = texts.collect();
+                }
+                Condition::ExeSha256(all) => whom.exe_sha256 = all.to_vec(),
+                Condition::Gid(all) => whom.gids = all.to_vec(),
+                Condition::Uid(all) => whom.uids = all.to_vec(),
+                Condition::Unit(all) => whom.units = all.to_vec(),
+                Condition::AfterStart(_)
+                | Condition::Schedule(_)
+                | Condition::Term(_)
+                | Condition::Until(_) => {}
+            }
+        }
+        whom
     }
 
     fn conditions(&self) -> Vec<Condition> {

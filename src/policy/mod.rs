@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::model::{Attributes, Caller, Level, Levels, Needs, SecretName, Timestamp, Uid, Uptime};
 
@@ -17,6 +18,7 @@ mod document;
 mod expect;
 mod explain;
 mod fact;
+mod guard;
 mod initial;
 mod lease;
 mod parse;
@@ -30,10 +32,11 @@ mod tests;
 pub use expect::ExpectationResult;
 pub use explain::{BindingExplanation, Explanation, LevelExplanation};
 pub use initial::initial;
-pub use lease::{Lease, Term, Whom};
+pub use lease::{Emergency, Lease, Term, Whom};
 
 use condition::Condition;
 use expect::Expectation;
+use guard::Guard;
 use rule::Rule;
 
 /// A policy that was parsed without an error. Immutable; a changed file makes a new one.
@@ -45,6 +48,8 @@ pub struct Policy {
     by_uid: Box<[(Uid, Box<[usize]>)]>,
     /// The bindings that name no uid.
     by_other: Box<[usize]>,
+    /// What must be met besides, in the order of the file.
+    guards: Arc<[Guard]>,
     expectations: Arc<[Expectation]>,
     default_label: Arc<str>,
     needs: Needs,
@@ -61,6 +66,10 @@ struct Binding {
     line: Option<usize>,
     conditions: Box<[Condition]>,
     max_uses: Option<u32>,
+    /// For how long at most a caller may take it for itself, in an emergency; until then it says nothing.
+    break_glass: Option<Duration>,
+    /// How many admins have agreed, of a grant.
+    approvals: u32,
     grants: Box<[Grant]>,
 }
 
@@ -155,8 +164,30 @@ pub enum Decision {
     Denied {
         /// `None`: no rule matches, and the default is to deny.
         rule: Option<Arc<str>>,
-        reason: &'static str,
+        reason: Reason,
     },
+}
+
+/// Why something is not allowed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Reason {
+    DeniedByRule,
+    /// A rule allows it, and other admins must agree.
+    NeedsApproval,
+    NoRule,
+    UsedUp,
+}
+
+impl Reason {
+    /// Returns it in words.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::DeniedByRule => "a rule denies it",
+            Self::NeedsApproval => "another admin must approve it: ask by `secretfs grant`",
+            Self::NoRule => "no rule allows it",
+            Self::UsedUp => "the uses of the binding that allows it are spent",
+        }
+    }
 }
 
 impl Decision {
@@ -171,6 +202,7 @@ impl Policy {
     fn of(
         bindings: Vec<Arc<Binding>>,
         default_level: Levels,
+        guards: Arc<[Guard]>,
         expectations: Arc<[Expectation]>,
     ) -> Self {
         let (by_uid, by_other) = index(&bindings);
@@ -181,6 +213,7 @@ impl Policy {
             bindings: bindings.into(),
             by_uid,
             by_other,
+            guards,
             expectations,
             default_label: "default_level".into(),
         }
@@ -266,6 +299,10 @@ impl Binding {
     }
 
     fn holds(&self, caller: &Caller, context: &Context<'_>) -> bool {
+        self.break_glass.is_none() && self.conditions_hold(caller, context)
+    }
+
+    fn conditions_hold(&self, caller: &Caller, context: &Context<'_>) -> bool {
         self.conditions.iter().all(|condition| condition.holds(caller, context))
     }
 

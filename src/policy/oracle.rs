@@ -56,8 +56,16 @@ struct SpecBinding {
 }
 
 #[derive(Clone, Debug)]
+struct SpecGuard {
+    patterns: Vec<&'static str>,
+    levels: Vec<&'static str>,
+    approvers: u32,
+}
+
+#[derive(Clone, Debug)]
 struct Spec {
     default: Vec<&'static str>,
+    guards: Vec<SpecGuard>,
     roles: Vec<Vec<SpecRule>>,
     bindings: Vec<SpecBinding>,
 }
@@ -191,6 +199,15 @@ struct Verdict {
 
 fn verdict(spec: &Spec, question: &Question, level: &'static str) -> Verdict {
     let no = Verdict { allowed: false, consumes: false };
+    let is_guarded = question.name.is_some_and(|name| {
+        spec.guards.iter().any(|guard| {
+            (level == "admin" || guard.levels.contains(&level))
+                && guard.patterns.iter().any(|pattern| is_pattern_match(pattern, name))
+        })
+    });
+    if is_guarded {
+        return no;
+    }
     let given = |rule: &SpecRule| rule.levels.contains(&level) || rule.levels.contains(&"admin");
     let mut unlimited = question.name.is_some()
         && (spec.default.contains(&level) || spec.default.contains(&"admin"));
@@ -222,6 +239,12 @@ fn list(items: &[&str]) -> String {
 
 fn to_toml(spec: &Spec) -> String {
     let mut text = format!("default_level = {}\n", list(&spec.default));
+    for guard in &spec.guards {
+        let (names, levels) = (list(&guard.patterns), list(&guard.levels));
+        let approvers = guard.approvers;
+        writeln!(text, "[[guard]]\nnames = {names}\nlevels = {levels}\napprovers = {approvers}")
+            .unwrap();
+    }
     for (index, rules) in spec.roles.iter().enumerate() {
         writeln!(text, "[[role]]\nname = \"r{index}\"").unwrap();
         for (key, is_deny) in [("allow", false), ("deny", true)] {
@@ -394,13 +417,30 @@ fn bindings() -> impl Strategy<Value = SpecBinding> {
     })
 }
 
+fn guards() -> impl Strategy<Value = SpecGuard> {
+    (some_of(&PATTERNS, 2), subsequence(&LEVELS[..], 1..=2), 1_u32..3).prop_map(
+        |(mut patterns, levels, approvers)| {
+            if patterns.is_empty() {
+                patterns.push("a/**");
+            }
+            SpecGuard { patterns, levels, approvers }
+        },
+    )
+}
+
 fn specs() -> impl Strategy<Value = Spec> {
     (
         prop_oneof![8 => Just(Vec::new()), 1 => subsequence(&LEVELS[..], 1..=1)],
         prop::collection::vec(prop::collection::vec(rules(), 1..4), 3),
         prop::collection::vec(bindings(), 0..6),
+        prop_oneof![3 => Just(Vec::new()), 1 => prop::collection::vec(guards(), 1..3)],
     )
-        .prop_map(|(default, roles, bindings)| Spec { default, roles, bindings })
+        .prop_map(|(default, roles, bindings, guards)| Spec {
+            default,
+            guards,
+            roles,
+            bindings,
+        })
 }
 
 fn questions() -> impl Strategy<Value = Question> {

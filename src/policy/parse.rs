@@ -9,13 +9,15 @@ use crate::model::{Days, Gid, Level, Levels, Pattern, SecretType, Uid, WeeklyHou
 
 use super::condition::{Condition, ContainerRef};
 use super::document::{self, Table, Value};
+use super::guard::Guard;
 use super::rule::{Names, Rule, Selection};
 use super::{Binding, Effect, Grant, Policy, PolicyError, Users, expect, fact};
 
 type Result<T> = std::result::Result<T, PolicyError>;
 
 const RULE_KEYS: [&str; 6] = ["names", "tags", "services", "environments", "types", "levels"];
-const BINDING_KEYS: [&str; 15] = [
+const GUARD_KEYS: [&str; 3] = ["names", "levels", "approvers"];
+const BINDING_KEYS: [&str; 16] = [
     "id",
     "role",
     "roles",
@@ -31,6 +33,7 @@ const BINDING_KEYS: [&str; 15] = [
     "until",
     "max_uses",
     "after_start",
+    "break_glass",
 ];
 
 /// A role: rules in the order in which they are written, allows first.
@@ -38,7 +41,7 @@ type Role = Vec<(Effect, Arc<Rule>)>;
 
 pub(super) fn policy(text: &str, users: &dyn Users) -> Result<Policy> {
     let document = document::parse(text)?;
-    let keys = ["default_level", "role", "binding", "expect"];
+    let keys = ["default_level", "role", "binding", "guard", "expect"];
     let root = Table::root(text, &document, &keys)?;
     let default_level = match root.value("default_level") {
         Some(value) => value.one_or_more().into_iter().map(Value::parse::<Level>).collect(),
@@ -61,7 +64,10 @@ pub(super) fn policy(text: &str, users: &dyn Users) -> Result<Policy> {
         }
         bindings.push(Arc::new(binding));
     }
-    Ok(Policy::of(bindings, default_level, expect::parse(&root, users)?))
+    let guards = root.tables("guard", "a guard", &GUARD_KEYS)?;
+    let guards = (1..).zip(&guards).map(|(number, table)| guard(number, table));
+    let guards = guards.collect::<Result<Vec<_>>>()?;
+    Ok(Policy::of(bindings, default_level, guards.into(), expect::parse(&root, users)?))
 }
 
 fn role(table: &Table<'_>) -> Result<Role> {
@@ -104,6 +110,20 @@ fn rule(table: &Table<'_>) -> Result<Rule> {
     Ok(rule)
 }
 
+fn guard(number: usize, table: &Table<'_>) -> Result<Guard> {
+    let levels = match table.value("levels") {
+        Some(_) => table.parsed("levels", Value::parse::<Level>)?.iter().copied().collect(),
+        None => Level::ALL.into_iter().collect(),
+    };
+    table.required("names")?;
+    Ok(Guard {
+        number,
+        names: table.parsed("names", |value| Ok(Names::new(value.parse::<Pattern>()?)))?,
+        levels,
+        approvers: table.required("approvers")?.number(1)?,
+    })
+}
+
 fn binding(
     table: &Table<'_>,
     number: usize,
@@ -119,12 +139,21 @@ fn binding(
         Some(value) => Some(value.number(1)?),
         None => None,
     };
+    let break_glass = table.value("break_glass");
+    if let (Some(value), true) = (break_glass, max_uses.is_some()) {
+        return Err(value.error("`break_glass` is for a time: it goes with no `max_uses`"));
+    }
     Ok(Binding {
         grants: grants(&label, table, roles)?,
         conditions: conditions(table, users)?,
         line: Some(table.line()),
         label,
         max_uses,
+        break_glass: break_glass
+            .map(|value| value.duration())
+            .transpose()?
+            .map(|d| d.unsigned_abs()),
+        approvals: 0,
     })
 }
 

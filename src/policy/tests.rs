@@ -206,7 +206,7 @@ fn an_empty_policy_allows_nobody_anything() {
     let policy = parse("");
     assert_eq!(rights(&policy, &known(0), "a/x"), "");
     let store = policy.decide(&known(0), Level::Admin, Target::Store, &context(NOON));
-    assert_eq!(store, Decision::Denied { rule: None, reason: "no rule allows it" });
+    assert_eq!(store, Decision::Denied { rule: None, reason: Reason::NoRule });
     assert!(!policy.may_enter(&known(0), &"a".parse().unwrap(), &context(NOON)));
 }
 
@@ -223,7 +223,8 @@ fn a_decision_names_its_binding_its_role_and_its_rule() {
         policy.decide(&ids(5, 5), Level::Read, target, &context(NOON))
     };
     assert_eq!(decide("y"), Decision::Allowed { rule: "#2: r allow 2".into(), consumes: None });
-    let denied = Decision::Denied { rule: Some("#2: r deny 1".into()), reason: "a rule denies it" };
+    let denied =
+        Decision::Denied { rule: Some("#2: r deny 1".into()), reason: Reason::DeniedByRule };
     assert_eq!(decide("z"), denied);
 }
 
@@ -244,7 +245,7 @@ fn uses_are_taken_only_where_nothing_unlimited_allows_and_end() {
     let three: Option<Arc<str>> = Some("three".into());
     let rule: Arc<str> = "three: r allow 1".into();
     assert_eq!(decide(5, "a", 2), Decision::Allowed { rule: rule.clone(), consumes: three });
-    let reason = "the uses of the binding that allows it are spent";
+    let reason = Reason::UsedUp;
     assert_eq!(decide(5, "a", 3), Decision::Denied { rule: Some(rule), reason });
     let free: Arc<str> = "free: all allow 1".into();
     assert_eq!(decide(6, "a", 0), Decision::Allowed { rule: free, consumes: None });
@@ -434,6 +435,12 @@ fn a_bad_policy_is_refused_with_the_place_and_what_was_expected() {
             "no role \"s\"; the roles are: r",
         ),
         (format!("{ROLE}[[binding]]\nuid = 1"), 4, 1, "needs `role` or `roles`"),
+        (binding("uid = 1\nbreak_glass = true"), 7, 15, "expected a string"),
+        (binding("uid = 1\nid = \"x\"\nmax_uses = 1\nbreak_glass = \"1h\""), 9, 15, "for a time"),
+        ("[[guard]]\napprovers = 1".into(), 1, 1, "a guard needs `names`"),
+        ("[[guard]]\nnames = \"a\"".into(), 1, 1, "a guard needs `approvers`"),
+        ("[[guard]]\nnames = \"a\"\napprovers = 0".into(), 3, 13, "out of range"),
+        ("[[guard]]\nnames = \"a\"\nlevels = []\napprovers = 1".into(), 3, 10, "is empty"),
         (
             "[[expect]]\ncaller = { uid = 1, pid = 2 }\nsecret = \"a\"\nlevels = []".into(),
             2,
@@ -486,4 +493,87 @@ fn the_manager_gets_for_a_unit_what_names_a_unit_and_nothing_that_is_root_s() {
         assert_eq!(rights(&policy, &manager, name), unit, "{name}");
         assert_eq!(rights(&policy, &known(7), name), itself, "{name}");
     }
+}
+
+#[test]
+fn a_guard_keeps_its_levels_from_every_rule_from_admins_and_from_what_everybody_has() {
+    let policy = parse(
+        r#"
+        default_level = ["read"]
+        [[role]]
+        name = "admin"
+        allow = [{ names = ["**"], levels = ["admin"] }]
+        [[binding]]
+        role = "admin"
+        uid = [0]
+        [[guard]]
+        names = ["root/**"]
+        levels = ["read"]
+        approvers = 1
+        [[guard]]
+        names = ["root/deep/*"]
+        approvers = 2
+        "#,
+    );
+    assert_eq!(rights(&policy, &ids(0, 0), "other"), "rwda");
+    assert_eq!(rights(&policy, &ids(0, 0), "root/x"), "wd", "admin would imply it");
+    assert_eq!(rights(&policy, &ids(0, 0), "root/deep/x"), "");
+    assert_eq!(rights(&policy, &ids(5, 5), "other"), "r");
+    assert_eq!(rights(&policy, &ids(5, 5), "root/x"), "");
+    let store = policy.decide(&ids(0, 0), Level::Admin, Target::Store, &context(NOON));
+    assert!(store.is_allowed());
+    let name = "root/x".parse().unwrap();
+    let target = Target::Secret { name: &name, attributes: None };
+    let denied = policy.decide(&ids(0, 0), Level::Read, target, &context(NOON));
+    let rule = Some("guard 1".into());
+    assert_eq!(denied, Decision::Denied { rule, reason: Reason::NeedsApproval });
+    let told = policy.explain(&ids(0, 0), target, &context(NOON));
+    assert_eq!(told.levels[0].text.as_deref(), Some("read on names root/**: 1 approver"));
+    assert_eq!(policy.approvers([Level::Read].into_iter().collect(), target), 1);
+}
+
+#[test]
+fn a_binding_for_emergencies_says_nothing_by_itself_and_offers_what_it_holds() {
+    let policy = parse(
+        r#"
+        [[role]]
+        name = "oncall"
+        allow = [{ names = ["prod/**"], levels = ["read", "write"] }]
+        deny = [{ names = ["prod/root"], levels = ["read"] }]
+        [[role]]
+        name = "reader"
+        allow = [{ names = ["prod/root"], levels = ["read"] }]
+        [[binding]]
+        id = "oncall"
+        role = "oncall"
+        uid = [5]
+        exe = "/bin/n"
+        break_glass = "1h"
+        [[binding]]
+        role = "reader"
+        uid = [5]
+        "#,
+    );
+    let mut caller = ids(5, 5);
+    caller.exe_now = Some(Arc::new(Exe { path: "/bin/n".into(), sha256: None }));
+    assert_eq!(rights(&policy, &caller, "prod/x"), "");
+    assert_eq!(rights(&policy, &caller, "prod/root"), "r", "its deny says nothing either");
+    let offered = |caller: &Caller, name: &str, levels: &[Level]| {
+        let (name, levels) = (name.parse().unwrap(), levels.iter().copied().collect());
+        let target = Target::Secret { name: &name, attributes: None };
+        policy.emergency(caller, levels, target, &context(NOON))
+    };
+    let emergency = offered(&caller, "prod/x", &[Level::Read, Level::Write]).unwrap();
+    assert_eq!((&*emergency.binding, emergency.at_most.as_secs()), ("oncall", 3600));
+    assert_eq!(emergency.whom.to_string(), "uid 5, exe \"/bin/n\"");
+    assert!(offered(&caller, "prod/x", &[Level::Read, Level::Delete]).is_none());
+    assert!(offered(&caller, "prod/root", &[Level::Read]).is_none());
+    assert!(offered(&caller, "other", &[Level::Read]).is_none());
+    assert!(offered(&ids(5, 5), "prod/x", &[Level::Read]).is_none(), "by another program");
+    let told = policy.explain(
+        &caller,
+        Target::Secret { name: &"prod/x".parse().unwrap(), attributes: None },
+        &context(NOON),
+    );
+    assert_eq!(told.bindings[0].failed, ["break_glass 1h: it is to be taken first"]);
 }

@@ -4,17 +4,18 @@ use super::*;
 use crate::policy::{Uses, Whom};
 
 const SECOND: Duration = Duration::from_secs(1);
-const QUARTER: Duration = Duration::from_secs(900);
+pub(super) const QUARTER: Duration = Duration::from_secs(900);
 
 /// An ask for a quarter of an hour of `read`, for one uid.
-fn ask(names: &str, uid: u32) -> Ask {
+pub(super) fn ask(names: &str, uid: u32) -> Ask {
     Ask {
         names: names.parse().unwrap(),
         levels: [Level::Read].into_iter().collect(),
         whom: Whom { uids: vec![Uid(uid)], ..Whom::default() },
-        lasting: QUARTER,
+        lasting: Some(QUARTER),
         max_uses: None,
         reason: "incident 42".into(),
+        break_glass: false,
     }
 }
 
@@ -22,7 +23,7 @@ fn give(world: &World, ask: Ask) -> crate::model::GrantId {
     world.broker().grant(&admin(), ask).unwrap().id
 }
 
-fn lines_of(world: &World, action: Action) -> Vec<Entry> {
+pub(super) fn lines_of(world: &World, action: Action) -> Vec<Entry> {
     let directory = world.directory.path().join("audit");
     let all = crate::audit::query(&directory, &Filter::default()).unwrap();
     all.map(|entry| entry.unwrap()).filter(|entry| entry.action == action).collect()
@@ -202,8 +203,9 @@ fn a_grant_of_nothing_to_nobody_for_ever_or_without_a_reason_is_refused() {
     let good = || ask("other/key", 1001);
     refused(Ask { levels: Levels::NONE, ..good() });
     refused(Ask { whom: Whom { exes: vec!["/bin/cat".into()], ..Whom::default() }, ..good() });
-    refused(Ask { lasting: Duration::ZERO, ..good() });
-    refused(Ask { lasting: Duration::from_secs(31 * 24 * 3600), ..good() });
+    refused(Ask { lasting: Some(Duration::ZERO), ..good() });
+    refused(Ask { lasting: Some(Duration::from_secs(31 * 24 * 3600)), ..good() });
+    refused(Ask { lasting: None, ..good() });
     refused(Ask { reason: " ".into(), ..good() });
     refused(Ask { reason: "x".repeat(257).into(), ..good() });
     refused(Ask { max_uses: Some(0), ..good() });

@@ -19,6 +19,12 @@ pub(crate) struct Grant {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum GrantCommand {
+    /// Agrees to a grant that somebody else has asked for.
+    Approve {
+        /// The grant.
+        #[arg(value_name = "GRANT")]
+        grant: GrantId,
+    },
     /// Lists the grants that have not ended.
     List,
     /// Ends a grant before its time; files that are open stay so.
@@ -29,7 +35,8 @@ pub(crate) enum GrantCommand {
     },
 }
 
-/// What is granted, to whom, and for how long. Kinds of facts must all fit; of one kind any does.
+/// What is granted, to whom (to oneself, if nobody is named), and for how long. Kinds of facts must all
+/// fit; of one kind any does.
 #[derive(Args, Debug)]
 pub(crate) struct GrantGive {
     /// A name, or a pattern as in the policy.
@@ -39,8 +46,8 @@ pub(crate) struct GrantGive {
     #[arg(value_name = "LEVEL", required = true)]
     pub levels: Vec<Level>,
     /// For how long, such as 15m or 2h; 30 days at most.
-    #[arg(long = "for", value_name = "SPAN")]
-    pub lasting: String,
+    #[arg(long = "for", value_name = "SPAN", required_unless_present = "break_glass")]
+    pub lasting: Option<String>,
     /// Why; it is on record.
     #[arg(long, value_name = "REASON")]
     pub reason: String,
@@ -65,4 +72,7 @@ pub(crate) struct GrantGive {
     /// Only by a program with this digest; may be given again.
     #[arg(long, value_name = "SHA256")]
     pub exe_sha256: Vec<String>,
+    /// Takes it for oneself at once, in an emergency, if the policy says so; this raises an alarm.
+    #[arg(long, conflicts_with_all = ["uses", "uid", "gid", "unit", "container", "exe", "exe_sha256"])]
+    pub break_glass: bool,
 }

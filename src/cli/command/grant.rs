@@ -11,11 +11,13 @@ use crate::cli::out::text_of;
 use crate::cli::table::{row, short_time};
 use crate::model::GrantId;
 
-const COLUMNS: [&str; 8] = ["id", "names", "levels", "whom", "until", "uses", "given_by", "reason"];
+const COLUMNS: [&str; 9] =
+    ["id", "state", "names", "levels", "whom", "until", "uses", "asked_by", "reason"];
 
 pub(super) fn run(context: &Context, args: &Grant) -> Done {
     match (&args.command, &args.give) {
         (None, Some(give)) => grant(context, give),
+        (Some(GrantCommand::Approve { grant }), _) => approve(context, *grant),
         (Some(GrantCommand::Revoke { grant }), _) => revoke(context, *grant),
         (Some(GrantCommand::List) | None, _) => list(context),
     }
@@ -25,7 +27,6 @@ fn grant(context: &Context, args: &GrantGive) -> Done {
     let mut command = json!({
         "names": args.names,
         "levels": args.levels,
-        "for": args.lasting,
         "reason": args.reason,
         "uid": args.uid,
         "gid": args.gid,
@@ -34,13 +35,34 @@ fn grant(context: &Context, args: &GrantGive) -> Done {
         "exe": args.exe,
         "exe_sha256": args.exe_sha256,
     });
-    if let (Some(uses), Some(command)) = (args.uses, command.as_object_mut()) {
-        command.insert("uses".into(), uses.get().into());
+    if let Some(command) = command.as_object_mut() {
+        command.extend(args.uses.map(|uses| ("uses".into(), uses.get().into())));
+        command.extend(args.lasting.as_ref().map(|span| ("for".into(), span.as_str().into())));
+        command.extend(args.break_glass.then(|| ("break_glass".into(), true.into())));
     }
     let given = context.client()?.control("grant", command.to_string().as_bytes())?;
-    let of = |key: &str| given.get(key).map(text_of).unwrap_or_default();
-    let said = format!("grant {} to {}, until {}", of("id"), of("whom"), short_time(&of("until")));
-    context.out.done(said, &given)
+    context.out.done(standing(&given), &given)
+}
+
+fn approve(context: &Context, grant: GrantId) -> Done {
+    let command = json!({ "approve": grant.to_string() }).to_string();
+    let approved = context.client()?.control("grant", command.as_bytes())?;
+    context.out.done(standing(&approved), &approved)
+}
+
+/// Says how a grant stands.
+fn standing(grant: &Value) -> String {
+    let of = |key: &str| grant.get(key).map(text_of).unwrap_or_default();
+    let (id, until) = (of("id"), short_time(&of("until")));
+    if of("state") == "waiting" {
+        let agreed = grant.get("approved_by").and_then(Value::as_array).map_or(0, Vec::len);
+        let wanted = of("approvers");
+        return format!(
+            "grant {id} waits, until {until} at most: {agreed} of {wanted} admins have agreed by \
+             `secretfs grant approve {id}`"
+        );
+    }
+    format!("grant {id} to {}, until {until}", of("whom"))
 }
 
 fn revoke(context: &Context, grant: GrantId) -> Done {
@@ -70,7 +92,7 @@ fn shown(client: &Client, id: &str) -> Result<Option<Value>, Failure> {
 
 fn cells(grant: &Value) -> Vec<String> {
     let mut cells = row(grant, &COLUMNS);
-    let [_, _, levels, _, until, uses, ..] = cells.as_mut_slice() else { return cells };
+    let [_, _, _, levels, _, until, uses, ..] = cells.as_mut_slice() else { return cells };
     *levels = levels_of(grant);
     *until = short_time(until);
     if !uses.is_empty() {
@@ -91,12 +113,12 @@ mod tests {
     #[test]
     fn a_row_says_what_to_whom_until_when_and_how_often() {
         let mut grant = json!({
-            "id": "0001abff1009", "names": "prod/*", "levels": ["read", "write"], "whom": "uid 33",
-            "until": "2026-11-28T12:00:00.5Z", "uses": 3, "used": 1, "given_by": 0, "reason": "why",
+            "id": "0001abff1009", "state": "in force", "names": "prod/*", "levels": ["read", "write"], "whom": "uid 33",
+            "until": "2026-11-28T12:00:00.5Z", "uses": 3, "used": 1, "asked_by": 0, "reason": "why",
         });
-        assert_eq!(cells(&grant)[2..4], ["read write", "uid 33"]);
-        assert_eq!(cells(&grant)[5..], ["1 of 3", "0", "why"]);
+        assert_eq!(cells(&grant)[3..5], ["read write", "uid 33"]);
+        assert_eq!(cells(&grant)[6..], ["1 of 3", "0", "why"]);
         grant["uses"] = Value::Null;
-        assert_eq!(cells(&grant)[5], "");
+        assert_eq!(cells(&grant)[6], "");
     }
 }

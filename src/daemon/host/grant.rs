@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::words::{Number, Span, Text, Words};
+use super::words::{Flag, Number, Span, Text, Words};
 use super::{Daemon, Result};
 use crate::broker::{Ask, BrokerError};
 use crate::daemon::accounts::HostAccounts;
@@ -14,10 +14,11 @@ use crate::policy::{Users, Whom};
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Grant {
-    names: Text<Pattern>,
+    names: Option<Text<Pattern>>,
+    #[serde(default)]
     levels: Words,
     #[serde(rename = "for")]
-    lasting: Span,
+    lasting: Option<Span>,
     uses: Option<Number>,
     #[serde(default)]
     reason: Box<str>,
@@ -33,6 +34,11 @@ struct Grant {
     exe: Words,
     #[serde(default)]
     exe_sha256: Words,
+    /// Takes it for oneself, in an emergency.
+    #[serde(default = "Flag::no")]
+    break_glass: Flag,
+    /// The grant to be approved, instead of all else.
+    approve: Option<Text<GrantId>>,
 }
 
 /// A command of `.control/revoke`.
@@ -45,6 +51,9 @@ struct Revoke {
 impl Daemon {
     pub(super) fn run_grant(&self, caller: &Caller, command: &Value) -> Result<Value> {
         let command = Grant::deserialize(command).map_err(|error| invalid(&error))?;
+        if let Some(Text(id)) = command.approve {
+            return Ok(json!(self.broker().approve_grant(caller, id)?));
+        }
         let ask = command.ask(&HostAccounts).map_err(BrokerError::Invalid)?;
         Ok(json!(self.broker().grant(caller, ask)?))
     }
@@ -72,12 +81,13 @@ impl Grant {
             words.0.iter().try_for_each(|word| whom.add(key, word, users))?;
         }
         Ok(Ask {
-            names: self.names.0,
+            names: self.names.ok_or("a grant is for a name or a pattern")?.0,
             levels,
             whom,
-            lasting: self.lasting.0,
+            lasting: self.lasting.map(|span| span.0),
             max_uses: self.uses.map(|uses| u32::try_from(uses.0).unwrap_or(u32::MAX)),
             reason: self.reason,
+            break_glass: self.break_glass.0,
         })
     }
 }
@@ -110,7 +120,7 @@ mod tests {
         });
         let asks = [line, object].map(|command| ask(command).unwrap());
         assert_eq!(format!("{:?}", asks[0]), format!("{:?}", asks[1]));
-        assert_eq!(asks[0].lasting, Duration::from_secs(900));
+        assert_eq!(asks[0].lasting, Some(Duration::from_secs(900)));
         assert_eq!(asks[0].whom.to_string(), "uid 33 34, unit system.slice/nginx.service");
     }
 

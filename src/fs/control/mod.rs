@@ -102,7 +102,8 @@ pub(super) static FILES: [File; 19] = [
         "grant",
         Kind::Command(Prompt::Grant),
         0o600,
-        "PATTERN levels=read for=15m reason=WORD uid=... [gid= unit= container= exe= exe_sha256=] [uses=3]\n",
+        "PATTERN levels=read for=15m reason=WORD uid=... [gid= unit= container= exe= exe_sha256=] [uses=3] \
+         [break_glass=yes] | {\"approve\": GRANT}\n",
     ),
     file("health", Kind::Health, 0o400, ""),
     file("holders", Kind::Command(Prompt::Holders), 0o600, "SECRET | {\"stale\": true}\n"),
