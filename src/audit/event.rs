@@ -83,6 +83,8 @@ actions! {
     CreateDirectory = "create_directory",
     Delete = "delete",
     Destroy = "destroy",
+    /// A one-time code was taken, or refused, to elevate a login session.
+    Elevate = "elevate",
     /// A grant is given.
     Grant = "grant",
     GrantApprove = "grant_approve",
@@ -92,6 +94,8 @@ actions! {
     GrantRequest = "grant_request",
     GrantRevoke = "grant_revoke",
     KeyChange = "key_change",
+    MfaEnrol = "mfa_enrol",
+    MfaForget = "mfa_forget",
     PolicyReload = "policy_reload",
     Promote = "promote",
     /// Retention removed segments. Written by the log itself.

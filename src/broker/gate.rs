@@ -4,7 +4,7 @@
 //! and takes the name from it, never from the request. What was granted is on record before its
 //! result leaves: [`Gate::record`] for reads, [`Batch`](super::batch::Batch) for changes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -12,13 +12,14 @@ use arc_swap::{ArcSwap, Guard};
 use parking_lot::{Mutex, RwLock};
 
 use super::BrokerError;
+use super::elevation::Elevations;
 use super::index::{Entry, Folder, Node};
 use super::lease::LeaseRecord;
 use super::refusals::{Refusals, Verdict};
 use super::replay::Replay;
 use crate::audit::{Action, AuditLog, Event, Outcome, Recorded};
 use crate::model::{
-    Attributes, Caller, Clock, GrantId, Level, Levels, SecretName, Timestamp, Version,
+    Attributes, Caller, Clock, GrantId, Level, Levels, SecretName, Timestamp, Uid, Version,
 };
 use crate::policy::{Context, Decision, Emergency, Explanation, Policy, Reason, Target, Uses};
 
@@ -40,6 +41,9 @@ pub(super) struct Gate {
     uses: UseCounts,
     /// What is granted on top of the policy; held while `policy` is replaced.
     leases: Mutex<BTreeMap<GrantId, LeaseRecord>>,
+    elevations: Elevations,
+    /// The uids with a seed of one-time codes.
+    enrolled: Mutex<BTreeSet<Uid>>,
     refusals: Refusals,
     clock: Arc<dyn Clock>,
     replay: Arc<Replay>,
@@ -158,6 +162,8 @@ impl Gate {
             waiting: Mutex::default(),
             uses: UseCounts::default(),
             leases: Mutex::default(),
+            elevations: Elevations::default(),
+            enrolled: Mutex::default(),
             refusals: Refusals::default(),
             clock,
             replay,
@@ -171,6 +177,38 @@ impl Gate {
 
     pub(super) fn replace_policy(&self, policy: Policy) {
         self.put_in_force(&policy, &self.leases.lock());
+    }
+
+    pub(super) fn elevations(&self) -> &Elevations {
+        &self.elevations
+    }
+
+    /// Returns until when the caller's login session is elevated.
+    pub(super) fn elevated_until(&self, caller: &Caller) -> Option<Timestamp> {
+        self.elevations.until(caller, self.now(), self.clock.uptime())
+    }
+
+    /// Returns how many uids have a seed of one-time codes.
+    pub(super) fn enrolled(&self) -> usize {
+        self.enrolled.lock().len()
+    }
+
+    pub(super) fn set_enrolled(&self, uid: Uid, is_enrolled: bool) {
+        let mut enrolled = self.enrolled.lock();
+        if is_enrolled {
+            enrolled.insert(uid)
+        } else {
+            enrolled.remove(&uid)
+        };
+    }
+
+    pub(super) fn replace_enrolled(&self, enrolled: BTreeSet<Uid>) {
+        *self.enrolled.lock() = enrolled;
+    }
+
+    /// Tells whether the policy has rules that allow the caller something, guarded or not.
+    pub(super) fn has_rules(&self, caller: &Caller) -> bool {
+        self.policy.load().has_rules(caller, &self.context(caller))
     }
 
     /// Returns what is granted, in force or not.
@@ -230,7 +268,7 @@ impl Gate {
 
     /// Returns what a caller may know and do as of now, for several questions about it.
     pub(super) fn sight<'a>(&'a self, caller: &'a Caller) -> Sight<'a> {
-        let (policy, context) = (self.policy.load(), self.context());
+        let (policy, context) = (self.policy.load(), self.context(caller));
         let by_attributes = policy.has_attribute_rules(caller, &context);
         Sight { policy, context, caller, by_attributes }
     }
@@ -243,18 +281,18 @@ impl Gate {
         attributes: &Attributes,
     ) -> Levels {
         let target = Target::Secret { name, attributes: Some(attributes) };
-        self.policy.load().levels(caller, target, &self.context())
+        self.policy.load().levels(caller, target, &self.context(caller))
     }
 
     /// Says what a caller may do, and which rule says so.
     pub(super) fn explain(&self, caller: &Caller, target: Target<'_>) -> Explanation {
-        self.policy.load().explain(caller, target, &self.context())
+        self.policy.load().explain(caller, target, &self.context(caller))
     }
 
     /// Tells whether a caller is an admin of the store. Not recorded.
     pub(super) fn is_admin(&self, caller: &Caller) -> bool {
         let decision =
-            self.policy.load().decide(caller, Level::Admin, Target::Store, &self.context());
+            self.policy.load().decide(caller, Level::Admin, Target::Store, &self.context(caller));
         matches!(decision, Decision::Allowed { .. })
     }
 
@@ -331,7 +369,7 @@ impl Gate {
         asked: Asked<'_>,
     ) -> Result<Emergency, BrokerError> {
         let target = Target::Secret { name: asked.name, attributes };
-        let found = self.policy.load().emergency(caller, levels, target, &self.context());
+        let found = self.policy.load().emergency(caller, levels, target, &self.context(caller));
         found.ok_or_else(|| {
             self.refuse(caller, asked, None, "no binding with break_glass lets the caller take it")
         })
@@ -345,7 +383,7 @@ impl Gate {
         action: Action,
     ) -> Result<Grant, BrokerError> {
         let decision =
-            self.policy.load().decide(caller, Level::Admin, Target::Store, &self.context());
+            self.policy.load().decide(caller, Level::Admin, Target::Store, &self.context(caller));
         match decision {
             Decision::Allowed { rule, consumes } => Ok(Grant { rule, consumes }),
             Decision::Denied { rule, reason } => {
@@ -362,8 +400,13 @@ impl Gate {
         rule: Option<&str>,
         reason: &'static str,
     ) -> BrokerError {
+        self.counts.refused.fetch_add(1, Ordering::Relaxed);
+        if self.refusals.note(caller.uid, self.now()) == Verdict::CountOnly {
+            return BrokerError::Refused(reason);
+        }
+        let caller = caller.complete();
         let event = Event {
-            caller: Some(caller),
+            caller: Some(&caller),
             rule,
             reason: Some(reason),
             ..Event::new(action, Outcome::Denied)
@@ -381,7 +424,7 @@ impl Gate {
         command: &str,
     ) -> Result<Grant, BrokerError> {
         let decision =
-            self.policy.load().decide(caller, Level::Admin, Target::Store, &self.context());
+            self.policy.load().decide(caller, Level::Admin, Target::Store, &self.context(caller));
         let mut event = Event {
             caller: Some(caller),
             reason: Some(command),
@@ -461,7 +504,11 @@ impl Gate {
         }
     }
 
-    fn context(&self) -> Context<'_> {
-        Context { now: self.now(), uptime: self.clock.uptime(), uses: &self.uses }
+    fn context(&self, caller: &Caller) -> Context<'_> {
+        let (now, uptime) = (self.now(), self.clock.uptime());
+        // The session is known only where some guard asks for elevation.
+        let elevated =
+            caller.session.is_some() && self.elevations.until(caller, now, uptime).is_some();
+        Context { now, uptime, elevated, uses: &self.uses }
     }
 }

@@ -436,6 +436,7 @@ fn find(batch: &Batch<'_>, id: GrantId) -> Result<LeaseRecord> {
         Some(Record::Lease(record)) => Ok(record),
         Some(
             Record::Secret(_)
+            | Record::Codes(_)
             | Record::Directory(_)
             | Record::MadeDirectory { .. }
             | Record::Rotation(_)

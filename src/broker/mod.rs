@@ -32,6 +32,7 @@ mod cache;
 mod carry;
 mod change;
 mod commit;
+mod elevation;
 mod error;
 mod frozen;
 mod gate;
@@ -275,6 +276,7 @@ impl Broker {
         inner.cache.clear();
         inner.frozen.lock().clear();
         inner.gate.replace_leases(BTreeMap::new());
+        inner.gate.elevations().clear();
         inner.verdict.set(Integrity::Pending);
         for hook in &*inner.seal_hooks.lock() {
             hook();
@@ -461,6 +463,7 @@ impl Inner {
         let accepted = self.start_log(header.store, &keyring, &mut loaded.root)?;
         self.gate.uses().replace(loaded.uses);
         self.gate.replace_leases(lease::resumed(loaded.leases, self.moment()));
+        self.gate.replace_enrolled(loaded.enrolled);
         self.verdict.set(Integrity::Pending);
         self.unlocked.store(Some(Arc::new(Unlocked {
             store_id: header.store,
@@ -543,6 +546,8 @@ pub struct Limits {
     pub keep_versions: Option<u32>,
     /// How often something may be sealed under one epoch before the next one is begun by itself.
     pub seals_per_epoch: u64,
+    /// How long a login session stays elevated.
+    pub elevation: Duration,
     /// Whether a secret past `expires` is refused (EKEYEXPIRED) or served.
     pub refuse_expired: bool,
     /// How many secrets may be there that one uid has made, the trash included; `None`: any number.
@@ -560,6 +565,7 @@ impl Default for Limits {
             keep_versions: None,
             // Half of the 2^32 of NIST SP 800-38D: a batch may still be on its way.
             seals_per_epoch: 1 << 31,
+            elevation: Duration::from_secs(10 * 60),
             refuse_expired: true,
             secrets_per_uid: Some(100_000),
             directories_per_uid: Some(10_000),

@@ -218,7 +218,8 @@ impl Inner {
                 (_, Record::Secret(record)) => Ok(record),
                 (
                     _,
-                    Record::Directory(_)
+                    Record::Codes(_)
+                    | Record::Directory(_)
                     | Record::Lease(_)
                     | Record::MadeDirectory { .. }
                     | Record::Rotation(_)
@@ -251,6 +252,7 @@ pub(super) fn uses(batch: &Batch<'_>) -> Result<BTreeMap<Box<str>, u32>> {
         Some(Record::Uses(uses)) => uses,
         Some(
             Record::Secret(_)
+            | Record::Codes(_)
             | Record::Directory(_)
             | Record::Lease(_)
             | Record::MadeDirectory { .. }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::BrokerError;
+use super::elevation::CodeRecord;
 use super::lease::LeaseRecord;
 use super::rotation::Stage;
 use crate::model::{Metadata, SecretId, SecretName, Status, Timestamp, Uid, optional_micros};
@@ -29,6 +30,8 @@ pub(super) enum Record {
     Rotation(RotationRecord),
     /// What an admin has granted for a time.
     Lease(LeaseRecord),
+    /// What is kept of a user's one-time codes.
+    Codes(CodeRecord),
 }
 
 /// What is kept of a secret's rotations, beside its record.

@@ -252,6 +252,7 @@ fn rotation(record: Record) -> Option<RotationRecord> {
     match record {
         Record::Rotation(record) => Some(record),
         Record::Secret(_)
+        | Record::Codes(_)
         | Record::Directory(_)
         | Record::Lease(_)
         | Record::MadeDirectory { .. }

@@ -13,6 +13,7 @@ use crate::system::SecretBytes;
 
 mod approval;
 mod carrying;
+mod elevation;
 mod lease;
 mod power_cut;
 

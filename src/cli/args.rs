@@ -15,7 +15,7 @@ mod inject;
 mod rotation;
 mod scan;
 
-pub(crate) use grant::{Grant, GrantCommand, GrantGive};
+pub(crate) use grant::{Elevate, Grant, GrantCommand, GrantGive};
 pub(crate) use inject::{
     Env, Exec, FormatName, Import, ImportForm, Inject, InjectFile, InjectRemove, LayerName,
     Oneiric, OneiricLoad, OneiricPlace, OneiricSync, Render, Run, Selection, Storing,
@@ -126,6 +126,8 @@ pub(crate) enum Command {
     Policy(Policy),
     /// Grants levels on top of the policy for a time, lists such grants and revokes them.
     Grant(Box<Grant>),
+    /// Elevates this login session by a one-time code, for what the policy lets only elevated ones do.
+    Elevate(Elevate),
     /// Shows and rotates the store's keys.
     #[command(subcommand)]
     Key(Key),

@@ -19,6 +19,7 @@ mod container_args;
 mod destroy;
 mod doctor;
 mod edit;
+mod elevate;
 mod env;
 mod explain;
 mod get;
@@ -73,6 +74,7 @@ pub(super) fn run(context: &Context, command: Command) -> Result<ExitCode, Failu
         Command::Effector(args) => {
             helper("the effector", || compose::serve_effector(&args.rotation, args.order))
         }
+        Command::Elevate(args) => elevate::run(context, &args),
         Command::Env(args) => env::run(context, &args),
         Command::Exec(args) => return run::exec(context, &args),
         Command::Explain(args) => explain::run(context, &args),

@@ -6,6 +6,7 @@
 
 mod check;
 mod command;
+mod elevate;
 mod grant;
 mod rotate;
 mod words;
@@ -365,6 +366,10 @@ impl Host for Daemon {
 
     fn rotate(&self, caller: &Caller, command: &Value) -> Result<Value> {
         self.run_rotate(caller, command)
+    }
+
+    fn elevate(&self, caller: &Caller, command: &SecretBytes) -> Result<Value> {
+        self.run_elevate(caller, command)
     }
 
     fn grant(&self, caller: &Caller, command: &Value) -> Result<Value> {

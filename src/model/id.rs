@@ -33,6 +33,8 @@ number! {
     Inode(u64);
     /// The place of a line in the audit log, from 1, without gaps.
     Seq(u64);
+    /// A login session: the kernel's audit session, which every login gets anew.
+    Session(u32);
     /// A user id in the daemon's user namespace: the kernel's fsuid of the caller.
     Uid(u32);
     /// A version of one secret, from 1; numbers are never used twice.

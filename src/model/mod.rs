@@ -20,7 +20,9 @@ pub use chain::chain;
 pub use clock::{
     BootId, Clock, ManualClock, Timestamp, Uptime, micros, optional_micros, parse_span,
 };
-pub use id::{Epoch, Generation, Gid, GrantId, Inode, SecretId, Seq, StoreId, Uid, Version};
+pub use id::{
+    Epoch, Generation, Gid, GrantId, Inode, SecretId, Seq, Session, StoreId, Uid, Version,
+};
 pub use level::{Level, Levels};
 pub use metadata::{Attributes, Metadata, Status};
 pub use name::{NameError, SecretName};

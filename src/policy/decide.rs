@@ -5,6 +5,7 @@
 
 use crate::model::{Caller, Level, Levels, SecretName};
 
+use super::guard::Means;
 use super::{Binding, Context, Decision, Effect, Grant, Guard, Policy, Reason, Rule, Target};
 
 impl Policy {
@@ -22,7 +23,10 @@ impl Policy {
         let mut limited: Option<(&Binding, &Grant)> = None;
         let mut used_up: Option<&Grant> = None;
         let guards = || self.guards.iter().filter(|guard| guard.guards(level, target));
-        let mut unmet: Option<&Guard> = None;
+        let mut unmet: Option<(&Guard, Reason)> = None;
+        let lacking = |means: Means| {
+            guards().find_map(|guard| Some((guard, guard.lacks(means, Some(target))?)))
+        };
         for binding in self.bindings_of(caller.uid) {
             if !binding.holds(caller, context) {
                 continue;
@@ -45,8 +49,8 @@ impl Policy {
                         if !grant.rule.allows(target) {
                             continue;
                         }
-                        if let Some(guard) = guards().find(|guard| !guard.is_met_by(binding)) {
-                            unmet = Some(guard);
+                        if let Some(lacking) = lacking(context.means(binding.approvals)) {
+                            unmet = Some(lacking);
                             continue;
                         }
                         if binding.max_uses.is_none() {
@@ -63,7 +67,7 @@ impl Policy {
         if let Some(grant) = unlimited {
             return Decision::Allowed { rule: grant.label.clone(), consumes: None };
         }
-        if self.default_for(target).allow(level) && guards().next().is_none() {
+        if self.default_for(target).allow(level) && lacking(context.means(0)).is_none() {
             return Decision::Allowed { rule: self.default_label.clone(), consumes: None };
         }
         if let Some((binding, grant)) = limited {
@@ -74,9 +78,7 @@ impl Policy {
             (Some(grant), _) => {
                 Decision::Denied { rule: Some(grant.label.clone()), reason: Reason::UsedUp }
             }
-            (None, Some(guard)) => {
-                Decision::Denied { rule: Some(guard.label()), reason: Reason::NeedsApproval }
-            }
+            (None, Some((guard, reason))) => Decision::Denied { rule: Some(guard.label()), reason },
             (None, None) => Decision::Denied { rule: None, reason: Reason::NoRule },
         }
     }
@@ -92,7 +94,8 @@ impl Policy {
             Effect::Allow => rule.allows(target),
             Effect::Deny => rule.denies(target),
         });
-        let default = every_implied(self.default_for(target)).minus(self.guarded(None, guards));
+        let default =
+            every_implied(self.default_for(target)).minus(self.guarded(context.means(0), guards));
         effective(default.union(allowed), denied)
     }
 
@@ -115,15 +118,14 @@ impl Policy {
             Effect::Allow => rule.may_match_below(dir),
             Effect::Deny => rule.covers(dir),
         });
-        let default = every_implied(self.default_level).minus(self.guarded(None, guards));
+        let default =
+            every_implied(self.default_level).minus(self.guarded(context.means(0), guards));
         default.union(allowed).minus(denied)
     }
 
-    /// Returns the levels that some of those guards keep from a binding, or from the default.
-    fn guarded(&self, binding: Option<&Binding>, applies: impl Fn(&Guard) -> bool) -> Levels {
-        let unmet = |guard: &&Guard| {
-            applies(guard) && binding.is_none_or(|binding| !guard.is_met_by(binding))
-        };
+    /// Returns the levels that some of those guards keep back.
+    fn guarded(&self, means: Means, applies: impl Fn(&Guard) -> bool) -> Levels {
+        let unmet = |guard: &&Guard| applies(guard) && guard.lacks(means, None).is_some();
         let unmet = self.guards.iter().filter(unmet);
         unmet.fold(Levels::NONE, |levels, guard| levels.union(guard.levels()))
     }
@@ -145,8 +147,9 @@ impl Policy {
             for grant in &binding.grants {
                 match grant.effect {
                     Effect::Allow if may_allow && applies(Effect::Allow, &grant.rule) => {
-                        let given = every_implied(grant.rule.levels);
-                        allowed = allowed.union(given.minus(self.guarded(Some(binding), guards)));
+                        let (given, means) =
+                            (every_implied(grant.rule.levels), context.means(binding.approvals));
+                        allowed = allowed.union(given.minus(self.guarded(means, guards)));
                     }
                     Effect::Deny if applies(Effect::Deny, &grant.rule) => {
                         denied = denied.union(grant.rule.levels);
@@ -175,6 +178,12 @@ impl Policy {
             Target::Secret { .. } => self.default_level,
             Target::Store => Levels::NONE,
         }
+    }
+}
+
+impl Context<'_> {
+    fn means(&self, approvals: u32) -> Means {
+        Means { approvals, elevated: self.elevated }
     }
 }
 

@@ -153,6 +153,11 @@ impl<'a> Value<'a> {
         })
     }
 
+    pub(super) fn flag(self) -> Result<bool> {
+        let value = self.value.get_ref();
+        value.as_bool().ok_or_else(|| self.unexpected("true or false", value))
+    }
+
     pub(super) fn is_integer(self) -> bool {
         self.value.get_ref().is_integer()
     }

@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::rule::Names;
-use super::{Binding, Target};
+use super::{Reason, Target};
 use crate::model::{Level, Levels, SecretName};
 
 /// One guard.
@@ -18,6 +18,15 @@ pub(super) struct Guard {
     pub(super) levels: Levels,
     /// How many admins must agree, who asks not counted.
     pub(super) approvers: u32,
+    /// Whether the login session must be elevated.
+    pub(super) require_mfa: bool,
+}
+
+/// What is there to meet a guard with: the approvals of a grant, and the session's elevation.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Means {
+    pub(super) approvals: u32,
+    pub(super) elevated: bool,
 }
 
 impl Guard {
@@ -35,10 +44,11 @@ impl Guard {
         self.levels().names(level) && self.selects(target)
     }
 
+    /// Tells whether it is over the target. No approval can be had for the store as a whole.
     pub(super) fn selects(&self, target: Target<'_>) -> bool {
         match target {
             Target::Secret { name, .. } => self.names.iter().any(|names| names.matches(name)),
-            Target::Store => false,
+            Target::Store => self.require_mfa && self.covers(None),
         }
     }
 
@@ -47,19 +57,31 @@ impl Guard {
         self.names.iter().any(|names| names.covers(dir))
     }
 
-    pub(super) fn is_met_by(&self, binding: &Binding) -> bool {
-        self.approvers <= binding.approvals
+    /// Says what is missing.
+    pub(super) fn lacks(&self, means: Means, target: Option<Target<'_>>) -> Option<Reason> {
+        let is_store = matches!(target, Some(Target::Store));
+        if self.approvers > means.approvals && !is_store {
+            Some(Reason::NeedsApproval)
+        } else if self.require_mfa && !means.elevated {
+            Some(Reason::NeedsElevation)
+        } else {
+            None
+        }
     }
 }
 
-/// Shows it as `read on names prod/root/*: 2 approvers`.
+/// Shows it as `read on names prod/root/*: 2 approvers, elevation`.
 impl fmt::Display for Guard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} on names", self.levels)?;
         self.names.iter().try_for_each(|names| write!(f, " {names}"))?;
-        match self.approvers {
-            1 => f.write_str(": 1 approver"),
-            several => write!(f, ": {several} approvers"),
-        }
+        let approvers = match self.approvers {
+            0 => None,
+            1 => Some("1 approver".to_owned()),
+            several => Some(format!("{several} approvers")),
+        };
+        let elevation = self.require_mfa.then(|| "elevation".to_owned());
+        let needs: Vec<String> = approvers.into_iter().chain(elevation).collect();
+        write!(f, ": {}", needs.join(", "))
     }
 }

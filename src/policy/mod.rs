@@ -132,6 +132,8 @@ pub struct Context<'a> {
     pub now: Timestamp,
     /// For grants, which end by it too.
     pub uptime: Uptime,
+    /// Whether the caller's login session is elevated.
+    pub elevated: bool,
     pub uses: &'a dyn Uses,
 }
 
@@ -174,6 +176,8 @@ pub enum Reason {
     DeniedByRule,
     /// A rule allows it, and other admins must agree.
     NeedsApproval,
+    /// A rule allows it, and the login session must be elevated.
+    NeedsElevation,
     NoRule,
     UsedUp,
 }
@@ -184,6 +188,7 @@ impl Reason {
         match self {
             Self::DeniedByRule => "a rule denies it",
             Self::NeedsApproval => "another admin must approve it: ask by `secretfs grant`",
+            Self::NeedsElevation => "the login session must be elevated: run `secretfs elevate`",
             Self::NoRule => "no rule allows it",
             Self::UsedUp => "the uses of the binding that allows it are spent",
         }
@@ -208,7 +213,7 @@ impl Policy {
         let (by_uid, by_other) = index(&bindings);
         Self {
             default_level,
-            needs: needs_of(&bindings),
+            needs: needs_of(&bindings, &guards),
             by_attributes: bindings.iter().any(|binding| binding.has_attribute_rules()),
             bindings: bindings.into(),
             by_uid,
@@ -227,6 +232,14 @@ impl Policy {
     /// Returns which facts about a caller some binding asks for.
     pub fn needs(&self) -> Needs {
         self.needs
+    }
+
+    /// Tells whether some binding that holds allows the caller something, guarded or not.
+    pub fn has_rules(&self, caller: &Caller, context: &Context<'_>) -> bool {
+        self.bindings_of(caller.uid).any(|binding| {
+            let allows = |grant: &Grant| grant.effect == Effect::Allow;
+            binding.conditions_hold(caller, context) && binding.grants.iter().any(allows)
+        })
     }
 
     /// Returns how many uses a binding with that id allows; `None` when it does not count them.
@@ -280,7 +293,7 @@ fn index(bindings: &[Arc<Binding>]) -> (ByUid, Box<[usize]>) {
 }
 
 /// Adds up what the conditions of all bindings ask for.
-fn needs_of(bindings: &[Arc<Binding>]) -> Needs {
+fn needs_of(bindings: &[Arc<Binding>], guards: &[Guard]) -> Needs {
     let conditions = || bindings.iter().flat_map(|binding| &*binding.conditions);
     Needs {
         groups: conditions().any(|c| matches!(c, Condition::Gid(_))),
@@ -289,6 +302,7 @@ fn needs_of(bindings: &[Arc<Binding>]) -> Needs {
             matches!(c, Condition::AfterStart(_) | Condition::Container(_) | Condition::Unit(_))
         }),
         exe_sha256: conditions().any(|c| matches!(c, Condition::ExeSha256(_))),
+        session: guards.iter().any(|guard| guard.require_mfa),
     }
 }
 

@@ -16,7 +16,7 @@ use super::{Binding, Effect, Grant, Policy, PolicyError, Users, expect, fact};
 type Result<T> = std::result::Result<T, PolicyError>;
 
 const RULE_KEYS: [&str; 6] = ["names", "tags", "services", "environments", "types", "levels"];
-const GUARD_KEYS: [&str; 3] = ["names", "levels", "approvers"];
+const GUARD_KEYS: [&str; 4] = ["names", "levels", "approvers", "require_mfa"];
 const BINDING_KEYS: [&str; 16] = [
     "id",
     "role",
@@ -116,11 +116,17 @@ fn guard(number: usize, table: &Table<'_>) -> Result<Guard> {
         None => Level::ALL.into_iter().collect(),
     };
     table.required("names")?;
+    let approvers = table.value("approvers").map(|value| value.number(1)).transpose()?;
+    let require_mfa = table.value("require_mfa").map(Value::flag).transpose()?.unwrap_or_default();
+    if approvers.is_none() && !require_mfa {
+        return Err(table.error("a guard needs `approvers` or `require_mfa = true`"));
+    }
     Ok(Guard {
         number,
         names: table.parsed("names", |value| Ok(Names::new(value.parse::<Pattern>()?)))?,
         levels,
-        approvers: table.required("approvers")?.number(1)?,
+        approvers: approvers.unwrap_or(0),
+        require_mfa,
     })
 }
 

@@ -34,7 +34,12 @@ fn parse(text: &str) -> Policy {
 }
 
 fn context(now: &str) -> Context<'static> {
-    Context { now: now.parse().unwrap(), uptime: Uptime::UNKNOWN, uses: &NothingUsed }
+    Context {
+        now: now.parse().unwrap(),
+        uptime: Uptime::UNKNOWN,
+        elevated: false,
+        uses: &NothingUsed,
+    }
 }
 
 fn ids(uid: u32, gid: u32) -> Caller {
@@ -307,7 +312,7 @@ fn rules_by_attributes_match_what_is_known_to_have_them() {
 #[test]
 fn only_facts_that_some_binding_asks_for_are_needed() {
     let digest = format!("uid = 1\nexe_sha256 = \"{}\"", "ab".repeat(32));
-    let needs = |groups, exe, exe_sha256| Needs { groups, exe, exe_sha256, process: false };
+    let needs = |groups, exe, exe_sha256| Needs { groups, exe, exe_sha256, ..Needs::default() };
     let process = Needs { process: true, ..Needs::default() };
     assert_eq!(bound("uid = 1\nunit = \"a.service\"").needs(), process);
     assert_eq!(bound("gid = 1").needs(), needs(true, false, false));
@@ -438,7 +443,7 @@ fn a_bad_policy_is_refused_with_the_place_and_what_was_expected() {
         (binding("uid = 1\nbreak_glass = true"), 7, 15, "expected a string"),
         (binding("uid = 1\nid = \"x\"\nmax_uses = 1\nbreak_glass = \"1h\""), 9, 15, "for a time"),
         ("[[guard]]\napprovers = 1".into(), 1, 1, "a guard needs `names`"),
-        ("[[guard]]\nnames = \"a\"".into(), 1, 1, "a guard needs `approvers`"),
+        ("[[guard]]\nnames = \"a\"".into(), 1, 1, "a guard needs `approvers` or"),
         ("[[guard]]\nnames = \"a\"\napprovers = 0".into(), 3, 13, "out of range"),
         ("[[guard]]\nnames = \"a\"\nlevels = []\napprovers = 1".into(), 3, 10, "is empty"),
         (
@@ -576,4 +581,40 @@ fn a_binding_for_emergencies_says_nothing_by_itself_and_offers_what_it_holds() {
         &context(NOON),
     );
     assert_eq!(told.bindings[0].failed, ["break_glass 1h: it is to be taken first"]);
+}
+
+#[test]
+fn a_guard_that_asks_for_elevation_is_met_by_it_on_names_and_on_the_store() {
+    let policy = parse(
+        r#"
+        [[role]]
+        name = "admin"
+        allow = [{ names = ["**"], levels = ["admin"] }]
+        [[binding]]
+        role = "admin"
+        uid = [0]
+        [[guard]]
+        names = ["**"]
+        levels = ["admin"]
+        require_mfa = true
+        [[expect]]
+        caller = { uid = 0 }
+        secret = "a"
+        levels = ["read", "write", "delete"]
+        [[expect]]
+        caller = { uid = 0, elevated = true }
+        secret = "a"
+        levels = ["admin"]
+        "#,
+    );
+    assert!(policy.needs().session);
+    let name = "a".parse().unwrap();
+    for target in [Target::Secret { name: &name, attributes: None }, Target::Store] {
+        let plain = policy.decide(&ids(0, 0), Level::Admin, target, &context(NOON));
+        let rule = Some("guard 1".into());
+        assert_eq!(plain, Decision::Denied { rule, reason: Reason::NeedsElevation });
+        let elevated = Context { elevated: true, ..context(NOON) };
+        assert!(policy.decide(&ids(0, 0), Level::Admin, target, &elevated).is_allowed());
+    }
+    assert!(policy.run_expectations(NOON.parse().unwrap()).iter().all(|result| result.passed));
 }

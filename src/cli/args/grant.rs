@@ -1,4 +1,4 @@
-//! The grammar of grants.
+//! The grammar of grants and elevation.
 
 use std::num::NonZeroU32;
 
@@ -75,4 +75,18 @@ pub(crate) struct GrantGive {
     /// Takes it for oneself at once, in an emergency, if the policy says so; this raises an alarm.
     #[arg(long, conflicts_with_all = ["uses", "uid", "gid", "unit", "container", "exe", "exe_sha256"])]
     pub break_glass: bool,
+}
+
+/// A code from the authenticator app is asked for on the terminal.
+#[derive(Args, Debug)]
+pub(crate) struct Elevate {
+    /// Makes a seed for your codes, shows it once, and takes the first code to prove that it works.
+    #[arg(long, group = "instead")]
+    pub enrol: bool,
+    /// Ends the elevation of this login session.
+    #[arg(long, group = "instead")]
+    pub drop: bool,
+    /// Forgets the seed of somebody who has lost theirs; for admins.
+    #[arg(long, value_name = "UID|USER", group = "instead")]
+    pub forget: Option<String>,
 }

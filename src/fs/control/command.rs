@@ -19,6 +19,7 @@ pub(in crate::fs) const MAX_COMMAND: usize = 4096;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(in crate::fs) enum Prompt {
     Admin,
+    Elevate,
     Explain,
     Grant,
     Holders,
@@ -89,6 +90,8 @@ impl Prompt {
         }
         match self {
             Self::Admin => Ok(host.admin(caller, &parse(text, "do")?)?),
+            // The seed in it stays in locked memory.
+            Self::Elevate => Ok(host.elevate(caller, &SecretBytes::copy_from(text)?)?),
             Self::Explain => {
                 let command = parse(text, "secret")?;
                 let name = command.get("secret").and_then(Value::as_str).unwrap_or_default();

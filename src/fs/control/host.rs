@@ -30,6 +30,8 @@ pub trait Host: Send + Sync {
     ) -> Result<Value, BrokerError>;
     /// `.control/rotate`: rotates a secret, or tells how a rotation stands.
     fn rotate(&self, caller: &Caller, command: &Value) -> Result<Value, BrokerError>;
+    /// `.control/elevate`: takes a one-time code, or the seed of such codes.
+    fn elevate(&self, caller: &Caller, command: &SecretBytes) -> Result<Value, BrokerError>;
     /// `.control/grant`: gives something on top of the policy, for a time.
     fn grant(&self, caller: &Caller, command: &Value) -> Result<Value, BrokerError>;
     /// `.control/revoke`: ends a grant before its time.

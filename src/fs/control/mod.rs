@@ -93,9 +93,15 @@ pub(super) enum Text {
 }
 
 /// Every control file, in the order in which they are listed.
-pub(super) static FILES: [File; 19] = [
+pub(super) static FILES: [File; 20] = [
     file("admin", Kind::Command(Prompt::Admin), 0o600, "DO key=value ... | {\"do\": DO, ...}\n"),
     file("backup", Kind::Backup, 0o400, ""),
+    file(
+        "elevate",
+        Kind::Command(Prompt::Elevate),
+        0o600,
+        "CODE, or: enrol SEED CODE, drop, forget UID\n",
+    ),
     file("events", Kind::Events, 0o400, ""),
     file("explain", Kind::Command(Prompt::Explain), 0o600, "SECRET | {\"secret\": SECRET}\n"),
     file(

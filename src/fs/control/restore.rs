@@ -201,6 +201,10 @@ mod tests {
             unreachable!()
         }
 
+        fn elevate(&self, _: &Caller, _: &SecretBytes) -> std::result::Result<Value, BrokerError> {
+            unreachable!()
+        }
+
         fn grant(&self, _: &Caller, _: &Value) -> std::result::Result<Value, BrokerError> {
             unreachable!()
         }
