@@ -10,7 +10,7 @@
 mod common;
 
 use std::fs::{self, OpenOptions};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::process::Command;
 
@@ -48,8 +48,12 @@ require_mfa = true
 
 /// Returns the codes of consecutive steps from a moment on, as oathtool makes them.
 fn oathtool(from: Timestamp, more: usize) -> Option<Vec<String>> {
+    codes_of(SEED, from, more)
+}
+
+fn codes_of(seed: &str, from: Timestamp, more: usize) -> Option<Vec<String>> {
     let mut command = Command::new("oathtool");
-    command.args(["--totp", "-b", SEED, "-w", &more.to_string()]);
+    command.args(["--totp", "-b", seed, "-w", &more.to_string()]);
     command.args(["--now", &format!("@{}", from.as_second())]);
     if command.output().is_err() {
         skip("oathtool is not installed");
@@ -237,4 +241,67 @@ fn guessing_ends_after_five_codes_whoever_restarts_the_daemon() {
         control(&file, &codes[1]).unwrap_err().reply
     });
     assert!(reply.contains("too many wrong codes"), "{reply}");
+}
+
+#[test]
+fn the_command_line_shows_a_seed_once_and_asks_for_codes_on_the_terminal_alone() {
+    let Some(world) = World::with_policy(ADMINS) else { return };
+    if !has_sessions() || codes().is_none() {
+        return;
+    }
+    let secretfs = |args: &[&str]| {
+        let mut command = Command::new("setsid");
+        command.args(["--ctty", "--wait", env!("CARGO_BIN_EXE_secretfs")]);
+        command.args(["--mount", world.mountpoint()]).args(args);
+        command
+    };
+    let seen = Person::new(0).run(|| {
+        log_in(0).unwrap();
+        let code = |seed: &str, steps: i64| {
+            let at = SystemClock.now().as_second() + steps * Seed::STEP_SECONDS;
+            codes_of(seed, Timestamp::from_second(at).unwrap(), 0).unwrap().remove(0)
+        };
+        let mut seed = String::new();
+        let enrolled = on_a_terminal(secretfs(&["elevate", "--enrol"]), |said| {
+            let shown = said.split_once("secret=").unwrap().1;
+            seed = shown.split_once('&').unwrap().0.to_owned();
+            code(&seed, -1)
+        });
+        let wrong = on_a_terminal(secretfs(&["elevate"]), |_| "12345".to_owned());
+        let right = on_a_terminal(secretfs(&["elevate"]), |_| code(&seed, 0));
+        let status = bounded(world.secretfs().args(["key", "status"])).status.code();
+        (enrolled, wrong, right, status, seed)
+    });
+    let (enrolled, wrong, right, status, seed) = seen;
+    assert!(enrolled.contains("otpauth://totp/secretfs:") && enrolled.contains("enrolled"));
+    assert!(wrong.contains("six digits"), "{wrong}");
+    assert!(right.contains("elevated until") && !right.contains(&seed), "{right}");
+    assert_eq!(status, Some(0));
+    let piped = bounded(world.secretfs().args(["elevate", "--enrol"]));
+    assert_eq!(piped.status.code(), Some(12), "a seed is not for a file: {piped:?}");
+}
+
+/// Runs a command with a terminal of its own, answers its first question, and returns what it showed.
+fn on_a_terminal(mut command: Command, answer: impl FnOnce(&str) -> String) -> String {
+    let pty = nix::pty::openpty(None, None).unwrap();
+    let end = || pty.slave.try_clone().unwrap();
+    let mut child = command.stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
+    drop(command);
+    drop(pty.slave);
+    let mut terminal = fs::File::from(pty.master);
+    let (mut shown, mut answer) = (String::new(), Some(answer));
+    let mut part = [0; 4096];
+    // Once nobody has the terminal open any more, a read fails.
+    while let Ok(read) = terminal.read(&mut part) {
+        if read == 0 {
+            break;
+        }
+        shown.push_str(&String::from_utf8_lossy(&part[..read]));
+        let is_asked = shown.ends_with("ode: ") || shown.ends_with("shows: ");
+        if let Some(answer) = answer.take_if(|_| is_asked) {
+            writeln!(terminal, "{}", answer(&shown)).unwrap();
+        }
+    }
+    child.wait().unwrap();
+    shown
 }

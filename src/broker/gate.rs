@@ -423,8 +423,29 @@ impl Gate {
         caller: &Caller,
         command: &str,
     ) -> Result<Grant, BrokerError> {
-        let decision =
-            self.policy.load().decide(caller, Level::Admin, Target::Store, &self.context(caller));
+        self.admit_control_in(caller, command, &self.context(caller))
+    }
+
+    /// Decides and records an unseal, of whom no elevation is asked: while the store is sealed no seed
+    /// can be read, so nobody could be elevated.
+    pub(super) fn admit_unseal(&self, caller: &Caller) -> Result<Grant, BrokerError> {
+        let context = Context { elevated: true, ..self.context(caller) };
+        self.admit_control_in(caller, "unseal", &context)
+    }
+
+    /// Tells whether a caller may unseal the store. Not recorded.
+    pub(super) fn may_unseal(&self, caller: &Caller) -> bool {
+        let context = Context { elevated: true, ..self.context(caller) };
+        self.policy.load().decide(caller, Level::Admin, Target::Store, &context).is_allowed()
+    }
+
+    fn admit_control_in(
+        &self,
+        caller: &Caller,
+        command: &str,
+        context: &Context<'_>,
+    ) -> Result<Grant, BrokerError> {
+        let decision = self.policy.load().decide(caller, Level::Admin, Target::Store, context);
         let mut event = Event {
             caller: Some(caller),
             reason: Some(command),
@@ -436,11 +457,17 @@ impl Gate {
                 self.record(&event)?;
                 Ok(Grant { rule, consumes })
             }
-            Decision::Denied { rule, .. } => {
+            Decision::Denied { rule, reason } => {
                 event.outcome = Outcome::Denied;
                 event.rule = rule.as_deref();
                 self.record(&event)?;
-                Err(BrokerError::Denied)
+                Err(match reason {
+                    Reason::NeedsElevation => BrokerError::Refused(reason.as_str()),
+                    Reason::DeniedByRule
+                    | Reason::NeedsApproval
+                    | Reason::NoRule
+                    | Reason::UsedUp => BrokerError::Denied,
+                })
             }
         }
     }

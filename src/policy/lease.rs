@@ -9,7 +9,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
 use super::condition::{Condition, ContainerRef};
@@ -229,8 +228,9 @@ impl fmt::Display for Whom {
 }
 
 impl Term {
-    /// Returns the term that begins now.
+    /// Returns the term that begins now, to the microsecond, as it is stored.
     pub fn new(now: Timestamp, uptime: Uptime, lasting: Duration) -> Self {
+        let now = Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now);
         let end = now.checked_add(lasting).unwrap_or(Timestamp::MAX);
         Self { begin: now, end, end_uptime: uptime.after(lasting) }
     }
@@ -261,11 +261,6 @@ impl Term {
         let by_uptime =
             self.end_uptime.is_of_boot(uptime) && self.end_uptime.elapsed <= uptime.elapsed;
         by_uptime || self.end <= now
-    }
-
-    /// Returns how long it lasts from now by the wall clock.
-    pub fn left(&self, now: Timestamp) -> SignedDuration {
-        self.end.duration_since(now)
     }
 }
 
