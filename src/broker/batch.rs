@@ -16,7 +16,7 @@ use super::rotation::Stage;
 use super::{BrokerError, Inner, Kind, Unlocked};
 use crate::audit::{Action, Event, Outcome};
 use crate::crypto::{Keyring, RootKey};
-use crate::model::{Caller, GrantId, SecretId, SecretName, Timestamp, Uid, Version};
+use crate::model::{Caller, GrantId, SecretId, SecretName, Timestamp, Version};
 use crate::store::{StoreError, Table, Txn};
 
 /// A transaction with what it will mean for the index and the log.
@@ -49,8 +49,6 @@ pub(super) enum Effect {
     ReplaceKeyring(Arc<Keyring>),
     ReplaceRootKey(RootKey),
     SetMade(SecretName, Option<Made>),
-    /// Whether a uid has a seed of one-time codes.
-    SetEnrolled(Uid, bool),
     SetLease(GrantId, Option<Box<LeaseRecord>>),
     SetRotation(SecretId, Stage),
     SetUses(BTreeMap<Box<str>, u32>),

@@ -124,13 +124,11 @@ impl Inner {
                     *index = loaded.index;
                     self.gate.uses().replace(loaded.uses);
                     self.gate.replace_leases(resumed(loaded.leases, self.moment()));
-                    self.gate.replace_enrolled(loaded.enrolled);
                 }
                 Effect::RemoveTrashed(id) => index.remove_trashed(id),
                 Effect::ReplaceKeyring(keyring) => unlocked.keyring.store(keyring),
                 Effect::ReplaceRootKey(key) => *unlocked.root_key.lock() = key,
                 Effect::SetMade(path, made) => index.set_made(&path, made),
-                Effect::SetEnrolled(uid, is) => self.gate.set_enrolled(uid, is),
                 Effect::SetLease(id, record) => {
                     self.gate.set_lease(id, record.map(|record| *record))
                 }
@@ -155,7 +153,6 @@ impl Inner {
         *unlocked.index.write() = loaded.index;
         self.gate.uses().replace(loaded.uses);
         self.gate.replace_leases(resumed(loaded.leases, self.moment()));
-        self.gate.replace_enrolled(loaded.enrolled);
         Ok(())
     }
 }

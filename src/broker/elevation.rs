@@ -27,9 +27,6 @@ const TRIES: u32 = 5;
 const FIRST_WAIT: Duration = Duration::from_secs(60);
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
-/// How many uids may have a seed.
-const MOST: usize = 10_000;
-
 /// What is kept of a uid's one-time codes, beside the seed itself, which is sealed as a value.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub(super) struct CodeRecord {
@@ -102,9 +99,6 @@ impl Broker {
             if before.is_some() && !is_elevated {
                 return Err(BrokerError::Invalid("there is a seed already".into()));
             }
-            if before.is_none() && batch.inner.gate.enrolled() >= MOST {
-                return Err(BrokerError::Invalid("too many users have seeds".into()));
-            }
             let sealed = batch.keyring.seal_value(place, Version::FIRST, seed.bytes());
             let sealed = sealed.map_err(BrokerError::Key)?;
             if let Some(before) = before {
@@ -175,9 +169,7 @@ impl Broker {
                 .ok_or_else(|| BrokerError::Invalid(format!("uid {uid} has no seed")))?;
             batch.line(Line { rule: Some(rule), ..line(Action::MfaForget, &by, Some(uid)) });
             batch.delete(Table::Values, &value_key(record.seed, Version::FIRST))?;
-            batch.delete(Table::Records, &record_key(uid).0)?;
-            batch.effect(super::batch::Effect::SetEnrolled(uid, false));
-            Ok(())
+            batch.delete(Table::Records, &record_key(uid).0)
         })?;
         inner.gate.elevations().0.lock().retain(|(elevated, _), _| *elevated != uid);
         Ok(())
@@ -233,10 +225,7 @@ fn find(batch: &Batch<'_>, uid: Uid) -> Result<Option<CodeRecord>> {
 }
 
 fn put(batch: &mut Batch<'_>, record: CodeRecord) -> Result<()> {
-    let uid = record.uid;
-    batch.put_record(record_key(uid), &Record::Codes(record))?;
-    batch.effect(super::batch::Effect::SetEnrolled(uid, true));
-    Ok(())
+    batch.put_record(record_key(record.uid), &Record::Codes(record))
 }
 
 /// Returns where the record of a uid's codes lies.

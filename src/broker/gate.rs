@@ -4,7 +4,7 @@
 //! and takes the name from it, never from the request. What was granted is on record before its
 //! result leaves: [`Gate::record`] for reads, [`Batch`](super::batch::Batch) for changes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -19,7 +19,7 @@ use super::refusals::{Refusals, Verdict};
 use super::replay::Replay;
 use crate::audit::{Action, AuditLog, Event, Outcome, Recorded};
 use crate::model::{
-    Attributes, Caller, Clock, GrantId, Level, Levels, SecretName, Timestamp, Uid, Version,
+    Attributes, Caller, Clock, GrantId, Level, Levels, SecretName, Timestamp, Version,
 };
 use crate::policy::{Context, Decision, Emergency, Explanation, Policy, Reason, Target, Uses};
 
@@ -42,8 +42,6 @@ pub(super) struct Gate {
     /// What is granted on top of the policy; held while `policy` is replaced.
     leases: Mutex<BTreeMap<GrantId, LeaseRecord>>,
     elevations: Elevations,
-    /// The uids with a seed of one-time codes.
-    enrolled: Mutex<BTreeSet<Uid>>,
     refusals: Refusals,
     clock: Arc<dyn Clock>,
     replay: Arc<Replay>,
@@ -163,7 +161,6 @@ impl Gate {
             uses: UseCounts::default(),
             leases: Mutex::default(),
             elevations: Elevations::default(),
-            enrolled: Mutex::default(),
             refusals: Refusals::default(),
             clock,
             replay,
@@ -186,24 +183,6 @@ impl Gate {
     /// Returns until when the caller's login session is elevated.
     pub(super) fn elevated_until(&self, caller: &Caller) -> Option<Timestamp> {
         self.elevations.until(caller, self.now(), self.clock.uptime())
-    }
-
-    /// Returns how many uids have a seed of one-time codes.
-    pub(super) fn enrolled(&self) -> usize {
-        self.enrolled.lock().len()
-    }
-
-    pub(super) fn set_enrolled(&self, uid: Uid, is_enrolled: bool) {
-        let mut enrolled = self.enrolled.lock();
-        if is_enrolled {
-            enrolled.insert(uid)
-        } else {
-            enrolled.remove(&uid)
-        };
-    }
-
-    pub(super) fn replace_enrolled(&self, enrolled: BTreeSet<Uid>) {
-        *self.enrolled.lock() = enrolled;
     }
 
     /// Tells whether the policy has rules that allow the caller something, guarded or not.
@@ -373,6 +352,11 @@ impl Gate {
         found.ok_or_else(|| {
             self.refuse(caller, asked, None, "no binding with break_glass lets the caller take it")
         })
+    }
+
+    /// Tells whether a secret that goes from one name to another would leave a guard behind.
+    pub(super) fn leaves_guard(&self, from: &SecretName, to: &SecretName) -> bool {
+        self.policy.load().leaves_guard(from, to)
     }
 
     /// Decides something on the store as a whole. A refusal is on record when this returns; a consent

@@ -1,6 +1,6 @@
 //! From sealed records to the index, and the check that none of them is missing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::record::Record;
 use super::root::Root;
 use super::{BrokerError, Inner};
 use crate::crypto::{Keyring, RecordSet};
-use crate::model::{GrantId, SecretId, Uid};
+use crate::model::{GrantId, SecretId};
 use crate::store::{Snapshot, Store, StoreError, Table};
 
 /// What the records say.
@@ -22,7 +22,6 @@ pub(super) struct Loaded {
     pub(super) index: Index,
     pub(super) uses: BTreeMap<Box<str>, u32>,
     pub(super) leases: BTreeMap<GrantId, LeaseRecord>,
-    pub(super) enrolled: BTreeSet<Uid>,
 }
 
 /// Opens every record and builds the index. One record that does not open stops the start: what is
@@ -31,7 +30,6 @@ pub(super) fn load(store: &dyn Store, keyring: &Keyring) -> Result<Loaded, Broke
     let snapshot = store.snapshot()?;
     let root = read_root(&*snapshot, keyring)?;
     let (mut index, mut uses, mut leases) = (Index::default(), BTreeMap::new(), BTreeMap::new());
-    let mut enrolled = BTreeSet::new();
     each_record(&*snapshot, keyring, &mut |id, record| {
         match record {
             Record::Secret(record) if record.deleted.is_some() => {
@@ -46,14 +44,15 @@ pub(super) fn load(store: &dyn Store, keyring: &Keyring) -> Result<Loaded, Broke
             Record::MadeDirectory { name, created_by } => {
                 index.set_made(&name, Some(Made { id, created_by: Some(created_by) }));
             }
-            Record::Codes(record) => drop(enrolled.insert(record.uid)),
+            // It is read when somebody gives a code.
+            Record::Codes(_) => {}
             Record::Lease(record) => drop(leases.insert(record.lease.id, record)),
             Record::Uses(counts) => uses = counts,
             Record::Rotation(record) => index.set_rotation(record.secret, record.stage),
         }
         Ok(())
     })?;
-    Ok(Loaded { root, index, uses, leases, enrolled })
+    Ok(Loaded { root, index, uses, leases })
 }
 
 /// Reads and authenticates the root record.

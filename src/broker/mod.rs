@@ -468,7 +468,6 @@ impl Inner {
         let accepted = self.start_log(header.store, &keyring, &mut loaded.root)?;
         self.gate.uses().replace(loaded.uses);
         self.gate.replace_leases(lease::resumed(loaded.leases, self.moment()));
-        self.gate.replace_enrolled(loaded.enrolled);
         self.verdict.set(Integrity::Pending);
         self.unlocked.store(Some(Arc::new(Unlocked {
             store_id: header.store,

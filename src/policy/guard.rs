@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::rule::Names;
-use super::{Reason, Target};
+use super::{Policy, Reason, Target};
 use crate::model::{Level, Levels, SecretName};
 
 /// One guard.
@@ -67,6 +67,23 @@ impl Guard {
         } else {
             None
         }
+    }
+}
+
+impl Policy {
+    /// Tells whether some guard is over one name and not over another.
+    pub fn leaves_guard(&self, from: &SecretName, to: &SecretName) -> bool {
+        let target = |name| Target::Secret { name, attributes: None };
+        self.guards.iter().any(|guard| guard.selects(target(from)) && !guard.selects(target(to)))
+    }
+
+    /// Returns how many admins must agree before anybody has those levels on the target.
+    pub fn approvers(&self, levels: Levels, target: Target<'_>) -> u32 {
+        let guards = self.guards.iter().filter(|guard| {
+            let mut asked = levels.iter();
+            asked.any(|level| guard.guards(level, target))
+        });
+        guards.map(|guard| guard.approvers).max().unwrap_or(0)
     }
 }
 

@@ -140,15 +140,6 @@ impl Policy {
             })
         })
     }
-
-    /// Returns how many admins must agree before anybody has those levels on the target.
-    pub fn approvers(&self, levels: Levels, target: Target<'_>) -> u32 {
-        let guards = self.guards.iter().filter(|guard| {
-            let mut asked = levels.iter();
-            asked.any(|level| guard.guards(level, target))
-        });
-        guards.map(|guard| guard.approvers).max().unwrap_or(0)
-    }
 }
 
 impl Whom {

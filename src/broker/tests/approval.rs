@@ -201,3 +201,23 @@ fn nobody_takes_more_than_the_policy_offers_or_without_a_reason() {
     let refused = lines_of(&world, Action::BreakGlass);
     assert_eq!(refused.iter().filter(|line| line.outcome == Outcome::Denied).count(), 4);
 }
+
+#[test]
+fn nobody_moves_a_secret_out_of_its_guard() {
+    let world = world();
+    let policy = format!(
+        "{POLICY}{MORE}[[role]]\nname = \"mover\"\n\
+         allow = [{{ names = [\"root/*\", \"open/*\"], levels = [\"write\", \"delete\"] }}]\n\
+         [[binding]]\nrole = \"mover\"\nuid = [1005]\n"
+    );
+    world.broker().replace_policy(None, Policy::parse(&policy, &NumericIds).unwrap()).unwrap();
+    let rename = |uid, to: &str| {
+        world.broker().rename(&caller(uid), &name("root/key"), &name(to), Replace::Refused)
+    };
+    for uid in [0, 1005] {
+        assert!(matches!(rename(uid, "open/key"), Err(BrokerError::Denied)), "{uid}");
+    }
+    rename(1005, "root/other").unwrap();
+    let line = world.lines("root/key").pop().unwrap();
+    assert_eq!(line.outcome, Outcome::Allowed);
+}
