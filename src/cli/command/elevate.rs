@@ -31,7 +31,7 @@ pub(super) fn run(context: &Context, args: &Elevate) -> Done {
         let forgotten = client.control("elevate", format!("forget {uid}\n").as_bytes())?;
         return context.out.done(format_args!("{user} has to enrol anew"), &forgotten);
     }
-    let elevated = client.control("elevate", plaintext::prompt("Code: ")?.expose())?;
+    let elevated = client.control("elevate", ask("Code: ")?.expose())?;
     let until = elevated.get("until").map(text_of).unwrap_or_default();
     let said = format!("this login session is elevated until {}", short_time(&until));
     context.out.done(said, &elevated)
@@ -62,11 +62,16 @@ fn enrol(context: &Context, client: &Client) -> Done {
         .map_err(|err| fail(err.to_string()))?
         .expose(),
     )?;
-    let code = plaintext::prompt("Code that the app shows: ")?;
+    let code = ask("Code that the app shows: ")?;
     let command = parts(&[b"enrol ", text.expose(), b" ", code.expose(), b"\n"]);
     let enrolled =
         client.control("elevate", command.map_err(|err| fail(err.to_string()))?.expose())?;
     context.out.done("enrolled: `secretfs elevate` takes the app's codes from now on", &enrolled)
+}
+
+fn ask(question: &str) -> Result<SecretBytes, Failure> {
+    let hint = "a code is typed on a terminal, or written to .control/elevate";
+    plaintext::prompt(question).map_err(|failure| failure.hint(hint))
 }
 
 /// Puts text together in locked memory.
