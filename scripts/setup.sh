@@ -14,6 +14,7 @@ packages=(
   inotify-tools           # inotifywait, a watcher
   groff-base              # reads the manual pages
   mariadb-server redis-server  # where rotations change passwords, as in PostgreSQL
+  oathtool                # makes one-time codes, as an app does
   nginx-light             # real consumers of files on the mount
   openssh-client openssh-server
   openssl

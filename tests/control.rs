@@ -20,7 +20,8 @@ use serde_json::Value;
 
 const ADA: u32 = 61_001;
 
-const COMMANDS: [&str; 5] = ["admin", "explain", "reload", "seal", "unseal"];
+const COMMANDS: [&str; 8] =
+    ["admin", "elevate", "explain", "grant", "reload", "revoke", "seal", "unseal"];
 
 const ADA_READS_MINE: &str = r#"
 [[role]]

@@ -2,13 +2,18 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use secretfs::model::{Caller, Gid, Level, SecretName, Timestamp, Uid};
+use secretfs::model::{Caller, Gid, Level, SecretName, Timestamp, Uid, Uptime};
 use secretfs::policy::{Context, NothingUsed, NumericIds, Policy, Target};
 
 fuzz_target!(|text: &str| {
     let Ok(policy) = Policy::parse(text, &NumericIds) else { return };
     let name: SecretName = "app/db/password".parse().unwrap();
-    let context = Context { now: Timestamp::UNIX_EPOCH, uses: &NothingUsed };
+    let context = Context {
+        now: Timestamp::UNIX_EPOCH,
+        uptime: Uptime::UNKNOWN,
+        elevated: false,
+        uses: &NothingUsed,
+    };
     let target = Target::Secret { name: &name, attributes: None };
     for uid in [0, 1000] {
         let caller = Caller::with_ids(Uid(uid), Gid(uid));

@@ -77,13 +77,27 @@ actions! {
     Append = "append",
     AuditRead = "audit_read",
     Backup = "backup",
+    /// Somebody takes a grant in an emergency.
+    BreakGlass = "break_glass",
     /// A lookup that was refused.
     Check = "check",
     Control = "control",
     CreateDirectory = "create_directory",
     Delete = "delete",
     Destroy = "destroy",
+    /// A one-time code was taken, or refused, to elevate a login session.
+    Elevate = "elevate",
+    /// A grant is given.
+    Grant = "grant",
+    GrantApprove = "grant_approve",
+    /// A grant has come to its end by itself.
+    GrantEnd = "grant_end",
+    /// Somebody asks for a grant that others must approve.
+    GrantRequest = "grant_request",
+    GrantRevoke = "grant_revoke",
     KeyChange = "key_change",
+    MfaEnrol = "mfa_enrol",
+    MfaForget = "mfa_forget",
     PolicyReload = "policy_reload",
     Promote = "promote",
     /// Retention removed segments. Written by the log itself.

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::index::{At, Discarded, Entry, Made};
+use super::lease::LeaseRecord;
 use super::read::value_key;
 use super::record::{Record, SecretRecord};
 use super::root::Root;
@@ -15,7 +16,7 @@ use super::rotation::Stage;
 use super::{BrokerError, Inner, Kind, Unlocked};
 use crate::audit::{Action, Event, Outcome};
 use crate::crypto::{Keyring, RootKey};
-use crate::model::{Caller, SecretId, SecretName, Timestamp, Version};
+use crate::model::{Caller, GrantId, SecretId, SecretName, Timestamp, Version};
 use crate::store::{StoreError, Table, Txn};
 
 /// A transaction with what it will mean for the index and the log.
@@ -48,6 +49,7 @@ pub(super) enum Effect {
     ReplaceKeyring(Arc<Keyring>),
     ReplaceRootKey(RootKey),
     SetMade(SecretName, Option<Made>),
+    SetLease(GrantId, Option<Box<LeaseRecord>>),
     SetRotation(SecretId, Stage),
     SetUses(BTreeMap<Box<str>, u32>),
 }
@@ -118,7 +120,9 @@ impl<'a> Batch<'a> {
         match self.record(id)? {
             Some(Record::Secret(record)) => Ok(record),
             Some(
-                Record::Directory(_)
+                Record::Codes(_)
+                | Record::Directory(_)
+                | Record::Lease(_)
                 | Record::MadeDirectory { .. }
                 | Record::Rotation(_)
                 | Record::Uses(_),

@@ -245,7 +245,8 @@ fn check_directory_target(
 }
 
 /// Fails if a move would let its caller read what it could not read before: the levels do not imply
-/// each other, so `delete` on one name and `read` on another must not add up to it.
+/// each other, so `delete` on one name and `read` on another must not add up to it. Nor does anything
+/// move out of a guard, for whoever reads its new name would not have to meet it.
 pub(super) fn check_reads(
     batch: &Batch<'_>,
     caller: &Caller,
@@ -257,6 +258,14 @@ pub(super) fn check_reads(
     let reads = |(name, attributes)| gate.levels(caller, name, attributes).allow(Level::Read);
     if reads(to) && !reads(from) {
         return Err(gate.refuse(caller, asked, None, "the caller may not read what it would move"));
+    }
+    if gate.leaves_guard(from.0, to.0) {
+        return Err(gate.refuse(
+            caller,
+            asked,
+            None,
+            "it would leave a guard of the policy behind",
+        ));
     }
     Ok(())
 }

@@ -7,6 +7,7 @@
 use std::sync::atomic::Ordering;
 
 use super::batch::{Batch, Effect, Line};
+use super::lease::resumed;
 use super::root::Root;
 use super::writer::Job;
 use super::{BrokerError, Inner, Unlocked};
@@ -129,11 +130,15 @@ impl Inner {
                     let loaded = self.load(unlocked)?;
                     *index = loaded.index;
                     self.gate.uses().replace(loaded.uses);
+                    self.gate.replace_leases(resumed(loaded.leases, self.moment()));
                 }
                 Effect::RemoveTrashed(id) => index.remove_trashed(id),
                 Effect::ReplaceKeyring(keyring) => unlocked.keyring.store(keyring),
                 Effect::ReplaceRootKey(key) => *unlocked.root_key.lock() = key,
                 Effect::SetMade(path, made) => index.set_made(&path, made),
+                Effect::SetLease(id, record) => {
+                    self.gate.set_lease(id, record.map(|record| *record))
+                }
                 Effect::SetRotation(id, stage) => index.set_rotation(id, stage),
                 Effect::SetUses(uses) => self.gate.uses().replace(uses),
             }
@@ -156,6 +161,7 @@ impl Inner {
         *unlocked.root.lock() = loaded.root;
         *unlocked.index.write() = loaded.index;
         self.gate.uses().replace(loaded.uses);
+        self.gate.replace_leases(resumed(loaded.leases, self.moment()));
         Ok(())
     }
 }

@@ -22,9 +22,6 @@ pub enum BrokerError {
     Damaged(#[source] CryptoError),
     #[error("access denied")]
     Denied,
-    /// It was allowed here, and refused where it was to be done.
-    #[error("{0}")]
-    Refused(String),
     #[error("{0} already exists")]
     Exists(SecretName),
     #[error("{0} is past its expiry")]
@@ -49,6 +46,9 @@ pub enum BrokerError {
     Policy(#[from] PolicyError),
     #[error("uid {uid} has made {limit} {what}, as many as {setting} allows")]
     Quota { uid: Uid, what: &'static str, limit: u64, setting: &'static str },
+    /// The policy allows it, and something else is missing or speaks against it.
+    #[error("access denied: {0}")]
+    Refused(Box<str>),
     #[error("{0} was revoked")]
     Revoked(SecretName),
     #[error(

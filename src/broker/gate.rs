@@ -12,12 +12,16 @@ use arc_swap::{ArcSwap, Guard};
 use parking_lot::{Mutex, RwLock};
 
 use super::BrokerError;
+use super::elevation::Elevations;
 use super::index::{Entry, Folder, Node};
+use super::lease::LeaseRecord;
 use super::refusals::{Refusals, Verdict};
 use super::replay::Replay;
 use crate::audit::{Action, AuditLog, Event, Outcome, Recorded};
-use crate::model::{Attributes, Caller, Clock, Level, Levels, SecretName, Timestamp, Version};
-use crate::policy::{Context, Decision, Explanation, Policy, Target, Uses};
+use crate::model::{
+    Attributes, Caller, Clock, GrantId, Level, Levels, SecretName, Timestamp, Version,
+};
+use crate::policy::{Context, Decision, Emergency, Explanation, Policy, Reason, Target, Uses};
 
 /// Proof that one request was allowed.
 #[derive(Debug)]
@@ -35,6 +39,9 @@ pub(super) struct Gate {
     /// Subscribers that came before there was a log.
     waiting: Mutex<Vec<Subscriber>>,
     uses: UseCounts,
+    /// What is granted on top of the policy; held while `policy` is replaced.
+    leases: Mutex<BTreeMap<GrantId, LeaseRecord>>,
+    elevations: Elevations,
     refusals: Refusals,
     clock: Arc<dyn Clock>,
     replay: Arc<Replay>,
@@ -157,6 +164,8 @@ impl Gate {
             log: OnceLock::new(),
             waiting: Mutex::default(),
             uses: UseCounts::default(),
+            leases: Mutex::default(),
+            elevations: Elevations::default(),
             refusals: Refusals::default(),
             clock,
             replay,
@@ -169,7 +178,47 @@ impl Gate {
     }
 
     pub(super) fn replace_policy(&self, policy: Policy) {
-        self.policy.store(Arc::new(policy));
+        self.put_in_force(&policy, &self.leases.lock());
+    }
+
+    pub(super) fn elevations(&self) -> &Elevations {
+        &self.elevations
+    }
+
+    /// Returns until when the caller's login session is elevated.
+    pub(super) fn elevated_until(&self, caller: &Caller) -> Option<Timestamp> {
+        self.elevations.until(caller, self.now(), self.clock.uptime())
+    }
+
+    /// Tells whether the policy has rules that allow the caller something, guarded or not.
+    pub(super) fn has_rules(&self, caller: &Caller) -> bool {
+        self.policy.load().has_rules(caller, &self.context(caller))
+    }
+
+    /// Returns what is granted, in force or not.
+    pub(super) fn leases(&self) -> Vec<LeaseRecord> {
+        self.leases.lock().values().cloned().collect()
+    }
+
+    pub(super) fn replace_leases(&self, leases: BTreeMap<GrantId, LeaseRecord>) {
+        let mut held = self.leases.lock();
+        *held = leases;
+        self.put_in_force(&self.policy.load(), &held);
+    }
+
+    pub(super) fn set_lease(&self, id: GrantId, record: Option<LeaseRecord>) {
+        let mut held = self.leases.lock();
+        match record {
+            Some(record) => drop(held.insert(id, record)),
+            None => drop(held.remove(&id)),
+        }
+        self.put_in_force(&self.policy.load(), &held);
+    }
+
+    fn put_in_force(&self, policy: &Policy, leases: &BTreeMap<GrantId, LeaseRecord>) {
+        let in_force = leases.values().filter(|record| !record.is_waiting());
+        let leases = in_force.map(|record| &record.lease);
+        self.policy.store(Arc::new(policy.with_leases(leases)));
     }
 
     /// Gives the gate its log; a second one is ignored.
@@ -203,7 +252,7 @@ impl Gate {
 
     /// Returns what a caller may know and do as of now, for several questions about it.
     pub(super) fn sight<'a>(&'a self, caller: &'a Caller) -> Sight<'a> {
-        let (policy, context) = (self.policy.load(), self.context());
+        let (policy, context) = (self.policy.load(), self.context(caller));
         let by_attributes = policy.has_attribute_rules(caller, &context);
         Sight { policy, context, caller, by_attributes }
     }
@@ -216,18 +265,18 @@ impl Gate {
         attributes: &Attributes,
     ) -> Levels {
         let target = Target::Secret { name, attributes: Some(attributes) };
-        self.policy.load().levels(caller, target, &self.context())
+        self.policy.load().levels(caller, target, &self.context(caller))
     }
 
     /// Says what a caller may do, and which rule says so.
     pub(super) fn explain(&self, caller: &Caller, target: Target<'_>) -> Explanation {
-        self.policy.load().explain(caller, target, &self.context())
+        self.policy.load().explain(caller, target, &self.context(caller))
     }
 
     /// Tells whether a caller is an admin of the store. Not recorded.
     pub(super) fn is_admin(&self, caller: &Caller) -> bool {
         let decision =
-            self.policy.load().decide(caller, Level::Admin, Target::Store, &self.context());
+            self.policy.load().decide(caller, Level::Admin, Target::Store, &self.context(caller));
         matches!(decision, Decision::Allowed { .. })
     }
 
@@ -255,7 +304,7 @@ impl Gate {
         match sight.policy.decide(sight.caller, level, target, &sight.context) {
             Decision::Allowed { rule, consumes } => Ok(Grant { rule, consumes }),
             Decision::Denied { rule, reason } => {
-                Err(self.refuse(sight.caller, asked, rule.as_deref(), reason))
+                Err(self.refuse(sight.caller, asked, rule.as_deref(), reason.as_str()))
             }
         }
     }
@@ -269,14 +318,123 @@ impl Gate {
         Err(self.refuse(caller, asked, None, "no rule lets the caller write below it"))
     }
 
+    /// Returns how many admins must agree before anybody has those levels on a name.
+    pub(super) fn approvers(&self, levels: Levels, name: &SecretName) -> u32 {
+        self.policy.load().approvers(levels, Target::Secret { name, attributes: None })
+    }
+
+    /// Decides whether somebody may ask for an approval: nothing but that must be missing. A refusal is
+    /// on record when this returns.
+    pub(super) fn admit_to_ask(
+        &self,
+        sight: &Sight<'_>,
+        level: Level,
+        attributes: Option<&Attributes>,
+        asked: Asked<'_>,
+    ) -> Result<(), BrokerError> {
+        let target = Target::Secret { name: asked.name, attributes };
+        match sight.policy.decide(sight.caller, level, target, &sight.context) {
+            Decision::Allowed { .. } | Decision::Denied { reason: Reason::NeedsApproval, .. } => {
+                Ok(())
+            }
+            Decision::Denied { rule, reason } => {
+                Err(self.refuse(sight.caller, asked, rule.as_deref(), reason.as_str()))
+            }
+        }
+    }
+
+    /// Decides whether a caller may take levels on a name in an emergency. A refusal is on record when
+    /// this returns.
+    pub(super) fn emergency(
+        &self,
+        caller: &Caller,
+        levels: Levels,
+        attributes: Option<&Attributes>,
+        asked: Asked<'_>,
+    ) -> Result<Emergency, BrokerError> {
+        let target = Target::Secret { name: asked.name, attributes };
+        let found = self.policy.load().emergency(caller, levels, target, &self.context(caller));
+        found.ok_or_else(|| {
+            self.refuse(caller, asked, None, "no binding with break_glass lets the caller take it")
+        })
+    }
+
+    /// Tells whether a secret that goes from one name to another would leave a guard behind.
+    pub(super) fn leaves_guard(&self, from: &SecretName, to: &SecretName) -> bool {
+        self.policy.load().leaves_guard(from, to)
+    }
+
+    /// Decides something on the store as a whole. A refusal is on record when this returns; a consent
+    /// is for the operation to record.
+    pub(super) fn admit_store(
+        &self,
+        caller: &Caller,
+        action: Action,
+    ) -> Result<Grant, BrokerError> {
+        let decision =
+            self.policy.load().decide(caller, Level::Admin, Target::Store, &self.context(caller));
+        match decision {
+            Decision::Allowed { rule, consumes } => Ok(Grant { rule, consumes }),
+            Decision::Denied { rule, reason } => {
+                Err(self.refuse_on_store(caller, action, rule.as_deref(), reason.as_str()))
+            }
+        }
+    }
+
+    /// Records that something on the store as a whole is refused. Returns the error to answer with.
+    pub(super) fn refuse_on_store(
+        &self,
+        caller: &Caller,
+        action: Action,
+        rule: Option<&str>,
+        reason: &'static str,
+    ) -> BrokerError {
+        self.counts.refused.fetch_add(1, Ordering::Relaxed);
+        if self.refusals.note(caller.uid, self.now()) == Verdict::CountOnly {
+            return BrokerError::Refused(reason.into());
+        }
+        let caller = caller.complete();
+        let event = Event {
+            caller: Some(&caller),
+            rule,
+            reason: Some(reason),
+            ..Event::new(action, Outcome::Denied)
+        };
+        match self.record(&event) {
+            Ok(()) => BrokerError::Refused(reason.into()),
+            Err(err) => err,
+        }
+    }
+
     /// Decides and records a command on the store as a whole.
     pub(super) fn admit_control(
         &self,
         caller: &Caller,
         command: &str,
     ) -> Result<Grant, BrokerError> {
-        let decision =
-            self.policy.load().decide(caller, Level::Admin, Target::Store, &self.context());
+        self.admit_control_in(caller, command, &self.context(caller))
+    }
+
+    /// Decides and records an unseal, of whom no elevation is asked: while the store is sealed no seed
+    /// can be read, so nobody could be elevated.
+    pub(super) fn admit_unseal(&self, caller: &Caller) -> Result<Grant, BrokerError> {
+        let context = Context { elevated: true, ..self.context(caller) };
+        self.admit_control_in(caller, "unseal", &context)
+    }
+
+    /// Tells whether a caller may unseal the store. Not recorded.
+    pub(super) fn may_unseal(&self, caller: &Caller) -> bool {
+        let context = Context { elevated: true, ..self.context(caller) };
+        self.policy.load().decide(caller, Level::Admin, Target::Store, &context).is_allowed()
+    }
+
+    fn admit_control_in(
+        &self,
+        caller: &Caller,
+        command: &str,
+        context: &Context<'_>,
+    ) -> Result<Grant, BrokerError> {
+        let decision = self.policy.load().decide(caller, Level::Admin, Target::Store, context);
         let mut event = Event {
             caller: Some(caller),
             reason: Some(command),
@@ -288,11 +446,17 @@ impl Gate {
                 self.record(&event)?;
                 Ok(Grant { rule, consumes })
             }
-            Decision::Denied { rule, .. } => {
+            Decision::Denied { rule, reason } => {
                 event.outcome = Outcome::Denied;
                 event.rule = rule.as_deref();
                 self.record(&event)?;
-                Err(BrokerError::Denied)
+                Err(match reason {
+                    Reason::NeedsElevation => BrokerError::Refused(reason.as_str().into()),
+                    Reason::DeniedByRule
+                    | Reason::NeedsApproval
+                    | Reason::NoRule
+                    | Reason::UsedUp => BrokerError::Denied,
+                })
             }
         }
     }
@@ -375,7 +539,11 @@ impl Gate {
         }
     }
 
-    fn context(&self) -> Context<'_> {
-        Context { now: self.now(), uses: &self.uses }
+    fn context(&self, caller: &Caller) -> Context<'_> {
+        let (now, uptime) = (self.now(), self.clock.uptime());
+        // The session is known only where some guard asks for elevation.
+        let elevated =
+            caller.session.is_some() && self.elevations.until(caller, now, uptime).is_some();
+        Context { now, uptime, elevated, uses: &self.uses }
     }
 }

@@ -8,11 +8,12 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 
 use super::index::{Discarded, Entry, Index, Made};
+use super::lease::LeaseRecord;
 use super::record::Record;
 use super::root::Root;
 use super::{BrokerError, Inner};
 use crate::crypto::{Keyring, RecordSet};
-use crate::model::SecretId;
+use crate::model::{GrantId, SecretId};
 use crate::store::{Snapshot, Store, StoreError, Table};
 
 /// What the records say.
@@ -20,6 +21,7 @@ pub(super) struct Loaded {
     pub(super) root: Root,
     pub(super) index: Index,
     pub(super) uses: BTreeMap<Box<str>, u32>,
+    pub(super) leases: BTreeMap<GrantId, LeaseRecord>,
 }
 
 /// Opens every record and builds the index. One record that does not open stops the start: what is
@@ -27,7 +29,7 @@ pub(super) struct Loaded {
 pub(super) fn load(store: &dyn Store, keyring: &Keyring) -> Result<Loaded, BrokerError> {
     let snapshot = store.snapshot()?;
     let root = read_root(&*snapshot, keyring)?;
-    let (mut index, mut uses) = (Index::default(), BTreeMap::new());
+    let (mut index, mut uses, mut leases) = (Index::default(), BTreeMap::new(), BTreeMap::new());
     each_record(&*snapshot, keyring, &mut |id, record| {
         match record {
             Record::Secret(record) if record.deleted.is_some() => {
@@ -42,12 +44,15 @@ pub(super) fn load(store: &dyn Store, keyring: &Keyring) -> Result<Loaded, Broke
             Record::MadeDirectory { name, created_by } => {
                 index.set_made(&name, Some(Made { id, created_by: Some(created_by) }));
             }
+            // It is read when somebody gives a code.
+            Record::Codes(_) => {}
+            Record::Lease(record) => drop(leases.insert(record.lease.id, record)),
             Record::Uses(counts) => uses = counts,
             Record::Rotation(record) => index.set_rotation(record.secret, record.stage),
         }
         Ok(())
     })?;
-    Ok(Loaded { root, index, uses })
+    Ok(Loaded { root, index, uses, leases })
 }
 
 /// Reads and authenticates the root record.

@@ -6,6 +6,7 @@
 //! cannot be written, there is no plaintext.
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -31,12 +32,14 @@ mod cache;
 mod carry;
 mod change;
 mod commit;
+mod elevation;
 mod error;
 mod frozen;
 mod gate;
 mod holds;
 mod index;
 mod keys;
+mod lease;
 mod load;
 mod log;
 mod query;
@@ -64,6 +67,7 @@ pub use error::{BrokerError, KeyError, StoreError};
 pub use frozen::{Frozen, FrozenId};
 pub use holds::Hold;
 pub use keys::{MakeSlot, read_header};
+pub use lease::{Ask, Granted};
 pub use log::Reading;
 pub use rotation::{By, Change, Stage, Step, Subject};
 
@@ -282,6 +286,8 @@ impl Broker {
         inner.unlocked.store(None);
         inner.cache.clear();
         inner.frozen.lock().clear();
+        inner.gate.replace_leases(BTreeMap::new());
+        inner.gate.elevations().clear();
         inner.verdict.set(Integrity::Pending);
         for hook in &*inner.seal_hooks.lock() {
             hook();
@@ -294,10 +300,10 @@ impl Broker {
     /// Takes the root key and loads the index again. `Key(WrongKey)` when it does not fit.
     pub fn unseal(&self, caller: &Caller, root_key: RootKey) -> Result<()> {
         let inner = &*self.inner;
-        match inner.gate.admit_control(caller, "unseal") {
+        match inner.gate.admit_unseal(caller) {
             Ok(_) => {}
             // Before the first unseal there is no log to tell; the line follows below.
-            Err(BrokerError::Sealed) if inner.gate.is_admin(caller) => {}
+            Err(BrokerError::Sealed) if inner.gate.may_unseal(caller) => {}
             Err(BrokerError::Sealed) => return Err(BrokerError::Denied),
             Err(err) => return Err(err),
         }
@@ -414,6 +420,11 @@ impl Broker {
         self.inner.gate.is_admin(caller)
     }
 
+    /// Tells whether the caller may unseal the store. Not recorded.
+    pub fn may_unseal(&self, caller: &Caller) -> bool {
+        self.inner.gate.may_unseal(caller)
+    }
+
     /// Returns which facts about callers the policy asks for.
     pub fn needs(&self) -> Needs {
         self.inner.gate.policy().needs()
@@ -474,6 +485,7 @@ impl Inner {
         self.replay.anchored_at(loaded.root.audit.seq);
         let accepted = self.start_log(header.store, &keyring, &mut loaded.root)?;
         self.gate.uses().replace(loaded.uses);
+        self.gate.replace_leases(lease::resumed(loaded.leases, self.moment()));
         self.verdict.set(Integrity::Pending);
         self.unlocked.store(Some(Arc::new(Unlocked {
             store_id: header.store,
@@ -556,6 +568,8 @@ pub struct Limits {
     pub keep_versions: Option<u32>,
     /// How often something may be sealed under one epoch before the next one is begun by itself.
     pub seals_per_epoch: u64,
+    /// How long a login session stays elevated.
+    pub elevation: Duration,
     /// Whether a secret past `expires` is refused (EKEYEXPIRED) or served.
     pub refuse_expired: bool,
     /// How many secrets may be there that one uid has made, the trash included; `None`: any number.
@@ -573,6 +587,7 @@ impl Default for Limits {
             keep_versions: None,
             // Half of the 2^32 of NIST SP 800-38D: a batch may still be on its way.
             seals_per_epoch: 1 << 31,
+            elevation: Duration::from_secs(10 * 60),
             refuse_expired: true,
             secrets_per_uid: Some(100_000),
             directories_per_uid: Some(10_000),

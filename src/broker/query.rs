@@ -270,9 +270,11 @@ impl Inner {
         sight: &Sight<'_>,
         name: &SecretName,
     ) -> Option<Attributes> {
-        if !sight.by_attributes {
-            return None;
-        }
+        if sight.by_attributes { self.attributes(name) } else { None }
+    }
+
+    /// Returns the attributes of a secret, if it exists.
+    pub(super) fn attributes(&self, name: &SecretName) -> Option<Attributes> {
         let unlocked = self.unlocked.load();
         let index = unlocked.as_deref()?.index.read();
         index.secret(name).map(Entry::attributes)

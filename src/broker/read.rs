@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::batch::Effect;
+use super::batch::{Batch, Effect};
 use super::gate::{Asked, Grant};
 use super::record::{Record, SecretRecord, USES_ID};
 use super::writer::Company;
@@ -153,16 +153,7 @@ impl Broker {
         let Some(binding) = grant.consumes.clone() else { return Ok(()) };
         self.inner.submit(Company::Shared, move |batch| {
             let gate = &batch.inner.gate;
-            let mut uses = match batch.record(USES_ID)? {
-                Some(Record::Uses(uses)) => uses,
-                Some(
-                    Record::Secret(_)
-                    | Record::Directory(_)
-                    | Record::MadeDirectory { .. }
-                    | Record::Rotation(_),
-                )
-                | None => Default::default(),
-            };
+            let mut uses = uses(batch)?;
             let used = uses.entry((*binding).into()).or_default();
             // Two readers may have been admitted to the same last use; the second is refused here.
             if gate.policy().max_uses(&binding).is_none_or(|most| *used >= most) {
@@ -303,7 +294,9 @@ impl Inner {
                 (_, Record::Secret(record)) => Ok(record),
                 (
                     _,
-                    Record::Directory(_)
+                    Record::Codes(_)
+                    | Record::Directory(_)
+                    | Record::Lease(_)
                     | Record::MadeDirectory { .. }
                     | Record::Rotation(_)
                     | Record::Uses(_),
@@ -327,6 +320,22 @@ impl Unlocked {
             }
         }
     }
+}
+
+/// Returns how often each binding with `max_uses` was used, as a transaction sees it.
+pub(super) fn uses(batch: &Batch<'_>) -> Result<BTreeMap<Box<str>, u32>> {
+    Ok(match batch.record(USES_ID)? {
+        Some(Record::Uses(uses)) => uses,
+        Some(
+            Record::Secret(_)
+            | Record::Codes(_)
+            | Record::Directory(_)
+            | Record::Lease(_)
+            | Record::MadeDirectory { .. }
+            | Record::Rotation(_),
+        )
+        | None => BTreeMap::new(),
+    })
 }
 
 /// Returns the key of a version's value in the store.

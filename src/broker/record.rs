@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::BrokerError;
+use super::elevation::CodeRecord;
+use super::lease::LeaseRecord;
 use super::rotation::Stage;
 use crate::model::{
     Injection, Metadata, SecretId, SecretName, Status, Timestamp, Uid, optional_micros,
@@ -15,7 +17,6 @@ use crate::versions::History;
 
 /// One entry of the table of records. The variants' order is stored: add at the end only.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[expect(clippy::large_enum_variant, reason = "nearly all records are secrets")]
 pub(super) enum Record {
     Secret(SecretRecord),
     /// A directory that `mkdir` made before it was noted by whom; see [`Record::MadeDirectory`].
@@ -29,6 +30,10 @@ pub(super) enum Record {
     },
     /// What the last rotation of a secret has to remember; see [`rotation_id`].
     Rotation(RotationRecord),
+    /// What an admin has granted for a time.
+    Lease(LeaseRecord),
+    /// What is kept of a user's one-time codes.
+    Codes(CodeRecord),
 }
 
 /// What is kept of a secret's rotations, beside its record.

@@ -252,7 +252,9 @@ fn rotation(record: Record) -> Option<RotationRecord> {
     match record {
         Record::Rotation(record) => Some(record),
         Record::Secret(_)
+        | Record::Codes(_)
         | Record::Directory(_)
+        | Record::Lease(_)
         | Record::MadeDirectory { .. }
         | Record::Uses(_) => None,
     }

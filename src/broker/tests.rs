@@ -6,12 +6,15 @@ use std::io::Cursor;
 use super::*;
 use crate::audit::{Entry, Filter};
 use crate::crypto::{Slot, SlotKind};
-use crate::model::{Gid, Level, ManualClock, SecretName, Uid, Version};
+use crate::model::{Gid, Level, Levels, ManualClock, SecretName, Uid, Version};
 use crate::policy::NumericIds;
 use crate::store::{FailedCommit, MemoryStore, Snapshot, Store, Txn};
 use crate::system::SecretBytes;
 
+mod approval;
 mod carrying;
+mod elevation;
+mod lease;
 mod power_cut;
 mod set;
 

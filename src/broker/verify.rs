@@ -31,11 +31,19 @@ impl Broker {
         let mut secrets = 0;
         let records = each_record(&*snapshot, &keyring, &mut |id, record| {
             progress.advance();
-            if let Record::Secret(record) = record {
-                secrets += 1;
-                let kept =
-                    record.history.entries().iter().filter(|entry| entry.state != State::Destroyed);
-                expected.extend(kept.map(|entry| (id, entry.version)));
+            match record {
+                Record::Secret(record) => {
+                    secrets += 1;
+                    let entries = record.history.entries().iter();
+                    let kept = entries.filter(|entry| entry.state != State::Destroyed);
+                    expected.extend(kept.map(|entry| (id, entry.version)));
+                }
+                Record::Codes(record) => drop(expected.insert((record.seed, Version::FIRST))),
+                Record::Directory(_)
+                | Record::Lease(_)
+                | Record::MadeDirectory { .. }
+                | Record::Rotation(_)
+                | Record::Uses(_) => {}
             }
             Ok(())
         });

@@ -11,11 +11,13 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::engine::ArgValueCompleter;
 
 mod anomalies;
+mod grant;
 mod inject;
 mod rotation;
 mod scan;
 
 pub(crate) use anomalies::Anomalies;
+pub(crate) use grant::{Elevate, Grant, GrantCommand, GrantGive};
 pub(crate) use inject::{
     Env, Exec, FormatName, Import, ImportForm, Inject, InjectFile, InjectRemove, LayerName,
     Oneiric, OneiricLoad, OneiricPlace, OneiricSync, Render, Run, Selection, Storing,
@@ -126,6 +128,10 @@ pub(crate) enum Command {
     /// Checks, tests, explains and shows policies.
     #[command(subcommand)]
     Policy(Policy),
+    /// Grants levels on top of the policy for a time, lists such grants and revokes them.
+    Grant(Box<Grant>),
+    /// Elevates this login session by a one-time code, for what the policy lets only elevated ones do.
+    Elevate(Elevate),
     /// Shows and rotates the store's keys.
     #[command(subcommand)]
     Key(Key),

@@ -174,6 +174,10 @@ impl Client {
                 let reason = reason.as_ref().and_then(|reply| reply.get("error")?.as_str());
                 let failure = fail(err);
                 Err(match reason {
+                    // It says itself what is missing.
+                    Some(reason) if reason.starts_with("access denied: ") => {
+                        Failure { why: reason.to_owned(), hint: String::new(), ..failure }
+                    }
                     Some(reason) => Failure { why: reason.to_owned(), ..failure },
                     None => failure,
                 })

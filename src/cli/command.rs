@@ -20,9 +20,11 @@ mod container_args;
 mod destroy;
 mod doctor;
 mod edit;
+mod elevate;
 mod env;
 mod explain;
 mod get;
+mod grant;
 mod history;
 mod holders;
 mod import;
@@ -79,10 +81,12 @@ pub(super) fn run(context: &Context, command: Command) -> Result<ExitCode, Failu
             };
             helper("the effector", || compose::serve_effector(part))
         }
+        Command::Elevate(args) => elevate::run(context, &args),
         Command::Env(args) => env::run(context, &args),
         Command::Exec(args) => return run::exec(context, &args),
         Command::Explain(args) => explain::run(context, &args),
         Command::Get(args) => get::run(context, &args),
+        Command::Grant(args) => grant::run(context, &args),
         Command::History(args) => history::run(context, &args),
         Command::Holders(args) => holders::run(context, &args),
         Command::Import(args) => import::run(context, &args),

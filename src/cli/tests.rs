@@ -8,7 +8,7 @@ use super::args::{Cli, Command};
 use crate::generate::{Generator, Password};
 
 /// What arguments may take, by the name that is shown for it. None is a value of a secret.
-const TAKEN: [&str; 46] = [
+const TAKEN: [&str; 52] = [
     "ACTION",
     "CREDENTIAL_NAME",
     "DIR",
@@ -55,6 +55,12 @@ const TAKEN: [&str; 46] = [
     "USER[:GROUP]",
     "VAR=NAME",
     "VARIABLE",
+    "CONTAINER",
+    "GID|GROUP",
+    "GRANT",
+    "LEVEL",
+    "REASON",
+    "SHA256",
 ];
 
 fn taken_by(command: &clap::Command, path: &str, found: &mut BTreeSet<(String, String)>) {

@@ -18,6 +18,7 @@ mod root;
 mod slot;
 #[cfg(test)]
 mod tests;
+mod totp;
 mod value;
 
 pub use header::Header;
@@ -27,6 +28,7 @@ pub use random::{fill_random, random_id};
 pub use record_set::{Element, RecordSet};
 pub use root::RootKey;
 pub use slot::{Slot, SlotKind};
+pub use totp::{Code, Seed};
 pub use value::UnwrappedValue;
 
 use crate::model::Epoch;

@@ -65,18 +65,19 @@ impl Parts {
 
     /// Returns the work that comes round.
     pub(super) fn housekeeping(&self) -> Vec<Task> {
-        let daily = |name, run: fn(&Broker) -> Result<(), BrokerError>| {
+        let task = |name, every, run: fn(&Broker) -> Result<(), BrokerError>| {
             let broker = self.broker.clone();
             let run = move || match run(&broker) {
                 // Nothing can be done without keys, and nothing is late because of it.
                 Ok(()) | Err(BrokerError::Sealed) => Ok(()),
                 Err(error) => Err(super::error::chain(&error)),
             };
-            Task { name, every: DAY, run: Box::new(run) }
+            Task { name, every, run: Box::new(run) }
         };
         vec![
-            daily("audit retention", Broker::prune_audit),
-            daily("trash retention", |broker| broker.purge_trash().map(drop)),
+            task("audit retention", DAY, Broker::prune_audit),
+            task("grants that have ended", MOMENTS, |broker| broker.end_grants().map(drop)),
+            task("trash retention", DAY, |broker| broker.purge_trash().map(drop)),
         ]
     }
 }
@@ -93,6 +94,9 @@ pub(super) fn watch(config: &Config, parts: &Parts, settings: anomaly::Settings)
 }
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// How soon it is on record that a grant has ended. It is in force no longer than it says in any case.
+const MOMENTS: Duration = Duration::from_secs(5);
 
 /// Stands for "for ever" where a duration is needed; far from any overflow.
 const A_CENTURY: Duration = Duration::from_secs(36_525 * 24 * 3600);

@@ -381,6 +381,9 @@ fn resolve_limits(layer: &LimitsLayer) -> Limits {
             .map(|count| u32::try_from(count).unwrap_or(u32::MAX)),
         secrets_per_uid: limit(layer.secrets_per_uid, default.secrets_per_uid),
         directories_per_uid: limit(layer.directories_per_uid, default.directories_per_uid),
+        elevation: layer
+            .elevation_minutes
+            .map_or(default.elevation, |minutes| Duration::from_secs(minutes.0 * 60)),
         refuse_expired: layer.refuse_expired.unwrap_or(default.refuse_expired),
         ..Limits::default()
     }

@@ -6,8 +6,11 @@
 
 mod check;
 mod command;
+mod elevate;
+mod grant;
 mod rotate;
 mod scan;
+mod words;
 
 use std::fs::File;
 use std::io::Write;
@@ -122,7 +125,7 @@ impl Daemon {
             Some(fault) => tracing::error!(%fault, "reload refused, nothing has changed"),
         }
         if let (Some(caller), Err(error)) = (caller, &outcome)
-            && !matches!(error, BrokerError::Denied)
+            && !matches!(error, BrokerError::Denied | BrokerError::Refused(_))
         {
             self.broker().note_failed_control(caller, "reload", error);
         }
@@ -369,7 +372,9 @@ impl Host for Daemon {
     }
 
     fn unseal(&self, caller: &Caller, passphrase: Option<SecretBytes>) -> Result<Value> {
-        self.admins_only(caller, "unseal")?;
+        if !self.broker().may_unseal(caller) {
+            self.admit(caller, "unseal")?;
+        }
         let key = self.key.lock().clone();
         let root = match (passphrase, &key) {
             (Some(phrase), _) => {
@@ -390,6 +395,18 @@ impl Host for Daemon {
 
     fn rotate(&self, caller: &Caller, command: &Value) -> Result<Value> {
         self.run_rotate(caller, command)
+    }
+
+    fn elevate(&self, caller: &Caller, command: &SecretBytes) -> Result<Value> {
+        self.run_elevate(caller, command)
+    }
+
+    fn grant(&self, caller: &Caller, command: &Value) -> Result<Value> {
+        self.run_grant(caller, command)
+    }
+
+    fn revoke_grant(&self, caller: &Caller, command: &Value) -> Result<Value> {
+        self.run_revoke_grant(caller, command)
     }
 
     fn holders(&self, caller: &Caller, command: &Value) -> Result<Value> {
@@ -420,7 +437,7 @@ impl Host for Daemon {
         let outcome = self.broker().restore_backup(caller, backup);
         match &outcome {
             Ok(()) => tracing::warn!(uid = caller.uid.0, "restored from a backup"),
-            Err(BrokerError::Denied) => {}
+            Err(BrokerError::Denied | BrokerError::Refused(_)) => {}
             Err(error) => {
                 tracing::error!(uid = caller.uid.0, error = %chain(error), "not restored");
                 self.broker().note_failed_control(caller, "backup-restore", error);

@@ -253,6 +253,7 @@ fn parse_set(text: &str) -> Option<FrozenId> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::GrantId;
 
     fn in_directory(name: &str) -> Meaning {
         meaning(&Node::Directory("prod".parse().unwrap()), name.as_bytes())
@@ -330,6 +331,7 @@ mod tests {
             Node::Secret("prod/db".parse().unwrap()),
             Node::Directory("prod".parse().unwrap()),
             Node::Trashed(SecretId([0xa7; 16])),
+            Node::Control(Control::Grant(GrantId([0xa7; 6]))),
             Node::By(members.child("prod:db").unwrap()),
             Node::By(members),
             Node::Rendered(Place::Templates.child("nginx.conf").unwrap()),
@@ -342,7 +344,7 @@ mod tests {
         for node in nodes {
             assert_eq!(Node::from_kept(&node.to_kept().unwrap()).unwrap(), node);
         }
-        for bad in ["", "x", "d../a", "p.control/nothing", "t00", "p.x~"] {
+        for bad in ["", "x", "d../a", "p.control/nothing", "p.control/grants/a7", "t00", "p.x~"] {
             assert_eq!(Node::from_kept(bad), None, "{bad}");
         }
     }

@@ -70,14 +70,16 @@ impl Callers {
         let look_age = if needs == Needs::default() { self.look_age } else { Duration::ZERO };
         let Some(entry) = self.entry(uid, tid, look_age) else { return caller };
         let wants_exe = needs.exe || needs.exe_sha256;
-        if needs.groups || wants_exe {
+        if needs.groups || needs.session || wants_exe {
             let groups = needs.groups.then(|| procfs::status(tid).ok()).flatten();
+            let session = needs.session.then(|| procfs::session(tid).ok()).flatten();
             let exe_now = wants_exe.then(|| self.exe(uid, tid, digest_wanted(needs))).flatten();
             // What was read is the caller's only if the thread was there all the time.
             if entry.verify(tid) != Some(uid) {
                 return caller;
             }
             caller.groups = groups.map(|status| status.groups.into());
+            caller.session = session.flatten();
             caller.exe_now = exe_now.map(Arc::new);
         }
         caller.process = Some(entry.process.clone());

@@ -19,7 +19,8 @@ use super::*;
 use crate::model::{Caller, Gid, ManualClock, Needs, Uid};
 use crate::system::{Channel, PidFd, procfs};
 
-const NOTHING: Needs = Needs { groups: false, exe: false, exe_sha256: false, process: false };
+const NOTHING: Needs =
+    Needs { groups: false, exe: false, exe_sha256: false, process: false, session: false };
 const EXE: Needs = Needs { exe: true, ..NOTHING };
 const GROUPS: Needs = Needs { groups: true, ..NOTHING };
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::{Gid, Timestamp, Uid};
+use super::{Gid, Session, Timestamp, Uid};
 
 /// The caller of one request.
 ///
@@ -23,6 +23,8 @@ pub struct Caller {
     pub finder: Option<Arc<dyn FindProcess>>,
     /// The program it runs right now; read only when a rule binds it.
     pub exe_now: Option<Arc<Exe>>,
+    /// Its login session; read only when a rule asks for it, and `None` where there is none.
+    pub session: Option<Session>,
     /// Set for the service manager, which asks in the name of its process's unit: whose the ids and
     /// the program are says nothing of who gets the value, so only what names a unit allows anything.
     pub for_unit: bool,
@@ -70,6 +72,7 @@ impl Caller {
             process: None,
             finder: None,
             exe_now: None,
+            session: None,
             for_unit: false,
             request: None,
         }
@@ -101,6 +104,8 @@ pub struct Needs {
     pub exe_sha256: bool,
     /// Its unit, container or age.
     pub process: bool,
+    /// Its login session.
+    pub session: bool,
 }
 
 /// A process, held by a pidfd while it is in the table of processes, so that its pid is its own.

@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// A moment in UTC.
 pub use jiff::Timestamp;
 
@@ -10,28 +12,86 @@ pub use jiff::Timestamp;
 pub trait Clock: Send + Sync {
     /// Returns the wall clock's time.
     fn now(&self) -> Timestamp;
+    /// Returns how long the host has been up, which nobody can set.
+    fn uptime(&self) -> Uptime;
+}
+
+/// Time since a boot, suspended or not.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Uptime {
+    /// Which boot; `None` where that is not known, and then no two are the same.
+    pub boot: Option<BootId>,
+    pub elapsed: Duration,
+}
+
+/// One boot of the host.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct BootId(pub u128);
+
+impl Uptime {
+    /// Of no known boot.
+    pub const UNKNOWN: Self = Self { boot: None, elapsed: Duration::ZERO };
+
+    /// Returns the uptime after that much more time.
+    #[must_use]
+    pub fn after(self, more: Duration) -> Self {
+        Self { elapsed: self.elapsed.saturating_add(more), ..self }
+    }
+
+    /// Tells whether both are known to be of one boot.
+    pub fn is_of_boot(self, other: Self) -> bool {
+        self.boot.is_some() && self.boot == other.boot
+    }
 }
 
 /// A clock that stands still until it is told to move.
 #[derive(Debug)]
-pub struct ManualClock(AtomicI64);
+pub struct ManualClock {
+    wall: AtomicI64,
+    up: AtomicI64,
+    boot: AtomicI64,
+}
 
 impl ManualClock {
     /// Returns a clock that shows `seconds` after the Unix epoch.
     pub fn at(seconds: i64) -> Self {
-        Self(AtomicI64::new(seconds * 1_000_000))
+        Self {
+            wall: AtomicI64::new(seconds * 1_000_000),
+            up: AtomicI64::new(0),
+            boot: AtomicI64::new(1),
+        }
     }
 
-    /// Moves the clock forward.
+    /// Lets time pass.
     pub fn advance(&self, by: Duration) {
         let micros = i64::try_from(by.as_micros()).unwrap_or(i64::MAX);
-        self.0.fetch_add(micros, Ordering::SeqCst);
+        self.wall.fetch_add(micros, Ordering::SeqCst);
+        self.up.fetch_add(micros, Ordering::SeqCst);
+    }
+
+    /// Sets the wall clock to another time, as `date -s` does.
+    pub fn set(&self, seconds: i64) {
+        self.wall.store(seconds * 1_000_000, Ordering::SeqCst);
+    }
+
+    /// Boots the host anew.
+    pub fn reboot(&self) {
+        self.up.store(0, Ordering::SeqCst);
+        self.boot.fetch_add(1, Ordering::SeqCst);
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
-        Timestamp::from_microsecond(self.0.load(Ordering::SeqCst)).unwrap_or(Timestamp::MAX)
+        Timestamp::from_microsecond(self.wall.load(Ordering::SeqCst)).unwrap_or(Timestamp::MAX)
+    }
+
+    fn uptime(&self) -> Uptime {
+        let elapsed = self.up.load(Ordering::SeqCst).unsigned_abs();
+        Uptime {
+            boot: Some(BootId(self.boot.load(Ordering::SeqCst).unsigned_abs().into())),
+            elapsed: Duration::from_micros(elapsed),
+        }
     }
 }
 

@@ -57,7 +57,8 @@ impl FromStr for Level {
 }
 
 /// A set of levels.
-#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Hash, PartialEq, Serialize)]
+#[serde(from = "Vec<Level>", into = "Vec<Level>")]
 pub struct Levels(u8);
 
 impl Levels {
@@ -94,6 +95,26 @@ impl Levels {
     /// Returns the levels that the set names.
     pub fn iter(self) -> impl Iterator<Item = Level> {
         Level::ALL.into_iter().filter(move |level| self.names(*level))
+    }
+}
+
+impl From<Vec<Level>> for Levels {
+    fn from(levels: Vec<Level>) -> Self {
+        levels.into_iter().collect()
+    }
+}
+
+impl From<Levels> for Vec<Level> {
+    fn from(levels: Levels) -> Self {
+        levels.iter().collect()
+    }
+}
+
+/// Shows it as `read, write`.
+impl fmt::Display for Levels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words: Vec<&str> = self.iter().map(Level::as_str).collect();
+        f.write_str(&words.join(", "))
     }
 }
 

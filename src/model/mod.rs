@@ -19,8 +19,12 @@ mod weekly_hours;
 
 pub use caller::{Caller, Container, Exe, FindProcess, Needs, Process, Request};
 pub use chain::chain;
-pub use clock::{Clock, ManualClock, Timestamp, micros, optional_micros, parse_span};
-pub use id::{Epoch, Generation, Gid, Inode, SecretId, Seq, StoreId, Uid, Version};
+pub use clock::{
+    BootId, Clock, ManualClock, Timestamp, Uptime, micros, optional_micros, parse_span,
+};
+pub use id::{
+    Epoch, Generation, Gid, GrantId, Inode, SecretId, Seq, Session, StoreId, Uid, Version,
+};
 pub use injection::{EnvName, Injection, InjectionError, OneiricPath, is_variable_name};
 pub use level::{Level, Levels};
 pub use metadata::{Attributes, Metadata, Status};

@@ -3,10 +3,13 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use super::SecretName;
 
 /// A pattern such as `prod/*/password` or `prod/**`.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(try_from = "Box<str>", into = "Box<str>")]
 pub struct Pattern {
     text: Box<str>,
     segments: Box<[Segment]>,
@@ -45,6 +48,20 @@ impl FromStr for Pattern {
     fn from_str(text: &str) -> Result<Self, PatternError> {
         let segments = text.split('/').map(parse_segment).collect::<Result<_, _>>()?;
         Ok(Self { text: text.into(), segments })
+    }
+}
+
+impl TryFrom<Box<str>> for Pattern {
+    type Error = PatternError;
+
+    fn try_from(text: Box<str>) -> Result<Self, PatternError> {
+        text.parse()
+    }
+}
+
+impl From<Pattern> for Box<str> {
+    fn from(pattern: Pattern) -> Self {
+        pattern.text
     }
 }
 

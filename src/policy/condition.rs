@@ -4,7 +4,9 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 
 use jiff::SignedDuration;
+use serde::{Deserialize, Serialize};
 
+use super::{Context, Term};
 use crate::model::{Caller, Container, Exe, Gid, Process, Timestamp, Uid, WeeklyHours};
 
 /// One condition; of a list any entry does.
@@ -19,6 +21,8 @@ pub(super) enum Condition {
     /// The caller's own or a supplementary group.
     Gid(Box<[Gid]>),
     Schedule(WeeklyHours),
+    /// Of a grant.
+    Term(Term),
     Uid(Box<[Uid]>),
     /// Full cgroup paths without a leading slash.
     Unit(Box<[Box<str>]>),
@@ -26,14 +30,15 @@ pub(super) enum Condition {
 }
 
 /// A container as a policy names it.
-#[derive(Debug)]
-pub(super) struct ContainerRef {
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct ContainerRef {
     pub(super) runtime: Box<str>,
     pub(super) id: Box<str>,
 }
 
 impl Condition {
-    pub(super) fn holds(&self, caller: &Caller, now: Timestamp) -> bool {
+    pub(super) fn holds(&self, caller: &Caller, context: &Context<'_>) -> bool {
+        let now = context.now;
         let process = caller.process.as_deref();
         match self {
             Self::AfterStart(limit) => process.is_some_and(|p| is_younger(p, *limit, now)),
@@ -52,6 +57,7 @@ impl Condition {
                 gids.contains(&caller.gid) || groups.iter().any(|group| gids.contains(group))
             }
             Self::Schedule(schedule) => schedule.holds(now),
+            Self::Term(term) => term.holds(now, context.uptime),
             Self::Uid(uids) => uids.contains(&caller.uid),
             Self::Unit(units) => process
                 .and_then(|process| process.unit.as_ref())
@@ -61,7 +67,8 @@ impl Condition {
     }
 
     /// Says what was asked for and what is the case, for a condition that does not hold.
-    pub(super) fn failure(&self, caller: &Caller, now: Timestamp) -> String {
+    pub(super) fn failure(&self, caller: &Caller, context: &Context<'_>) -> String {
+        let now = context.now;
         let process = caller.process.as_deref();
         let found = match self {
             Self::AfterStart(_) => {
@@ -75,7 +82,7 @@ impl Condition {
                 sha256(caller.exe_now.as_deref()).map(|digest| format!("it is {}", hex(&digest)))
             }
             Self::Gid(_) => Some(format!("the groups are {}", groups(caller))),
-            Self::Schedule(_) | Self::Until(_) => Some(format!("it is {now}")),
+            Self::Schedule(_) | Self::Term(_) | Self::Until(_) => Some(format!("it is {now}")),
             Self::Uid(_) => Some(format!("it is {}", caller.uid)),
             Self::Unit(_) => process.and_then(|p| p.unit.as_ref()).map(|u| format!("it is {u}")),
         };
@@ -144,6 +151,7 @@ impl fmt::Display for Condition {
             Self::ExeSha256(all) => list(f, "exe_sha256", all, |digest| hex(digest)),
             Self::Gid(all) => list(f, "gid", all, Gid::to_string),
             Self::Schedule(schedule) => schedule.fmt(f),
+            Self::Term(term) => term.fmt(f),
             Self::Uid(all) => list(f, "uid", all, Uid::to_string),
             Self::Unit(all) => list(f, "unit", all, |unit| unit.to_string()),
             Self::Until(until) => write!(f, "until {until}"),

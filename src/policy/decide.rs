@@ -5,11 +5,8 @@
 
 use crate::model::{Caller, Level, Levels, SecretName};
 
-use super::{Binding, Context, Decision, Effect, Grant, Policy, Rule, Target};
-
-const DENIED_BY_RULE: &str = "a rule denies it";
-const NO_RULE: &str = "no rule allows it";
-const USED_UP: &str = "the uses of the binding that allows it are spent";
+use super::guard::Means;
+use super::{Binding, Context, Decision, Effect, Grant, Guard, Policy, Reason, Rule, Target};
 
 impl Policy {
     /// Decides whether the caller may do that. A deny wins over every allow, also over `admin`,
@@ -25,8 +22,13 @@ impl Policy {
         let mut unlimited: Option<&Grant> = None;
         let mut limited: Option<(&Binding, &Grant)> = None;
         let mut used_up: Option<&Grant> = None;
+        let guards = || self.guards.iter().filter(|guard| guard.guards(level, target));
+        let mut unmet: Option<(&Guard, Reason)> = None;
+        let lacking = |means: Means| {
+            guards().find_map(|guard| Some((guard, guard.lacks(means, Some(target))?)))
+        };
         for binding in self.bindings_of(caller.uid) {
-            if !binding.holds(caller, context.now) {
+            if !binding.holds(caller, context) {
                 continue;
             }
             for grant in &binding.grants {
@@ -34,7 +36,7 @@ impl Policy {
                     Effect::Deny => {
                         if grant.rule.levels.names(level) && grant.rule.denies(target) {
                             let rule = Some(grant.label.clone());
-                            return Decision::Denied { rule, reason: DENIED_BY_RULE };
+                            return Decision::Denied { rule, reason: Reason::DeniedByRule };
                         }
                     }
                     Effect::Allow => {
@@ -45,6 +47,10 @@ impl Policy {
                             continue;
                         }
                         if !grant.rule.allows(target) {
+                            continue;
+                        }
+                        if let Some(lacking) = lacking(context.means(binding.approvals)) {
+                            unmet = Some(lacking);
                             continue;
                         }
                         if binding.max_uses.is_none() {
@@ -61,16 +67,19 @@ impl Policy {
         if let Some(grant) = unlimited {
             return Decision::Allowed { rule: grant.label.clone(), consumes: None };
         }
-        if self.default_for(target).allow(level) {
+        if self.default_for(target).allow(level) && lacking(context.means(0)).is_none() {
             return Decision::Allowed { rule: self.default_label.clone(), consumes: None };
         }
         if let Some((binding, grant)) = limited {
             let consumes = Some(binding.label.clone());
             return Decision::Allowed { rule: grant.label.clone(), consumes };
         }
-        match used_up {
-            Some(grant) => Decision::Denied { rule: Some(grant.label.clone()), reason: USED_UP },
-            None => Decision::Denied { rule: None, reason: NO_RULE },
+        match (used_up, unmet) {
+            (Some(grant), _) => {
+                Decision::Denied { rule: Some(grant.label.clone()), reason: Reason::UsedUp }
+            }
+            (None, Some((guard, reason))) => Decision::Denied { rule: Some(guard.label()), reason },
+            (None, None) => Decision::Denied { rule: None, reason: Reason::NoRule },
         }
     }
 
@@ -80,11 +89,14 @@ impl Policy {
     /// [`Levels::allow`] is never wider than [`Policy::decide`]. An admin who is denied `read`
     /// still is one for `decide`.
     pub fn levels(&self, caller: &Caller, target: Target<'_>, context: &Context<'_>) -> Levels {
-        let (allowed, denied) = self.sum(caller, context, |effect, rule| match effect {
+        let guards = |guard: &Guard| guard.selects(target);
+        let (allowed, denied) = self.sum(caller, context, guards, |effect, rule| match effect {
             Effect::Allow => rule.allows(target),
             Effect::Deny => rule.denies(target),
         });
-        effective(self.default_for(target).union(allowed), denied)
+        let default =
+            every_implied(self.default_for(target)).minus(self.guarded(context.means(0), guards));
+        effective(default.union(allowed), denied)
     }
 
     /// Tells whether some name below the directory could be allowed, from the policy's text
@@ -101,11 +113,21 @@ impl Policy {
         dir: Option<&SecretName>,
         context: &Context<'_>,
     ) -> Levels {
-        let (allowed, denied) = self.sum(caller, context, |effect, rule| match effect {
+        let guards = |guard: &Guard| guard.covers(dir);
+        let (allowed, denied) = self.sum(caller, context, guards, |effect, rule| match effect {
             Effect::Allow => rule.may_match_below(dir),
             Effect::Deny => rule.covers(dir),
         });
-        every_implied(self.default_level.union(allowed)).minus(denied)
+        let default =
+            every_implied(self.default_level).minus(self.guarded(context.means(0), guards));
+        default.union(allowed).minus(denied)
+    }
+
+    /// Returns the levels that some of those guards keep back.
+    fn guarded(&self, means: Means, applies: impl Fn(&Guard) -> bool) -> Levels {
+        let unmet = |guard: &&Guard| applies(guard) && guard.lacks(means, None).is_some();
+        let unmet = self.guards.iter().filter(unmet);
+        unmet.fold(Levels::NONE, |levels, guard| levels.union(guard.levels()))
     }
 
     /// Adds up the levels that the caller's rules allow and deny, of those that `applies` to.
@@ -113,18 +135,21 @@ impl Policy {
         &self,
         caller: &Caller,
         context: &Context<'_>,
+        guards: impl Fn(&Guard) -> bool + Copy,
         applies: impl Fn(Effect, &Rule) -> bool,
     ) -> (Levels, Levels) {
         let (mut allowed, mut denied) = (Levels::NONE, Levels::NONE);
         for binding in self.bindings_of(caller.uid) {
-            if !binding.holds(caller, context.now) {
+            if !binding.holds(caller, context) {
                 continue;
             }
             let may_allow = binding.speaks_to(caller) && binding.has_uses_left(context.uses);
             for grant in &binding.grants {
                 match grant.effect {
                     Effect::Allow if may_allow && applies(Effect::Allow, &grant.rule) => {
-                        allowed = allowed.union(grant.rule.levels);
+                        let (given, means) =
+                            (every_implied(grant.rule.levels), context.means(binding.approvals));
+                        allowed = allowed.union(given.minus(self.guarded(means, guards)));
                     }
                     Effect::Deny if applies(Effect::Deny, &grant.rule) => {
                         denied = denied.union(grant.rule.levels);
@@ -144,7 +169,7 @@ impl Policy {
                 binding.has_attribute_rules()
                     && binding.speaks_to(caller)
                     && binding.has_uses_left(context.uses)
-                    && binding.holds(caller, context.now)
+                    && binding.holds(caller, context)
             })
     }
 
@@ -153,6 +178,12 @@ impl Policy {
             Target::Secret { .. } => self.default_level,
             Target::Store => Levels::NONE,
         }
+    }
+}
+
+impl Context<'_> {
+    fn means(&self, approvals: u32) -> Means {
+        Means { approvals, elevated: self.elevated }
     }
 }
 

@@ -134,6 +134,14 @@ impl<'a> Value<'a> {
         self.string()?.parse().map_err(|error| self.error(error))
     }
 
+    /// Reads a string; the error that `read` returns becomes the message.
+    pub(super) fn read<T>(
+        self,
+        read: impl Fn(&str) -> std::result::Result<T, String>,
+    ) -> Result<T> {
+        read(self.string()?).map_err(|why| self.error(why))
+    }
+
     /// Returns an integer from `min` to `u32::MAX`.
     pub(super) fn number(self, min: u32) -> Result<u32> {
         let DeValue::Integer(number) = self.value.get_ref() else {
@@ -143,6 +151,11 @@ impl<'a> Value<'a> {
         u32::from_str_radix(digits, number.radix()).ok().filter(|&n| n >= min).ok_or_else(|| {
             self.error(format!("{digits} is out of range: use {min} to {}", u32::MAX))
         })
+    }
+
+    pub(super) fn flag(self) -> Result<bool> {
+        let value = self.value.get_ref();
+        value.as_bool().ok_or_else(|| self.unexpected("true or false", value))
     }
 
     pub(super) fn is_integer(self) -> bool {

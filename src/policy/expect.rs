@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::model::{
     Attributes, Caller, Container, Exe, Gid, Level, Levels, Process, SecretName, SecretType,
-    Timestamp, Uid,
+    Timestamp, Uid, Uptime,
 };
 
 use super::document::{Table, Value};
@@ -17,8 +17,8 @@ type Result<T> = std::result::Result<T, PolicyError>;
 
 const KEYS: [&str; 8] =
     ["caller", "at", "secret", "type", "tags", "service", "environment", "levels"];
-const CALLER_KEYS: [&str; 8] =
-    ["uid", "gid", "groups", "unit", "container", "exe", "exe_sha256", "started_ago"];
+const CALLER_KEYS: [&str; 9] =
+    ["uid", "gid", "groups", "unit", "container", "exe", "exe_sha256", "started_ago", "elevated"];
 
 /// A question with the answer that the policy's author wants.
 #[derive(Debug)]
@@ -26,6 +26,7 @@ pub(super) struct Expectation {
     line: usize,
     caller: Caller,
     started_ago: Option<jiff::SignedDuration>,
+    elevated: bool,
     at: Option<Timestamp>,
     secret: SecretName,
     attributes: Attributes,
@@ -48,7 +49,8 @@ pub struct ExpectationResult {
 impl Expectation {
     pub(super) fn run(&self, policy: &Policy, now: Timestamp) -> ExpectationResult {
         let now = self.at.unwrap_or(now);
-        let context = Context { now, uses: &NothingUsed };
+        let context =
+            Context { now, uptime: Uptime::UNKNOWN, elevated: self.elevated, uses: &NothingUsed };
         let mut caller = self.caller.clone();
         if let (Some(process), Some(ago)) = (&mut caller.process, self.started_ago) {
             Arc::make_mut(process).started = now.saturating_sub(ago).unwrap_or(Timestamp::MIN);
@@ -67,7 +69,7 @@ impl Expectation {
     }
 }
 
-pub(super) fn parse(root: &Table<'_>, users: &dyn Users) -> Result<Box<[Expectation]>> {
+pub(super) fn parse(root: &Table<'_>, users: &dyn Users) -> Result<Arc<[Expectation]>> {
     let tables = root.tables("expect", "an expectation", &KEYS)?;
     tables.iter().map(|table| expectation(table, users)).collect()
 }
@@ -85,6 +87,7 @@ fn expectation(table: &Table<'_>, users: &dyn Users) -> Result<Expectation> {
         line: table.line(),
         caller: caller(&who, users)?,
         started_ago: who.value("started_ago").map(Value::duration).transpose()?,
+        elevated: who.value("elevated").map(Value::flag).transpose()?.unwrap_or_default(),
         at: table.value("at").map(Value::timestamp).transpose()?,
         secret: table.required("secret")?.parse()?,
         attributes: Attributes {
@@ -141,6 +144,7 @@ fn caller(table: &Table<'_>, users: &dyn Users) -> Result<Caller> {
         tid: None,
         process: has_process.then(|| Arc::new(process)),
         exe_now: exe.map(Arc::new),
+        session: None,
         for_unit: false,
     })
 }

@@ -1,12 +1,13 @@
 //! Why a caller may or may not: the same decision, told at length.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::model::{Caller, Level};
 
-use super::{Context, Decision, Effect, Grant, Policy, Target};
+use super::{Context, Decision, Effect, Grant, Guard, Policy, Target};
 
 /// What a caller may do with a target, and what was near.
 #[derive(Clone, Debug, Serialize)]
@@ -35,8 +36,8 @@ pub struct LevelExplanation {
 #[derive(Clone, Debug, Serialize)]
 pub struct BindingExplanation {
     pub binding: Arc<str>,
-    /// Where it stands in the file, from 1.
-    pub line: usize,
+    /// Where it stands in the file, from 1; none for a grant.
+    pub line: Option<usize>,
     pub holds: bool,
     /// The conditions that do not hold, with what is the case instead.
     pub failed: Vec<String>,
@@ -66,16 +67,20 @@ impl Policy {
         let allowed = decision.is_allowed();
         let (rule, reason) = match decision {
             Decision::Allowed { rule, .. } => (Some(rule), None),
-            Decision::Denied { rule, reason } => (rule, Some(reason)),
+            Decision::Denied { rule, reason } => (rule, Some(reason.as_str())),
         };
         let given = self.bindings.iter().find_map(|binding| {
             let is_it = |grant: &&Grant| rule.as_ref().is_some_and(|rule| *rule == grant.label);
             binding.grants.iter().find(is_it).map(|grant| (binding, grant))
         });
+        let guard = || {
+            let is_it = |guard: &&Guard| rule.as_ref().is_some_and(|rule| *rule == guard.label());
+            self.guards.iter().find(is_it).map(Guard::to_string)
+        };
         LevelExplanation {
             level,
             allowed,
-            text: given.map(|(_, grant)| grant.rule.to_string()),
+            text: given.map(|(_, grant)| grant.rule.to_string()).or_else(guard),
             binding: given.map(|(binding, _)| binding.label.clone()),
             rule,
             reason,
@@ -106,11 +111,14 @@ impl Policy {
             if rules.is_empty() {
                 continue;
             }
-            let fails = binding.conditions.iter().filter(|c| !c.holds(caller, context.now));
+            let fails = binding.conditions.iter().filter(|c| !c.holds(caller, context));
             let mut failed: Vec<String> =
-                fails.map(|condition| condition.failure(caller, context.now)).collect();
+                fails.map(|condition| condition.failure(caller, context)).collect();
             if let Some(max) = binding.max_uses.filter(|_| !binding.has_uses_left(context.uses)) {
                 failed.push(format!("max_uses {max}: they are spent"));
+            }
+            if let Some(at_most) = binding.break_glass {
+                failed.push(format!("break_glass {}: it is to be taken first", span(at_most)));
             }
             explained.push(BindingExplanation {
                 binding: binding.label.clone(),
@@ -122,4 +130,9 @@ impl Policy {
         }
         explained
     }
+}
+
+/// Shows a time as a policy has it.
+fn span(time: Duration) -> String {
+    jiff::SignedDuration::try_from(time).map(|time| format!("{time:#}")).unwrap_or_default()
 }

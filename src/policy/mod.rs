@@ -5,17 +5,22 @@
 //! when the policy is parsed, never in a request.
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::model::{Attributes, Caller, Level, Levels, Needs, SecretName, Timestamp, Uid};
+use crate::model::{Attributes, Caller, Level, Levels, Needs, SecretName, Timestamp, Uid, Uptime};
 
 mod condition;
 mod decide;
 mod document;
 mod expect;
 mod explain;
+mod fact;
+mod guard;
 mod initial;
+mod lease;
 mod parse;
 mod rule;
 
@@ -27,21 +32,25 @@ mod tests;
 pub use expect::ExpectationResult;
 pub use explain::{BindingExplanation, Explanation, LevelExplanation};
 pub use initial::initial;
+pub use lease::{Emergency, Lease, Term, Whom};
 
 use condition::Condition;
 use expect::Expectation;
+use guard::Guard;
 use rule::Rule;
 
 /// A policy that was parsed without an error. Immutable; a changed file makes a new one.
 #[derive(Debug)]
 pub struct Policy {
     default_level: Levels,
-    bindings: Box<[Binding]>,
+    bindings: Box<[Arc<Binding>]>,
     /// For each uid that some binding names: the bindings that name it or name no uid, in order.
     by_uid: Box<[(Uid, Box<[usize]>)]>,
     /// The bindings that name no uid.
     by_other: Box<[usize]>,
-    expectations: Box<[Expectation]>,
+    /// What must be met besides, in the order of the file.
+    guards: Arc<[Guard]>,
+    expectations: Arc<[Expectation]>,
     default_label: Arc<str>,
     needs: Needs,
     /// Whether some rule that allows selects by attributes.
@@ -53,9 +62,14 @@ pub struct Policy {
 struct Binding {
     /// Its id, or `#` and its place among the bindings, from 1.
     label: Arc<str>,
-    line: usize,
+    /// Where it stands in the file; `None` for a grant, which stands in none.
+    line: Option<usize>,
     conditions: Box<[Condition]>,
     max_uses: Option<u32>,
+    /// For how long at most a caller may take it for itself, in an emergency; until then it says nothing.
+    break_glass: Option<Duration>,
+    /// How many admins have agreed, of a grant.
+    approvals: u32,
     grants: Box<[Grant]>,
 }
 
@@ -116,6 +130,10 @@ impl Uses for NothingUsed {
 #[derive(Clone, Copy)]
 pub struct Context<'a> {
     pub now: Timestamp,
+    /// For grants, which end by it too.
+    pub uptime: Uptime,
+    /// Whether the caller's login session is elevated.
+    pub elevated: bool,
     pub uses: &'a dyn Uses,
 }
 
@@ -148,8 +166,33 @@ pub enum Decision {
     Denied {
         /// `None`: no rule matches, and the default is to deny.
         rule: Option<Arc<str>>,
-        reason: &'static str,
+        reason: Reason,
     },
+}
+
+/// Why something is not allowed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Reason {
+    DeniedByRule,
+    /// A rule allows it, and other admins must agree.
+    NeedsApproval,
+    /// A rule allows it, and the login session must be elevated.
+    NeedsElevation,
+    NoRule,
+    UsedUp,
+}
+
+impl Reason {
+    /// Returns it in words.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::DeniedByRule => "a rule denies it",
+            Self::NeedsApproval => "another admin must approve it: ask by `secretfs grant`",
+            Self::NeedsElevation => "the login session must be elevated: run `secretfs elevate`",
+            Self::NoRule => "no rule allows it",
+            Self::UsedUp => "the uses of the binding that allows it are spent",
+        }
+    }
 }
 
 impl Decision {
@@ -160,6 +203,27 @@ impl Decision {
 }
 
 impl Policy {
+    /// Puts a policy together.
+    fn of(
+        bindings: Vec<Arc<Binding>>,
+        default_level: Levels,
+        guards: Arc<[Guard]>,
+        expectations: Arc<[Expectation]>,
+    ) -> Self {
+        let (by_uid, by_other) = index(&bindings);
+        Self {
+            default_level,
+            needs: needs_of(&bindings, &guards),
+            by_attributes: bindings.iter().any(|binding| binding.has_attribute_rules()),
+            bindings: bindings.into(),
+            by_uid,
+            by_other,
+            guards,
+            expectations,
+            default_label: "default_level".into(),
+        }
+    }
+
     /// Parses a policy. Errors: the first thing that is wrong, with its place in the text.
     pub fn parse(text: &str, users: &dyn Users) -> Result<Self, PolicyError> {
         parse::policy(text, users)
@@ -168,6 +232,14 @@ impl Policy {
     /// Returns which facts about a caller some binding asks for.
     pub fn needs(&self) -> Needs {
         self.needs
+    }
+
+    /// Tells whether some binding that holds allows the caller something, guarded or not.
+    pub fn has_rules(&self, caller: &Caller, context: &Context<'_>) -> bool {
+        self.bindings_of(caller.uid).any(|binding| {
+            let allows = |grant: &Grant| grant.effect == Effect::Allow;
+            binding.conditions_hold(caller, context) && binding.grants.iter().any(allows)
+        })
     }
 
     /// Returns how many uses a binding with that id allows; `None` when it does not count them.
@@ -197,12 +269,31 @@ impl Policy {
             Ok(found) => self.by_uid.get(found).map_or(&*self.by_other, |(_, indices)| indices),
             Err(_) => &*self.by_other,
         };
-        indices.iter().filter_map(|&index| self.bindings.get(index))
+        indices.iter().filter_map(|&index| self.bindings.get(index).map(|binding| &**binding))
     }
 }
 
+type ByUid = Box<[(Uid, Box<[usize]>)]>;
+
+fn index(bindings: &[Arc<Binding>]) -> (ByUid, Box<[usize]>) {
+    let uids = |binding: &Arc<Binding>| {
+        binding.conditions.iter().find_map(|condition| {
+            if let Condition::Uid(uids) = condition { Some(uids.to_vec()) } else { None }
+        })
+    };
+    let wanted: Vec<Option<Vec<Uid>>> = bindings.iter().map(uids).collect();
+    let named: BTreeSet<Uid> = wanted.iter().flatten().flatten().copied().collect();
+    let select = |fits: &dyn Fn(&Option<Vec<Uid>>) -> bool| {
+        wanted.iter().enumerate().filter(|(_, uids)| fits(uids)).map(|(index, _)| index).collect()
+    };
+    let of =
+        |uid: Uid| select(&|wanted| wanted.as_ref().is_none_or(|wanted| wanted.contains(&uid)));
+    let by_uid = named.into_iter().map(|uid| (uid, of(uid))).collect();
+    (by_uid, select(&Option::is_none))
+}
+
 /// Adds up what the conditions of all bindings ask for.
-fn needs_of(bindings: &[Binding]) -> Needs {
+fn needs_of(bindings: &[Arc<Binding>], guards: &[Guard]) -> Needs {
     let conditions = || bindings.iter().flat_map(|binding| &*binding.conditions);
     Needs {
         groups: conditions().any(|c| matches!(c, Condition::Gid(_))),
@@ -211,6 +302,7 @@ fn needs_of(bindings: &[Binding]) -> Needs {
             matches!(c, Condition::AfterStart(_) | Condition::Container(_) | Condition::Unit(_))
         }),
         exe_sha256: conditions().any(|c| matches!(c, Condition::ExeSha256(_))),
+        session: guards.iter().any(|guard| guard.require_mfa),
     }
 }
 
@@ -220,8 +312,12 @@ impl Binding {
         grants.any(|grant| grant.effect == Effect::Allow && grant.rule.is_by_attributes())
     }
 
-    fn holds(&self, caller: &Caller, now: Timestamp) -> bool {
-        self.conditions.iter().all(|condition| condition.holds(caller, now))
+    fn holds(&self, caller: &Caller, context: &Context<'_>) -> bool {
+        self.break_glass.is_none() && self.conditions_hold(caller, context)
+    }
+
+    fn conditions_hold(&self, caller: &Caller, context: &Context<'_>) -> bool {
+        self.conditions.iter().all(|condition| condition.holds(caller, context))
     }
 
     /// Tells whether the binding may allow anything to such a caller, if it holds.

@@ -56,8 +56,17 @@ struct SpecBinding {
 }
 
 #[derive(Clone, Debug)]
+struct SpecGuard {
+    patterns: Vec<&'static str>,
+    levels: Vec<&'static str>,
+    /// None: elevation instead.
+    approvers: Option<u32>,
+}
+
+#[derive(Clone, Debug)]
 struct Spec {
     default: Vec<&'static str>,
+    guards: Vec<SpecGuard>,
     roles: Vec<Vec<SpecRule>>,
     bindings: Vec<SpecBinding>,
 }
@@ -75,6 +84,7 @@ struct Question {
     attributes: Option<(Vec<&'static str>, Option<&'static str>)>,
     now: i64,
     used: u32,
+    elevated: bool,
 }
 
 impl Uses for Question {
@@ -191,6 +201,17 @@ struct Verdict {
 
 fn verdict(spec: &Spec, question: &Question, level: &'static str) -> Verdict {
     let no = Verdict { allowed: false, consumes: false };
+    let is_guarded = spec.guards.iter().any(|guard| {
+        let is_unmet = guard.approvers.is_some() || !question.elevated;
+        let is_over = match question.name {
+            Some(name) => guard.patterns.iter().any(|pattern| is_pattern_match(pattern, name)),
+            None => guard.approvers.is_none() && guard.patterns.contains(&"**"),
+        };
+        is_unmet && is_over && (level == "admin" || guard.levels.contains(&level))
+    });
+    if is_guarded {
+        return no;
+    }
     let given = |rule: &SpecRule| rule.levels.contains(&level) || rule.levels.contains(&"admin");
     let mut unlimited = question.name.is_some()
         && (spec.default.contains(&level) || spec.default.contains(&"admin"));
@@ -222,6 +243,14 @@ fn list(items: &[&str]) -> String {
 
 fn to_toml(spec: &Spec) -> String {
     let mut text = format!("default_level = {}\n", list(&spec.default));
+    for guard in &spec.guards {
+        let (names, levels) = (list(&guard.patterns), list(&guard.levels));
+        let needs = match guard.approvers {
+            Some(approvers) => format!("approvers = {approvers}"),
+            None => "require_mfa = true".to_owned(),
+        };
+        writeln!(text, "[[guard]]\nnames = {names}\nlevels = {levels}\n{needs}").unwrap();
+    }
     for (index, rules) in spec.roles.iter().enumerate() {
         writeln!(text, "[[role]]\nname = \"r{index}\"").unwrap();
         for (key, is_deny) in [("allow", false), ("deny", true)] {
@@ -292,7 +321,8 @@ fn to_caller(question: &Question) -> Caller {
 fn compare(spec: &Spec, policy: &Policy, question: &Question) -> Result<(), TestCaseError> {
     let caller = to_caller(question);
     let now = Timestamp::from_second(question.now).unwrap();
-    let context = Context { now, uses: question };
+    let context =
+        Context { now, uptime: Uptime::UNKNOWN, elevated: question.elevated, uses: question };
     let name = question.name.map(|name| name.parse::<SecretName>().unwrap());
     let attributes = question.attributes.as_ref().map(|(tags, service)| Attributes {
         secret_type: SecretType::ApiKey,
@@ -394,13 +424,30 @@ fn bindings() -> impl Strategy<Value = SpecBinding> {
     })
 }
 
+fn guards() -> impl Strategy<Value = SpecGuard> {
+    (some_of(&PATTERNS, 2), subsequence(&LEVELS[..], 1..=2), prop::option::of(1_u32..3)).prop_map(
+        |(mut patterns, levels, approvers)| {
+            if patterns.is_empty() {
+                patterns.push("a/**");
+            }
+            SpecGuard { patterns, levels, approvers }
+        },
+    )
+}
+
 fn specs() -> impl Strategy<Value = Spec> {
     (
         prop_oneof![8 => Just(Vec::new()), 1 => subsequence(&LEVELS[..], 1..=1)],
         prop::collection::vec(prop::collection::vec(rules(), 1..4), 3),
         prop::collection::vec(bindings(), 0..6),
+        prop_oneof![3 => Just(Vec::new()), 1 => prop::collection::vec(guards(), 1..3)],
     )
-        .prop_map(|(default, roles, bindings)| Spec { default, roles, bindings })
+        .prop_map(|(default, roles, bindings, guards)| Spec {
+            default,
+            guards,
+            roles,
+            bindings,
+        })
 }
 
 fn questions() -> impl Strategy<Value = Question> {
@@ -415,11 +462,11 @@ fn questions() -> impl Strategy<Value = Question> {
         prop::option::of((select(&EXES[..]), prop::option::of(0_u8..2))),
         prop::option::weighted(0.9, select(&NAMES[..])),
         prop::option::of((some_of(&TAGS, 2), prop::option::of(select(vec!["s1", "s2"])))),
-        (START..START + 86_400, 0_u32..4),
+        (START..START + 86_400, 0_u32..4, prop::bool::ANY),
     )
-        .prop_map(|(ids, process, exe, name, attributes, (now, used))| {
+        .prop_map(|(ids, process, exe, name, attributes, (now, used, elevated))| {
             let (uid, gid, groups) = ids;
-            Question { uid, gid, groups, process, exe, name, attributes, now, used }
+            Question { uid, gid, groups, process, exe, name, attributes, now, used, elevated }
         })
 }
 

@@ -9,13 +9,15 @@ use crate::model::{Days, Gid, Level, Levels, Pattern, SecretType, Uid, WeeklyHou
 
 use super::condition::{Condition, ContainerRef};
 use super::document::{self, Table, Value};
+use super::guard::Guard;
 use super::rule::{Names, Rule, Selection};
-use super::{Binding, Effect, Grant, Policy, PolicyError, Users, expect};
+use super::{Binding, Effect, Grant, Policy, PolicyError, Users, expect, fact};
 
 type Result<T> = std::result::Result<T, PolicyError>;
 
 const RULE_KEYS: [&str; 6] = ["names", "tags", "services", "environments", "types", "levels"];
-const BINDING_KEYS: [&str; 15] = [
+const GUARD_KEYS: [&str; 4] = ["names", "levels", "approvers", "require_mfa"];
+const BINDING_KEYS: [&str; 16] = [
     "id",
     "role",
     "roles",
@@ -31,6 +33,7 @@ const BINDING_KEYS: [&str; 15] = [
     "until",
     "max_uses",
     "after_start",
+    "break_glass",
 ];
 
 /// A role: rules in the order in which they are written, allows first.
@@ -38,7 +41,7 @@ type Role = Vec<(Effect, Arc<Rule>)>;
 
 pub(super) fn policy(text: &str, users: &dyn Users) -> Result<Policy> {
     let document = document::parse(text)?;
-    let keys = ["default_level", "role", "binding", "expect"];
+    let keys = ["default_level", "role", "binding", "guard", "expect"];
     let root = Table::root(text, &document, &keys)?;
     let default_level = match root.value("default_level") {
         Some(value) => value.one_or_more().into_iter().map(Value::parse::<Level>).collect(),
@@ -59,19 +62,12 @@ pub(super) fn policy(text: &str, users: &dyn Users) -> Result<Policy> {
             let message = format!("there are two bindings with the id {:?}", binding.label);
             return Err(table.required("id")?.error(message));
         }
-        bindings.push(binding);
+        bindings.push(Arc::new(binding));
     }
-    let (by_uid, by_other) = index(&bindings);
-    Ok(Policy {
-        default_level,
-        needs: super::needs_of(&bindings),
-        by_attributes: bindings.iter().any(Binding::has_attribute_rules),
-        bindings: bindings.into(),
-        by_uid,
-        by_other,
-        expectations: expect::parse(&root, users)?,
-        default_label: "default_level".into(),
-    })
+    let guards = root.tables("guard", "a guard", &GUARD_KEYS)?;
+    let guards = (1..).zip(&guards).map(|(number, table)| guard(number, table));
+    let guards = guards.collect::<Result<Vec<_>>>()?;
+    Ok(Policy::of(bindings, default_level, guards.into(), expect::parse(&root, users)?))
 }
 
 fn role(table: &Table<'_>) -> Result<Role> {
@@ -114,6 +110,26 @@ fn rule(table: &Table<'_>) -> Result<Rule> {
     Ok(rule)
 }
 
+fn guard(number: usize, table: &Table<'_>) -> Result<Guard> {
+    let levels = match table.value("levels") {
+        Some(_) => table.parsed("levels", Value::parse::<Level>)?.iter().copied().collect(),
+        None => Level::ALL.into_iter().collect(),
+    };
+    table.required("names")?;
+    let approvers = table.value("approvers").map(|value| value.number(1)).transpose()?;
+    let require_mfa = table.value("require_mfa").map(Value::flag).transpose()?.unwrap_or_default();
+    if approvers.is_none() && !require_mfa {
+        return Err(table.error("a guard needs `approvers` or `require_mfa = true`"));
+    }
+    Ok(Guard {
+        number,
+        names: table.parsed("names", |value| Ok(Names::new(value.parse::<Pattern>()?)))?,
+        levels,
+        approvers: approvers.unwrap_or(0),
+        require_mfa,
+    })
+}
+
 fn binding(
     table: &Table<'_>,
     number: usize,
@@ -129,12 +145,21 @@ fn binding(
         Some(value) => Some(value.number(1)?),
         None => None,
     };
+    let break_glass = table.value("break_glass");
+    if let (Some(value), true) = (break_glass, max_uses.is_some()) {
+        return Err(value.error("`break_glass` is for a time: it goes with no `max_uses`"));
+    }
     Ok(Binding {
         grants: grants(&label, table, roles)?,
         conditions: conditions(table, users)?,
-        line: table.line(),
+        line: Some(table.line()),
         label,
         max_uses,
+        break_glass: break_glass
+            .map(|value| value.duration())
+            .transpose()?
+            .map(|d| d.unsigned_abs()),
+        approvals: 0,
     })
 }
 
@@ -188,7 +213,7 @@ fn conditions(table: &Table<'_>, users: &dyn Users) -> Result<Box<[Condition]>> 
     push(&mut all, gids, Condition::Gid);
     push(&mut all, units, Condition::Unit);
     push(&mut all, containers, Condition::Container);
-    push(&mut all, table.parsed("exe", exe)?, Condition::Exe);
+    push(&mut all, table.parsed("exe", |value| value.read(fact::exe))?, Condition::Exe);
     push(&mut all, table.parsed("exe_sha256", sha256)?, Condition::ExeSha256);
     if let Some(value) = table.value("until") {
         all.push(Condition::Until(value.timestamp()?));
@@ -225,100 +250,32 @@ fn schedule(table: &Table<'_>) -> Result<Option<WeeklyHours>> {
 
 pub(super) fn uid(value: Value<'_>, users: &dyn Users) -> Result<Uid> {
     if value.is_integer() {
-        return below_the_highest(value).map(Uid);
+        return id(value).map(Uid);
     }
-    let name = value.string()?;
-    let unknown = || value.error(format!("there is no user {name:?} here: use a user or a uid"));
-    users.uid_of(name).ok_or_else(unknown)
+    value.read(|name| fact::user_by_name(name, users))
 }
 
 pub(super) fn gid(value: Value<'_>, users: &dyn Users) -> Result<Gid> {
     if value.is_integer() {
-        return below_the_highest(value).map(Gid);
+        return id(value).map(Gid);
     }
-    let name = value.string()?;
-    let unknown = || value.error(format!("there is no group {name:?} here: use a group or a gid"));
-    users.gid_of(name).ok_or_else(unknown)
+    value.read(|name| fact::group_by_name(name, users))
 }
 
-/// The highest number is "no id" to the kernel, and what an id without a mapping may become.
-fn below_the_highest(value: Value<'_>) -> Result<u32> {
-    let number = value.number(0)?;
-    if number == u32::MAX {
-        return Err(value.error(format!("{number} stands for no id at all")));
-    }
-    Ok(number)
+fn id(value: Value<'_>) -> Result<u32> {
+    fact::below_the_highest(value.number(0)?).map_err(|why| value.error(why))
 }
 
-/// Completes a bare unit name to its cgroup path, as systemd chooses it by default.
 pub(super) fn unit(value: Value<'_>) -> Result<Box<str>> {
-    let name = value.string()?;
-    if let Some(end) = [".service", ".scope"].into_iter().find(|end| name.ends_with(end)) {
-        let is_clean = !name.starts_with('/') && name.split('/').all(|part| !part.is_empty());
-        if is_clean && name.len() > end.len() {
-            return Ok(match (name.contains('/'), name.split_once('@')) {
-                (true, _) => name.into(),
-                (false, Some((template, _))) if !template.is_empty() => {
-                    let slice = template.replace('-', "\\x2d");
-                    format!("system.slice/system-{slice}.slice/{name}").into()
-                }
-                (false, _) => format!("system.slice/{name}").into(),
-            });
-        }
-    }
-    Err(value.error(format!(
-        "{name:?} is no unit: use \"nginx.service\" or a cgroup path such as \
-         \"system.slice/nginx.service\""
-    )))
+    value.read(fact::unit)
 }
 
 pub(super) fn container(value: Value<'_>) -> Result<ContainerRef> {
-    let text = value.string()?;
-    let (runtime, id) = text.split_once(':').unwrap_or((text, ""));
-    let is_hex = id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    let error = match runtime {
-        "containerd" | "crio" | "docker" | "podman" => {
-            let is_id = is_hex && (ContainerRef::MIN_ID_DIGITS..=64).contains(&id.len());
-            (!is_id).then(|| {
-                format!(
-                    "{runtime} puts the id into the cgroup, not the name: use at least {} of its \
-                     hexadecimal digits, as in \"{runtime}:0123456789ab\"",
-                    ContainerRef::MIN_ID_DIGITS
-                )
-            })
-        }
-        "lxc" | "nspawn" => id.is_empty().then(|| format!("use \"{runtime}:NAME\"")),
-        _ => Some(format!(
-            "{text:?} is no container: use RUNTIME:ID with docker, podman, containerd, crio, \
-             nspawn or lxc"
-        )),
-    };
-    match error {
-        Some(message) => Err(value.error(message)),
-        None => Ok(ContainerRef { runtime: runtime.into(), id: id.into() }),
-    }
-}
-
-fn exe(value: Value<'_>) -> Result<std::ffi::OsString> {
-    let path = value.string()?;
-    if !path.starts_with('/') {
-        return Err(value.error(format!("{path:?} is no absolute path")));
-    }
-    Ok(path.into())
+    value.read(fact::container)
 }
 
 pub(super) fn sha256(value: Value<'_>) -> Result<[u8; 32]> {
-    let text = value.string()?;
-    let error = || value.error("expected a SHA-256 in 64 hexadecimal digits");
-    if text.len() != 64 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
-        return Err(error());
-    }
-    let mut digest = [0; 32];
-    for (byte, at) in digest.iter_mut().zip((0..).step_by(2)) {
-        let digits = text.get(at..at + 2).ok_or_else(error)?;
-        *byte = u8::from_str_radix(digits, 16).map_err(|_| error())?;
-    }
-    Ok(digest)
+    value.read(fact::sha256)
 }
 
 pub(super) fn secret_type(value: Value<'_>) -> Result<SecretType> {
@@ -345,23 +302,4 @@ fn identifier(value: Value<'_>) -> Result<&str> {
         return Err(value.error(message));
     }
     Ok(text)
-}
-
-type ByUid = Box<[(Uid, Box<[usize]>)]>;
-
-fn index(bindings: &[Binding]) -> (ByUid, Box<[usize]>) {
-    let uids = |binding: &Binding| {
-        binding.conditions.iter().find_map(|condition| {
-            if let Condition::Uid(uids) = condition { Some(uids.to_vec()) } else { None }
-        })
-    };
-    let wanted: Vec<Option<Vec<Uid>>> = bindings.iter().map(uids).collect();
-    let named: BTreeSet<Uid> = wanted.iter().flatten().flatten().copied().collect();
-    let select = |fits: &dyn Fn(&Option<Vec<Uid>>) -> bool| {
-        wanted.iter().enumerate().filter(|(_, uids)| fits(uids)).map(|(index, _)| index).collect()
-    };
-    let of =
-        |uid: Uid| select(&|wanted| wanted.as_ref().is_none_or(|wanted| wanted.contains(&uid)));
-    let by_uid = named.into_iter().map(|uid| (uid, of(uid))).collect();
-    (by_uid, select(&Option::is_none))
 }

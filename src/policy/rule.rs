@@ -78,8 +78,7 @@ impl Rule {
 
     /// Tells whether every name below the directory (`None`: the root) matches.
     pub(super) fn covers(&self, dir: Option<&SecretName>) -> bool {
-        let all = |n: &Names| dir.map_or(matches!(n.whole, Whole::Every), |dir| n.covers(dir));
-        !self.is_by_attributes() && self.names.iter().any(all)
+        !self.is_by_attributes() && self.names.iter().any(|n| n.covers(dir))
     }
 
     pub(super) fn is_by_attributes(&self) -> bool {
@@ -118,7 +117,7 @@ impl Names {
         Self { literal: literal.into(), after_literal, whole, pattern }
     }
 
-    fn matches(&self, name: &SecretName) -> bool {
+    pub(super) fn matches(&self, name: &SecretName) -> bool {
         let Some(rest) = name.as_str().strip_prefix(&*self.literal) else { return false };
         match self.after_literal {
             AfterLiteral::Nothing => rest.is_empty(),
@@ -133,13 +132,22 @@ impl Names {
         dir_bytes.get(..shared) == literal.get(..shared) && self.pattern.may_match_below(dir)
     }
 
-    fn covers(&self, dir: &SecretName) -> bool {
-        match &self.whole {
-            Whole::Every => true,
+    /// Tells whether every name below the directory (`None`: the root) matches.
+    pub(super) fn covers(&self, dir: Option<&SecretName>) -> bool {
+        match (&self.whole, dir) {
+            (Whole::Every, _) => true,
             // `a/**` takes all that is below `a`, and below whatever it matches itself.
-            Whole::Matching(prefix) => prefix.matches(dir) || self.pattern.matches(dir),
-            Whole::None => false,
+            (Whole::Matching(prefix), Some(dir)) => {
+                prefix.matches(dir) || self.pattern.matches(dir)
+            }
+            (Whole::Matching(_), None) | (Whole::None, _) => false,
         }
+    }
+}
+
+impl fmt::Display for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.pattern.fmt(f)
     }
 }
 

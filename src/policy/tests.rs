@@ -34,7 +34,12 @@ fn parse(text: &str) -> Policy {
 }
 
 fn context(now: &str) -> Context<'static> {
-    Context { now: now.parse().unwrap(), uses: &NothingUsed }
+    Context {
+        now: now.parse().unwrap(),
+        uptime: Uptime::UNKNOWN,
+        elevated: false,
+        uses: &NothingUsed,
+    }
 }
 
 fn ids(uid: u32, gid: u32) -> Caller {
@@ -206,7 +211,7 @@ fn an_empty_policy_allows_nobody_anything() {
     let policy = parse("");
     assert_eq!(rights(&policy, &known(0), "a/x"), "");
     let store = policy.decide(&known(0), Level::Admin, Target::Store, &context(NOON));
-    assert_eq!(store, Decision::Denied { rule: None, reason: "no rule allows it" });
+    assert_eq!(store, Decision::Denied { rule: None, reason: Reason::NoRule });
     assert!(!policy.may_enter(&known(0), &"a".parse().unwrap(), &context(NOON)));
 }
 
@@ -223,7 +228,8 @@ fn a_decision_names_its_binding_its_role_and_its_rule() {
         policy.decide(&ids(5, 5), Level::Read, target, &context(NOON))
     };
     assert_eq!(decide("y"), Decision::Allowed { rule: "#2: r allow 2".into(), consumes: None });
-    let denied = Decision::Denied { rule: Some("#2: r deny 1".into()), reason: "a rule denies it" };
+    let denied =
+        Decision::Denied { rule: Some("#2: r deny 1".into()), reason: Reason::DeniedByRule };
     assert_eq!(decide("z"), denied);
 }
 
@@ -244,7 +250,7 @@ fn uses_are_taken_only_where_nothing_unlimited_allows_and_end() {
     let three: Option<Arc<str>> = Some("three".into());
     let rule: Arc<str> = "three: r allow 1".into();
     assert_eq!(decide(5, "a", 2), Decision::Allowed { rule: rule.clone(), consumes: three });
-    let reason = "the uses of the binding that allows it are spent";
+    let reason = Reason::UsedUp;
     assert_eq!(decide(5, "a", 3), Decision::Denied { rule: Some(rule), reason });
     let free: Arc<str> = "free: all allow 1".into();
     assert_eq!(decide(6, "a", 0), Decision::Allowed { rule: free, consumes: None });
@@ -306,7 +312,7 @@ fn rules_by_attributes_match_what_is_known_to_have_them() {
 #[test]
 fn only_facts_that_some_binding_asks_for_are_needed() {
     let digest = format!("uid = 1\nexe_sha256 = \"{}\"", "ab".repeat(32));
-    let needs = |groups, exe, exe_sha256| Needs { groups, exe, exe_sha256, process: false };
+    let needs = |groups, exe, exe_sha256| Needs { groups, exe, exe_sha256, ..Needs::default() };
     let process = Needs { process: true, ..Needs::default() };
     assert_eq!(bound("uid = 1\nunit = \"a.service\"").needs(), process);
     assert_eq!(bound("gid = 1").needs(), needs(true, false, false));
@@ -332,7 +338,7 @@ fn an_explanation_names_the_rule_and_what_failed_in_the_bindings_that_were_near(
     let told = policy.explain(&known(5), target, &context(NOON));
     assert!(told.levels.iter().all(|level| !level.allowed && level.rule.is_none()));
     let near = &told.bindings[0];
-    assert_eq!((&*near.binding, near.line, near.holds), ("b", 4, false));
+    assert_eq!((&*near.binding, near.line, near.holds), ("b", Some(4), false));
     assert_eq!(near.failed, ["unit system.slice/other.service: it is system.slice/app.service"]);
     assert_eq!(near.rules, ["allow read on names a/*"]);
     let unknown = policy.explain(&ids(5, 5), target, &context(NOON));
@@ -434,6 +440,12 @@ fn a_bad_policy_is_refused_with_the_place_and_what_was_expected() {
             "no role \"s\"; the roles are: r",
         ),
         (format!("{ROLE}[[binding]]\nuid = 1"), 4, 1, "needs `role` or `roles`"),
+        (binding("uid = 1\nbreak_glass = true"), 7, 15, "expected a string"),
+        (binding("uid = 1\nid = \"x\"\nmax_uses = 1\nbreak_glass = \"1h\""), 9, 15, "for a time"),
+        ("[[guard]]\napprovers = 1".into(), 1, 1, "a guard needs `names`"),
+        ("[[guard]]\nnames = \"a\"".into(), 1, 1, "a guard needs `approvers` or"),
+        ("[[guard]]\nnames = \"a\"\napprovers = 0".into(), 3, 13, "out of range"),
+        ("[[guard]]\nnames = \"a\"\nlevels = []\napprovers = 1".into(), 3, 10, "is empty"),
         (
             "[[expect]]\ncaller = { uid = 1, pid = 2 }\nsecret = \"a\"\nlevels = []".into(),
             2,
@@ -486,4 +498,123 @@ fn the_manager_gets_for_a_unit_what_names_a_unit_and_nothing_that_is_root_s() {
         assert_eq!(rights(&policy, &manager, name), unit, "{name}");
         assert_eq!(rights(&policy, &known(7), name), itself, "{name}");
     }
+}
+
+#[test]
+fn a_guard_keeps_its_levels_from_every_rule_from_admins_and_from_what_everybody_has() {
+    let policy = parse(
+        r#"
+        default_level = ["read"]
+        [[role]]
+        name = "admin"
+        allow = [{ names = ["**"], levels = ["admin"] }]
+        [[binding]]
+        role = "admin"
+        uid = [0]
+        [[guard]]
+        names = ["root/**"]
+        levels = ["read"]
+        approvers = 1
+        [[guard]]
+        names = ["root/deep/*"]
+        approvers = 2
+        "#,
+    );
+    assert_eq!(rights(&policy, &ids(0, 0), "other"), "rwda");
+    assert_eq!(rights(&policy, &ids(0, 0), "root/x"), "wd", "admin would imply it");
+    assert_eq!(rights(&policy, &ids(0, 0), "root/deep/x"), "");
+    assert_eq!(rights(&policy, &ids(5, 5), "other"), "r");
+    assert_eq!(rights(&policy, &ids(5, 5), "root/x"), "");
+    let store = policy.decide(&ids(0, 0), Level::Admin, Target::Store, &context(NOON));
+    assert!(store.is_allowed());
+    let name = "root/x".parse().unwrap();
+    let target = Target::Secret { name: &name, attributes: None };
+    let denied = policy.decide(&ids(0, 0), Level::Read, target, &context(NOON));
+    let rule = Some("guard 1".into());
+    assert_eq!(denied, Decision::Denied { rule, reason: Reason::NeedsApproval });
+    let told = policy.explain(&ids(0, 0), target, &context(NOON));
+    assert_eq!(told.levels[0].text.as_deref(), Some("read on names root/**: 1 approver"));
+    assert_eq!(policy.approvers([Level::Read].into_iter().collect(), target), 1);
+}
+
+#[test]
+fn a_binding_for_emergencies_says_nothing_by_itself_and_offers_what_it_holds() {
+    let policy = parse(
+        r#"
+        [[role]]
+        name = "oncall"
+        allow = [{ names = ["prod/**"], levels = ["read", "write"] }]
+        deny = [{ names = ["prod/root"], levels = ["read"] }]
+        [[role]]
+        name = "reader"
+        allow = [{ names = ["prod/root"], levels = ["read"] }]
+        [[binding]]
+        id = "oncall"
+        role = "oncall"
+        uid = [5]
+        exe = "/bin/n"
+        break_glass = "1h"
+        [[binding]]
+        role = "reader"
+        uid = [5]
+        "#,
+    );
+    let mut caller = ids(5, 5);
+    caller.exe_now = Some(Arc::new(Exe { path: "/bin/n".into(), sha256: None }));
+    assert_eq!(rights(&policy, &caller, "prod/x"), "");
+    assert_eq!(rights(&policy, &caller, "prod/root"), "r", "its deny says nothing either");
+    let offered = |caller: &Caller, name: &str, levels: &[Level]| {
+        let (name, levels) = (name.parse().unwrap(), levels.iter().copied().collect());
+        let target = Target::Secret { name: &name, attributes: None };
+        policy.emergency(caller, levels, target, &context(NOON))
+    };
+    let emergency = offered(&caller, "prod/x", &[Level::Read, Level::Write]).unwrap();
+    assert_eq!((&*emergency.binding, emergency.at_most.as_secs()), ("oncall", 3600));
+    assert_eq!(emergency.whom.to_string(), "uid 5, exe \"/bin/n\"");
+    assert!(offered(&caller, "prod/x", &[Level::Read, Level::Delete]).is_none());
+    assert!(offered(&caller, "prod/root", &[Level::Read]).is_none());
+    assert!(offered(&caller, "other", &[Level::Read]).is_none());
+    assert!(offered(&ids(5, 5), "prod/x", &[Level::Read]).is_none(), "by another program");
+    let told = policy.explain(
+        &caller,
+        Target::Secret { name: &"prod/x".parse().unwrap(), attributes: None },
+        &context(NOON),
+    );
+    assert_eq!(told.bindings[0].failed, ["break_glass 1h: it is to be taken first"]);
+}
+
+#[test]
+fn a_guard_that_asks_for_elevation_is_met_by_it_on_names_and_on_the_store() {
+    let policy = parse(
+        r#"
+        [[role]]
+        name = "admin"
+        allow = [{ names = ["**"], levels = ["admin"] }]
+        [[binding]]
+        role = "admin"
+        uid = [0]
+        [[guard]]
+        names = ["**"]
+        levels = ["admin"]
+        require_mfa = true
+        [[expect]]
+        caller = { uid = 0 }
+        secret = "a"
+        levels = ["read", "write", "delete"]
+        [[expect]]
+        caller = { uid = 0, elevated = true }
+        secret = "a"
+        levels = ["admin"]
+        "#,
+    );
+    assert!(policy.needs().session);
+    let name = "a".parse().unwrap();
+    for target in [Target::Secret { name: &name, attributes: None }, Target::Store] {
+        let plain = policy.decide(&ids(0, 0), Level::Admin, target, &context(NOON));
+        let rule = Some("guard 1".into());
+        assert_eq!(plain, Decision::Denied { rule, reason: Reason::NeedsElevation });
+        let elevated = Context { elevated: true, ..context(NOON) };
+        assert!(policy.decide(&ids(0, 0), Level::Admin, target, &elevated).is_allowed());
+    }
+    assert!(policy.run_expectations(NOON.parse().unwrap()).iter().all(|result| result.passed));
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{SysconfVar, sysconf};
 
-use crate::model::{Gid, Timestamp, Uid};
+use crate::model::{Gid, Session, Timestamp, Uid};
 
 /// A `Groups` line may name 65,536 groups of ten digits.
 const MAX_STATUS_BYTES: u64 = 1 << 20;
@@ -110,6 +110,11 @@ pub fn apparmor_profile(tid: u32) -> io::Result<Option<String>> {
 /// Reads the cgroups of a thread, see `cgroups(7)`.
 pub fn cgroup(tid: u32) -> io::Result<Vec<u8>> {
     read(tid, "cgroup", MAX_CGROUP_BYTES)
+}
+
+/// Reads the audit session of a thread; `None` where no login is behind it.
+pub fn session(tid: u32) -> io::Result<Option<Session>> {
+    parse_session(&read(tid, "sessionid", MAX_STAT_BYTES)?)
 }
 
 /// Reads where the executable of a thread is, without touching it. Errors: `EACCES` for a process
@@ -231,6 +236,13 @@ fn parse_status(bytes: &[u8]) -> io::Result<Status> {
     })
 }
 
+fn parse_session(bytes: &[u8]) -> io::Result<Option<Session>> {
+    let text = std::str::from_utf8(bytes).map_err(|_| malformed())?;
+    let number: u32 = text.trim().parse().map_err(|_| malformed())?;
+    // AUDIT_SID_UNSET.
+    Ok((number != u32::MAX).then_some(Session(number)))
+}
+
 fn malformed() -> io::Error {
     io::ErrorKind::InvalidData.into()
 }
@@ -249,6 +261,13 @@ mod tests {
         );
         assert!(parse_stat(b"42 (a) R 1 2").is_err());
         assert!(parse_stat(b"42 )a(").is_err());
+    }
+
+    #[test]
+    fn the_number_that_stands_for_no_session_is_none() {
+        assert_eq!(parse_session(b"7").unwrap(), Some(Session(7)));
+        assert_eq!(parse_session(b"4294967295").unwrap(), None);
+        assert!(parse_session(b"-1").is_err() && parse_session(b"").is_err());
     }
 
     #[test]

@@ -74,7 +74,7 @@ const OTHER: u32 = 99;
 
 fn activity(entry: &Entry) -> u32 {
     match entry.action {
-        Action::CreateDirectory => CREATE,
+        Action::BreakGlass | Action::CreateDirectory | Action::Grant | Action::MfaEnrol => CREATE,
         Action::Write if entry.version == Some(crate::model::Version::FIRST) => CREATE,
         Action::Append
         | Action::AuditRead
@@ -82,17 +82,26 @@ fn activity(entry: &Entry) -> u32 {
         | Action::Check
         | Action::Read
         | Action::Verify => READ,
-        Action::Promote
+        Action::Elevate
+        | Action::GrantApprove
+        | Action::Promote
         | Action::Rename
         | Action::Restore
         | Action::Rotate
         | Action::SetAttribute
         | Action::Stage
         | Action::Write => UPDATE,
-        Action::Delete | Action::Destroy | Action::Prune | Action::RemoveDirectory => DELETE,
+        Action::Delete
+        | Action::Destroy
+        | Action::GrantEnd
+        | Action::GrantRevoke
+        | Action::MfaForget
+        | Action::Prune
+        | Action::RemoveDirectory => DELETE,
         Action::Anchor
         | Action::Anomaly
         | Action::Control
+        | Action::GrantRequest
         | Action::KeyChange
         | Action::PolicyReload
         | Action::Refusals

@@ -118,6 +118,8 @@ pub struct LimitsLayer {
     pub trash_days: Option<Bounded<0, 36_500>>,
     /// Earlier versions kept a secret; 0 keeps all.
     pub keep_versions: Option<Bounded<0, 1_000_000>>,
+    /// How long one code elevates a login session; a day at most.
+    pub elevation_minutes: Option<Bounded<1, 1_440>>,
     pub refuse_expired: Option<bool>,
     /// 0: no limit.
     pub secrets_per_uid: Option<Bounded<0, 1_000_000_000>>,
@@ -174,6 +176,7 @@ impl Layer {
                 max_value_bytes: over.limits.max_value_bytes.or(self.limits.max_value_bytes),
                 trash_days: over.limits.trash_days.or(self.limits.trash_days),
                 keep_versions: over.limits.keep_versions.or(self.limits.keep_versions),
+                elevation_minutes: over.limits.elevation_minutes.or(self.limits.elevation_minutes),
                 refuse_expired: over.limits.refuse_expired.or(self.limits.refuse_expired),
                 secrets_per_uid: over.limits.secrets_per_uid.or(self.limits.secrets_per_uid),
                 directories_per_uid: over

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use serde::de::Error;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::words::{Flag, Number};
 use super::{Daemon, Result};
 use crate::broker::BrokerError;
 use crate::model::{Caller, SecretName};
@@ -168,51 +168,6 @@ fn reply(state: &State, verdict: Verdict) -> Result<Value> {
 
 fn invalid(error: &serde_json::Error) -> BrokerError {
     BrokerError::Invalid(error.to_string())
-}
-
-/// Yes or no, as JSON or as a word of a bare line.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Flag(bool);
-
-impl Flag {
-    pub(super) fn no() -> Self {
-        Self(false)
-    }
-
-    pub(super) fn is_set(self) -> bool {
-        self.0
-    }
-
-    fn yes() -> Self {
-        Self(true)
-    }
-}
-
-impl<'de> Deserialize<'de> for Flag {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> std::result::Result<Self, D::Error> {
-        match Value::deserialize(from)? {
-            Value::Bool(flag) => Ok(Self(flag)),
-            Value::String(word) if word == "yes" || word == "true" => Ok(Self(true)),
-            Value::String(word) if word == "no" || word == "false" => Ok(Self(false)),
-            Value::Array(_)
-            | Value::Null
-            | Value::Number(_)
-            | Value::Object(_)
-            | Value::String(_) => Err(D::Error::custom("expected yes or no")),
-        }
-    }
-}
-
-/// A number, as JSON or as a word of a bare line.
-#[derive(Clone, Copy, Debug)]
-struct Number(u64);
-
-impl<'de> Deserialize<'de> for Number {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> std::result::Result<Self, D::Error> {
-        let value = Value::deserialize(from)?;
-        let number = value.as_u64().or_else(|| value.as_str()?.parse().ok());
-        number.map(Self).ok_or_else(|| D::Error::custom("expected a number that is not negative"))
-    }
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::rotate::Flag;
+use super::words::Flag;
 use super::{Daemon, Result};
 use crate::broker::{BrokerError, StoreError};
 use crate::daemon::search::Inquiry;
@@ -113,7 +113,7 @@ impl Daemon {
                 thread::Builder::new().name("scan".into()).spawn(end).map_err(StoreError::Io)?;
                 Err(BrokerError::Unfinished("the scan hangs".to_owned()))
             }
-            Err(EffectError::Refused(why)) => Err(BrokerError::Refused(why)),
+            Err(EffectError::Refused(why)) => Err(BrokerError::Refused(why.into())),
             Err(
                 EffectError::Gone(why) | EffectError::Invalid(why) | EffectError::Unreachable(why),
             ) => Err(BrokerError::Unfinished(format!("the scan has failed: {why}"))),
@@ -145,13 +145,13 @@ impl Command {
             path,
             min_severity: severity.map_err(BrokerError::Invalid)?.unwrap_or(Severity::Low),
             min_confidence: confidence.map_or(0.5, Confidence::value),
-            no_ignore: self.no_ignore.is_set(),
+            no_ignore: self.no_ignore.0,
         })
     }
 }
 
 fn refused(why: &str) -> BrokerError {
-    BrokerError::Refused(why.to_owned())
+    BrokerError::Refused(why.into())
 }
 
 #[cfg(test)]

@@ -19,9 +19,12 @@ pub(in crate::fs) const MAX_COMMAND: usize = 4096;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(in crate::fs) enum Prompt {
     Admin,
+    Elevate,
     Explain,
+    Grant,
     Holders,
     Reload,
+    Revoke,
     Rotate,
     Scan,
     Seal,
@@ -88,14 +91,18 @@ impl Prompt {
         }
         match self {
             Self::Admin => Ok(host.admin(caller, &parse(text, "do")?)?),
+            // The seed in it stays in locked memory.
+            Self::Elevate => Ok(host.elevate(caller, &SecretBytes::copy_from(text)?)?),
             Self::Explain => {
                 let command = parse(text, "secret")?;
                 let name = command.get("secret").and_then(Value::as_str).unwrap_or_default();
                 let name: SecretName = name.parse().map_err(BrokerError::Name)?;
                 Ok(broker.explain(caller, &name)?)
             }
+            Self::Grant => Ok(host.grant(caller, &parse(text, "names")?)?),
             Self::Holders => Ok(host.holders(caller, &parse(text, "secret")?)?),
             Self::Reload => Ok(host.reload(caller)?),
+            Self::Revoke => Ok(host.revoke_grant(caller, &parse(text, "grant")?)?),
             Self::Rotate => Ok(host.rotate(caller, &parse(text, "secret")?)?),
             Self::Scan => Ok(host.scan(caller, &parse(text, "path")?)?),
             Self::Seal => Ok(host.seal(caller)?),

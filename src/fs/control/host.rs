@@ -32,6 +32,12 @@ pub trait Host: Send + Sync {
     ) -> Result<Value, BrokerError>;
     /// `.control/rotate`: rotates a secret, or tells how a rotation stands.
     fn rotate(&self, caller: &Caller, command: &Value) -> Result<Value, BrokerError>;
+    /// `.control/elevate`: takes a one-time code, or the seed of such codes.
+    fn elevate(&self, caller: &Caller, command: &SecretBytes) -> Result<Value, BrokerError>;
+    /// `.control/grant`: gives something on top of the policy, for a time.
+    fn grant(&self, caller: &Caller, command: &Value) -> Result<Value, BrokerError>;
+    /// `.control/revoke`: ends a grant before its time.
+    fn revoke_grant(&self, caller: &Caller, command: &Value) -> Result<Value, BrokerError>;
     /// `.control/holders`: which live processes hold which version.
     fn holders(&self, caller: &Caller, command: &Value) -> Result<Value, BrokerError>;
     /// `.control/scan`: looks for secrets in files as the caller; no longer than a caller waits.

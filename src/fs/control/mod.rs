@@ -23,6 +23,8 @@ pub(super) use restore::{LastRestore, Restore};
 pub(super) use text::text;
 pub(super) use trash::{Entry as TrashEntry, entries as trash_entries};
 
+use crate::model::GrantId;
+
 /// What is run when a poll has something to tell.
 pub(super) type Waker = Box<dyn FnOnce() + Send>;
 
@@ -32,6 +34,10 @@ pub(super) enum Control {
     /// `.control/audit`.
     Audit,
     File(&'static File),
+    /// `.control/grants/ID`.
+    Grant(GrantId),
+    /// `.control/grants`.
+    Grants,
     /// `.control` itself.
     Top,
     /// `.control/trash`.
@@ -89,16 +95,30 @@ pub(super) enum Text {
 }
 
 /// Every control file, in the order in which they are listed.
-pub(super) static FILES: [File; 20] = [
+pub(super) static FILES: [File; 23] = [
     file("admin", Kind::Command(Prompt::Admin), 0o600, "DO key=value ... | {\"do\": DO, ...}\n"),
     file("backup", Kind::Backup, 0o400, ""),
+    file(
+        "elevate",
+        Kind::Command(Prompt::Elevate),
+        0o600,
+        "CODE, or: enrol SEED CODE, drop, forget UID\n",
+    ),
     file("events", Kind::Events, 0o400, ""),
     file("explain", Kind::Command(Prompt::Explain), 0o600, "SECRET | {\"secret\": SECRET}\n"),
+    file(
+        "grant",
+        Kind::Command(Prompt::Grant),
+        0o600,
+        "PATTERN levels=read for=15m reason=WORD uid=... [gid= unit= container= exe= exe_sha256=] [uses=3] \
+         [break_glass=yes] | {\"approve\": GRANT}\n",
+    ),
     file("health", Kind::Health, 0o400, ""),
     file("holders", Kind::Command(Prompt::Holders), 0o600, "SECRET | {\"stale\": true}\n"),
     file("metrics", Kind::Text(Text::Metrics), 0o400, ""),
     file("reload", Kind::Command(Prompt::Reload), 0o600, "reads policy and configuration again\n"),
     file("restore", Kind::Restore, 0o600, ""),
+    file("revoke", Kind::Command(Prompt::Revoke), 0o600, "GRANT | {\"grant\": GRANT}\n"),
     file(
         "rotate",
         Kind::Command(Prompt::Rotate),
@@ -135,13 +155,16 @@ const fn audit_file(name: &'static str, kind: Kind) -> File {
     File { name, place: Place::Audit, kind, mode: 0o400, usage: "" }
 }
 
-/// Returns what `name` is in a directory of `.control`; the trash is not among them.
+/// Returns what `name` is in a directory of `.control`; the trash is not among them. A grant may be
+/// there or not.
 pub(super) fn child(directory: Control, name: &str) -> Option<Control> {
     let place = match directory {
         Control::Audit => Place::Audit,
-        Control::File(_) | Control::Trash => return None,
+        Control::File(_) | Control::Grant(_) | Control::Trash => return None,
+        Control::Grants => return name.parse().ok().map(Control::Grant),
         Control::Top => match name {
             "audit" => return Some(Control::Audit),
+            "grants" => return Some(Control::Grants),
             "trash" => return Some(Control::Trash),
             _ => Place::Top,
         },
@@ -149,17 +172,23 @@ pub(super) fn child(directory: Control, name: &str) -> Option<Control> {
     FILES.iter().find(|file| file.place == place && file.name == name).map(Control::File)
 }
 
-/// Returns the names in a directory of `.control`, with what they are.
+/// Returns the names that are always in a directory of `.control`, with what they are.
 pub(super) fn children(directory: Control) -> Vec<(&'static str, Control)> {
     let place = match directory {
         Control::Audit => Place::Audit,
-        Control::File(_) | Control::Trash => return Vec::new(),
+        Control::File(_) | Control::Grant(_) | Control::Grants | Control::Trash => {
+            return Vec::new();
+        }
         Control::Top => Place::Top,
     };
     let files = FILES.iter().filter(|file| file.place == place);
     let mut names: Vec<_> = files.map(|file| (file.name, Control::File(file))).collect();
     if place == Place::Top {
-        names.extend([("audit", Control::Audit), ("trash", Control::Trash)]);
+        names.extend([
+            ("audit", Control::Audit),
+            ("grants", Control::Grants),
+            ("trash", Control::Trash),
+        ]);
     }
     names
 }
@@ -171,6 +200,8 @@ impl Control {
             Self::Audit => ".control/audit".into(),
             Self::File(File { name, place: Place::Audit, .. }) => format!(".control/audit/{name}"),
             Self::File(File { name, place: Place::Top, .. }) => format!(".control/{name}"),
+            Self::Grant(id) => format!(".control/grants/{id}"),
+            Self::Grants => ".control/grants".into(),
             Self::Top => ".control".into(),
             Self::Trash => ".control/trash".into(),
         }
@@ -185,6 +216,10 @@ impl Control {
                 let index = FILES.iter().position(|known| known == file).unwrap_or_default();
                 ((16 + index as u64) << 32) | u64::from(uid)
             }
+            Self::Grant(GrantId([a, b, c, d, e, f])) => {
+                (1 << 62) | u64::from_be_bytes([0, 0, a, b, c, d, e, f])
+            }
+            Self::Grants => 6,
             Self::Top => 2,
             Self::Trash => 4,
         }
@@ -209,7 +244,7 @@ mod tests {
 
     #[test]
     fn no_two_callers_and_no_two_files_share_an_inode() {
-        let mut seen = std::collections::HashSet::from([1, 2, 3, 4, 5]);
+        let mut seen = std::collections::HashSet::from([1, 2, 3, 4, 5, 6]);
         for file in &FILES {
             for uid in [0, 1000, u32::MAX] {
                 assert!(seen.insert(Control::File(file).inode(uid)), "{} {uid}", file.name);

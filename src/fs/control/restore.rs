@@ -205,6 +205,18 @@ mod tests {
             unreachable!()
         }
 
+        fn elevate(&self, _: &Caller, _: &SecretBytes) -> std::result::Result<Value, BrokerError> {
+            unreachable!()
+        }
+
+        fn grant(&self, _: &Caller, _: &Value) -> std::result::Result<Value, BrokerError> {
+            unreachable!()
+        }
+
+        fn revoke_grant(&self, _: &Caller, _: &Value) -> std::result::Result<Value, BrokerError> {
+            unreachable!()
+        }
+
         fn holders(&self, _: &Caller, _: &Value) -> std::result::Result<Value, BrokerError> {
             unreachable!()
         }

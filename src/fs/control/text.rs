@@ -38,6 +38,8 @@ pub(in crate::fs) fn text(
         Text::Version => Ok(format!("version: {}\n", env!("CARGO_PKG_VERSION"))),
         Text::Whoami => {
             let mut pairs = whoami(caller, broker.is_admin(caller));
+            let elevated = broker.elevated_until(caller);
+            pairs.extend(elevated.map(|until| ("elevated until".to_owned(), until.to_string())));
             // Nothing is known of it while the store is sealed.
             if let Ok(share) = broker.share(caller.uid) {
                 pairs.extend(made(share, broker));
@@ -80,6 +82,7 @@ fn whoami(caller: &Caller, admin: bool) -> Vec<(String, String)> {
     push("unit", process.and_then(|process| process.unit.as_deref().map(str::to_owned)));
     let container = process.and_then(|process| process.container.as_ref());
     push("container", container.map(|c| format!("{}:{}", c.runtime, c.id)));
+    push("session", caller.session.map(|session| session.to_string()));
     push("admin", Some(if admin { "yes" } else { "no" }.to_owned()));
     pairs
 }

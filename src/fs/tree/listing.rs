@@ -136,6 +136,12 @@ impl Tree {
         match node {
             Node::By(by) => self.by_items(caller, by, &mut items)?,
             Node::Rendered(place) => self.rendered_items(caller, place, &mut items)?,
+            Node::Control(Control::Grants) => {
+                items.extend(self.broker.grants(caller)?.into_iter().map(|grant| {
+                    let inode = Control::Grant(grant.id).inode(caller.uid.0);
+                    item(&grant.id.to_string(), inode, FileKind::File)
+                }));
+            }
             Node::Control(Control::Trash) => {
                 let entries = trash_entries(self.broker.trash(caller)?).into_iter();
                 items.extend(
@@ -145,8 +151,10 @@ impl Tree {
             Node::Control(place) => {
                 items.extend(control::children(*place).into_iter().map(|(name, control)| {
                     let kind = match control {
-                        Control::File(_) => FileKind::File,
-                        Control::Audit | Control::Top | Control::Trash => FileKind::Directory,
+                        Control::File(_) | Control::Grant(_) => FileKind::File,
+                        Control::Audit | Control::Grants | Control::Top | Control::Trash => {
+                            FileKind::Directory
+                        }
                     };
                     item(name, control.inode(caller.uid.0), kind)
                 }));

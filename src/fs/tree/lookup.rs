@@ -13,7 +13,7 @@ use crate::fs::inode::ROOT;
 use crate::fs::node::{Meaning, Node, ScratchName, View, ViewKind, meaning};
 use crate::fs::scratch::ScratchFile;
 use crate::fs::views;
-use crate::model::{Caller, Level, SecretName};
+use crate::model::{Caller, GrantId, Level, SecretName};
 
 /// A node and how it looks to a caller.
 #[derive(Debug)]
@@ -178,8 +178,12 @@ impl Tree {
         let inode = control.inode(caller.uid.0);
         let own = |kind, mode| Attributes::own(caller, inode, kind, mode, self.started);
         match control {
-            Control::Audit | Control::Top => {
+            Control::Audit | Control::Grants | Control::Top => {
                 Ok(own(FileKind::Directory, 0o500).shared(self.owners))
+            }
+            Control::Grant(id) => {
+                let text = self.grant_text(caller, id)?;
+                Ok(own(FileKind::File, 0o400).sized(text.len() as u64))
             }
             Control::Trash => Ok(own(FileKind::Directory, 0o700).shared(self.owners)),
             Control::File(file) => {
@@ -211,6 +215,13 @@ impl Tree {
             }
         };
         Ok(Entry::new(Node::By(by), attributes.shared(self.owners)))
+    }
+
+    /// Returns what `.control/grants/ID` shows.
+    pub(super) fn grant_text(&self, caller: &Caller, id: GrantId) -> Result<String> {
+        let grants = self.broker.grants(caller)?;
+        let grant = grants.into_iter().find(|grant| grant.id == id).ok_or(FsError::NotFound)?;
+        Ok(format!("{:#}\n", serde_json::json!(grant)))
     }
 
     /// Finds an entry of the trash by its listed name.

@@ -91,6 +91,11 @@ impl Tree {
         let place = Place { caller, inode, want, ticket };
         match &*node {
             Node::Control(Control::File(file)) => self.open_control(place, file),
+            Node::Control(Control::Grant(_)) if want.write => Err(FsError::Access),
+            Node::Control(Control::Grant(id)) => {
+                let text = self.grant_text(caller, *id)?;
+                Ok(place.opening(Content::Bytes(text.into_bytes().into())))
+            }
             Node::Scratch(file) if file.uid == caller.uid.0 => {
                 if want.truncate {
                     file.resize(0)?;
