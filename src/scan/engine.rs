@@ -7,6 +7,8 @@
 
 use std::ops::Range;
 
+use regex_automata::Input;
+
 use super::assignment::{self, Trigger};
 use super::candidate::{Candidate, Encoding, Outcome, Reason, Trace};
 use super::check::Verdict;
@@ -428,7 +430,7 @@ fn begins_part(text: &[u8], hit: &Range<usize>) -> bool {
 
 /// Returns the next match's secret, as a place in `bytes`.
 fn next_match(
-    compiled: &regex::bytes::Regex,
+    compiled: &regex_automata::meta::Regex,
     regex: &LazyRegex,
     bytes: &[u8],
     at: usize,
@@ -436,11 +438,13 @@ fn next_match(
     if at > bytes.len() {
         return None;
     }
+    let input = Input::new(bytes).range(at..);
     let Some(group) = regex.group else {
-        return compiled.find_at(bytes, at).map(|found| found.range());
+        return compiled.search(&input).map(|found| found.range());
     };
-    let captures = compiled.captures_at(bytes, at)?;
-    captures.get(group).or_else(|| captures.get(0)).map(|found| found.range())
+    let mut captures = compiled.create_captures();
+    compiled.search_captures(&input, &mut captures);
+    captures.get_group(group).or_else(|| captures.get_group(0)).map(|found| found.range())
 }
 
 /// Decides by what the rule asks for; true if a check digit or a structure was right. The first `public`
