@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use regex_automata::Input;
 
-use super::assignment::{self, Trigger};
+use super::assignment;
 use super::candidate::{Candidate, Encoding, Outcome, Reason, Trace};
 use super::check::Verdict;
 use super::class::{is_base64, is_word};
@@ -52,7 +52,7 @@ pub struct Engine {
 /// What a fragment is looked for.
 #[derive(Clone, Copy, Debug)]
 enum Use {
-    Assignment(Trigger),
+    Assignment,
     /// A text with escapes in it.
     Escape,
     /// A keyword of a rule, which begins so many bytes before.
@@ -90,7 +90,7 @@ impl Engine {
                 .position(|rule| *rule.id == *id.as_str() && matches!(rule.finder, Finder::Parser))
         };
         let assignments = assignment::Id::ALL.each_ref().map(place);
-        everywhere.extend(assignment::triggers().map(|(word, what)| (word, Use::Assignment(what))));
+        everywhere.extend(assignment::triggers().map(|word| (word, Use::Assignment)));
         everywhere.extend([&b"\\u00"[..], b"\\/"].map(|escape| (escape.to_vec(), Use::Escape)));
         Ok(Self {
             prefixes: Prefixes::new(prefixes),
@@ -199,9 +199,15 @@ impl Layer<'_> {
     fn scan_words(&mut self) {
         let (engine, text, kind) = (self.engine, self.text, self.kind);
         let (mut last_value, mut unescaped) = (usize::MAX, 0);
+        for found in assignment::read_urls(text) {
+            if found.value.start != last_value {
+                last_value = found.value.start;
+                self.take_assignment(&found);
+            }
+        }
         engine.everywhere.each(text, |hit, what| match what {
-            Use::Assignment(trigger) => {
-                let Some(found) = assignment::read(text, trigger, hit, kind) else { return };
+            Use::Assignment => {
+                let Some(found) = assignment::read_name(text, hit, kind) else { return };
                 // Two fragments of one name.
                 if found.value.start != last_value {
                     last_value = found.value.start;
