@@ -304,3 +304,25 @@ pub enum RuleError {
     #[error("the rules' keywords are too many to be searched for")]
     TooMany,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_rule_takes_much_memory_whatever_its_counts() {
+        for rule in RuleSet::built_in().unwrap().rules() {
+            let Finder::Regex(regex) = &rule.finder else { continue };
+            let compiled = regex.compiled().unwrap();
+            let bytes = compiled.memory_usage() + compiled.create_cache().memory_usage();
+            assert!(bytes < 512 << 10, "{} takes {bytes} bytes", rule.id);
+        }
+    }
+
+    #[test]
+    fn a_high_count_is_left_out_and_a_low_one_is_kept() {
+        let without = |text| without_high_counts(parse_regex(text).unwrap());
+        assert_eq!(without("x(?:[a-z]{2,8000}?y){3}"), parse_regex("x(?:[a-z]{2,}?y){3}").unwrap());
+        assert_eq!(without("[a-z]{2,999}"), parse_regex("[a-z]{2,999}").unwrap());
+    }
+}
