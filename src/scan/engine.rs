@@ -7,7 +7,9 @@
 
 use std::ops::Range;
 
-use super::assignment::{self, Trigger};
+use regex_automata::Input;
+
+use super::assignment;
 use super::candidate::{Candidate, Encoding, Outcome, Reason, Trace};
 use super::check::Verdict;
 use super::class::{is_base64, is_word};
@@ -50,7 +52,7 @@ pub struct Engine {
 /// What a fragment is looked for.
 #[derive(Clone, Copy, Debug)]
 enum Use {
-    Assignment(Trigger),
+    Assignment,
     /// A text with escapes in it.
     Escape,
     /// A keyword of a rule, which begins so many bytes before.
@@ -88,7 +90,7 @@ impl Engine {
                 .position(|rule| *rule.id == *id.as_str() && matches!(rule.finder, Finder::Parser))
         };
         let assignments = assignment::Id::ALL.each_ref().map(place);
-        everywhere.extend(assignment::triggers().map(|(word, what)| (word, Use::Assignment(what))));
+        everywhere.extend(assignment::triggers().map(|word| (word, Use::Assignment)));
         everywhere.extend([&b"\\u00"[..], b"\\/"].map(|escape| (escape.to_vec(), Use::Escape)));
         Ok(Self {
             prefixes: Prefixes::new(prefixes),
@@ -197,9 +199,15 @@ impl Layer<'_> {
     fn scan_words(&mut self) {
         let (engine, text, kind) = (self.engine, self.text, self.kind);
         let (mut last_value, mut unescaped) = (usize::MAX, 0);
+        for found in assignment::read_urls(text) {
+            if found.value.start != last_value {
+                last_value = found.value.start;
+                self.take_assignment(&found);
+            }
+        }
         engine.everywhere.each(text, |hit, what| match what {
-            Use::Assignment(trigger) => {
-                let Some(found) = assignment::read(text, trigger, hit, kind) else { return };
+            Use::Assignment => {
+                let Some(found) = assignment::read_name(text, hit, kind) else { return };
                 // Two fragments of one name.
                 if found.value.start != last_value {
                     last_value = found.value.start;
@@ -428,7 +436,7 @@ fn begins_part(text: &[u8], hit: &Range<usize>) -> bool {
 
 /// Returns the next match's secret, as a place in `bytes`.
 fn next_match(
-    compiled: &regex::bytes::Regex,
+    compiled: &regex_automata::meta::Regex,
     regex: &LazyRegex,
     bytes: &[u8],
     at: usize,
@@ -436,11 +444,13 @@ fn next_match(
     if at > bytes.len() {
         return None;
     }
+    let input = Input::new(bytes).range(at..);
     let Some(group) = regex.group else {
-        return compiled.find_at(bytes, at).map(|found| found.range());
+        return compiled.search(&input).map(|found| found.range());
     };
-    let captures = compiled.captures_at(bytes, at)?;
-    captures.get(group).or_else(|| captures.get(0)).map(|found| found.range())
+    let mut captures = compiled.create_captures();
+    compiled.search_captures(&input, &mut captures);
+    captures.get_group(group).or_else(|| captures.get_group(0)).map(|found| found.range())
 }
 
 /// Decides by what the rule asks for; true if a check digit or a structure was right. The first `public`

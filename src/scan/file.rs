@@ -30,6 +30,9 @@ const BEFORE: usize = 4 << 10;
 /// How much of a file tells whether it is text.
 const HEAD: usize = 8 << 10;
 
+/// How much is read first: of most files all, and of one that is no text no more than this.
+const FIRST: usize = 16 << 10;
+
 /// Why something was not read that could have been.
 pub(super) const OUT_OF_TIME: &str = "the time was up";
 
@@ -105,7 +108,7 @@ impl<'a> FileScanner<'a> {
         let mut file = file;
         let mut buffer = self.buffers.pop().unwrap_or_default();
         buffer.resize(PIECE, 0);
-        let scanned = fill(&mut file, &mut buffer, 0).and_then(|len| {
+        let scanned = begin(&mut file, &mut buffer).and_then(|len| {
             let head = buffer.get(..len).unwrap_or_default();
             match archive::kind(head) {
                 Some(kind) => {
@@ -136,7 +139,7 @@ impl<'a> FileScanner<'a> {
     ) -> io::Result<()> {
         let mut buffer = self.buffers.pop().unwrap_or_default();
         buffer.resize(PIECE, 0);
-        let scanned = fill(reader, &mut buffer, 0).and_then(|len| {
+        let scanned = begin(reader, &mut buffer).and_then(|len| {
             let head = buffer.get(..len).unwrap_or_default();
             match archive::kind(head) {
                 Some(kind) => {
@@ -202,6 +205,8 @@ impl<'a> FileScanner<'a> {
         name: &Name<'_>,
     ) -> io::Result<()> {
         let kind = FileKind::of(Path::new(name.shown));
+        // A shorter beginning is the whole file.
+        let len = if len == FIRST { fill(reader, buffer, len)? } else { len };
         let mut piece = Piece { contents, len, from: 0, line: 1, column: 0 };
         loop {
             let text = buffer.get(..piece.len).unwrap_or_default();
@@ -406,6 +411,11 @@ impl LineColumn {
             None => Self { line: self.line, column: self.column + count(text.len()) },
         }
     }
+}
+
+/// Reads the beginning of a file.
+fn begin(reader: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
+    fill(reader, buffer.get_mut(..FIRST).unwrap_or_default(), 0)
 }
 
 /// Reads until the buffer is full or the file ends; returns how many bytes of the buffer are filled.

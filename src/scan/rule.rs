@@ -5,8 +5,8 @@
 
 use std::sync::OnceLock;
 
-use regex::bytes::{Regex, RegexBuilder};
-use regex_syntax::hir::Hir;
+use regex_automata::meta::{self, Regex};
+use regex_syntax::hir::{Hir, HirKind, Look, Repetition};
 use serde::Deserialize;
 
 use super::check::{self, Verdict};
@@ -128,14 +128,44 @@ impl LazyRegex {
         self.compiled.get_or_init(|| self.compile().ok()).as_ref()
     }
 
-    fn compile(&self) -> Result<Regex, regex::Error> {
-        // Each window is short: a large cache of states would cost memory for each rule and thread.
-        let text = if self.shape.anchored {
-            format!(r"\A(?:{})", self.text)
+    fn compile(&self) -> Result<Regex, String> {
+        let hir = without_high_counts(parse_regex(&self.text).map_err(|err| err.to_string())?);
+        let config = meta::Config::new().utf8_empty(false);
+        let (hir, config) = if self.shape.anchored {
+            // Where a match begins is known: no automaton is needed that finds it from the end.
+            (Hir::concat(vec![Hir::look(Look::Start), hir]), config.hybrid(false))
         } else {
-            self.text.to_string()
+            (hir, config)
         };
-        RegexBuilder::new(&text).unicode(false).dfa_size_limit(64 << 10).size_limit(4 << 20).build()
+        // Each window is short: a large cache of states would cost memory for each rule and thread.
+        let config = config.hybrid_cache_capacity(64 << 10).nfa_size_limit(Some(4 << 20));
+        meta::Builder::new().configure(config).build_from_hir(&hir).map_err(|err| err.to_string())
+    }
+}
+
+/// A count from which on a repetition is compiled as one without end.
+const HIGH_COUNT: u32 = 1000;
+
+/// Leaves out the limits of long repetitions: an automaton has a state for each time, megabytes for a rule and as
+/// much for each thread. The window ends them instead: it is as long as the longest match.
+fn without_high_counts(hir: Hir) -> Hir {
+    let each = |parts: Vec<Hir>| parts.into_iter().map(without_high_counts).collect();
+    match hir.into_kind() {
+        HirKind::Empty => Hir::empty(),
+        HirKind::Literal(literal) => Hir::literal(literal.0),
+        HirKind::Class(class) => Hir::class(class),
+        HirKind::Look(look) => Hir::look(look),
+        HirKind::Capture(mut capture) => {
+            capture.sub = Box::new(without_high_counts(*capture.sub));
+            Hir::capture(capture)
+        }
+        HirKind::Repetition(repetition) => Hir::repetition(Repetition {
+            max: repetition.max.filter(|&max| max < HIGH_COUNT),
+            sub: Box::new(without_high_counts(*repetition.sub)),
+            ..repetition
+        }),
+        HirKind::Concat(parts) => Hir::concat(each(parts)),
+        HirKind::Alternation(parts) => Hir::alternation(each(parts)),
     }
 }
 
@@ -234,7 +264,7 @@ impl Rule {
     /// Compiles the regular expression now and says what is wrong with it.
     pub(super) fn verify(&self) -> Result<(), String> {
         match &self.finder {
-            Finder::Regex(regex) => regex.compile().map(drop).map_err(|err| err.to_string()),
+            Finder::Regex(regex) => regex.compile().map(drop),
             Finder::Parser => Ok(()),
         }
     }
@@ -273,4 +303,26 @@ pub enum RuleError {
     Rule { file: String, why: String },
     #[error("the rules' keywords are too many to be searched for")]
     TooMany,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_rule_takes_much_memory_whatever_its_counts() {
+        for rule in RuleSet::built_in().unwrap().rules() {
+            let Finder::Regex(regex) = &rule.finder else { continue };
+            let compiled = regex.compiled().unwrap();
+            let bytes = compiled.memory_usage() + compiled.create_cache().memory_usage();
+            assert!(bytes < 512 << 10, "{} takes {bytes} bytes", rule.id);
+        }
+    }
+
+    #[test]
+    fn a_high_count_is_left_out_and_a_low_one_is_kept() {
+        let without = |text| without_high_counts(parse_regex(text).unwrap());
+        assert_eq!(without("x(?:[a-z]{2,8000}?y){3}"), parse_regex("x(?:[a-z]{2,}?y){3}").unwrap());
+        assert_eq!(without("[a-z]{2,999}"), parse_regex("[a-z]{2,999}").unwrap());
+    }
 }

@@ -56,6 +56,11 @@ pub(super) enum Look {
 
 impl Look {
     pub(super) fn of(run: &[u8]) -> Self {
+        // Most runs have neither digit nor capital; that one takes no look at each byte's neighbours, but all at once.
+        let speaks = |byte: u8| byte.is_ascii_digit() | byte.is_ascii_uppercase();
+        if !run.iter().fold(false, |any, &byte| any | speaks(byte)) {
+            return Self::Name;
+        }
         let (mut digits, mut turns) = (0_usize, 0_usize);
         let mut part = Part::default();
         for &byte in run {

@@ -22,15 +22,8 @@ mod words;
 
 use parse::Assigned;
 
-/// Which parser a fragment calls.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Trigger {
-    Name,
-    Url,
-}
-
 /// Returns what is looked for: fragments of names of secrets, of four bytes where that is possible.
-pub(super) fn triggers() -> impl Iterator<Item = (Vec<u8>, Trigger)> {
+pub(super) fn triggers() -> impl Iterator<Item = Vec<u8>> {
     const FRAGMENTS: [&str; 12] = [
         "pass",
         "Pass",
@@ -51,9 +44,7 @@ pub(super) fn triggers() -> impl Iterator<Item = (Vec<u8>, Trigger)> {
     // Before a value on the next line, and before a quotation mark with a backslash.
     const LAST: [&str; 6] = ["KEY\n", "PWD\n", "key\\", "Key\\", "KEY\\", "pwd\\"];
     let short = SHORT.iter().flat_map(|word| BEHIND.map(|behind| format!("{word}{behind}")));
-    let all = FRAGMENTS.into_iter().chain(LAST).map(str::to_owned).chain(short);
-    let names = all.map(|fragment| (fragment.into_bytes(), Trigger::Name));
-    names.chain([(b"://".to_vec(), Trigger::Url)])
+    FRAGMENTS.into_iter().chain(LAST).map(str::to_owned).chain(short).map(String::into_bytes)
 }
 
 /// The rules whose matches these parsers find, and their places in the list of rules.
@@ -130,18 +121,13 @@ pub(super) struct Opinion {
     pub floor: f64,
 }
 
-/// Reads what stands at a fragment that was found at `hit`.
-pub(super) fn read(
-    text: &[u8],
-    trigger: Trigger,
-    hit: Range<usize>,
-    kind: FileKind,
-) -> Option<Found> {
-    match trigger {
-        Trigger::Name => {
-            let assigned = Assigned::read(text, hit, kind)?;
-            judge::judge(text, &assigned, kind)
-        }
-        Trigger::Url => url::read(text, hit),
-    }
+/// Reads what is assigned to the name of which a fragment was found at `hit`.
+pub(super) fn read_name(text: &[u8], hit: Range<usize>, kind: FileKind) -> Option<Found> {
+    let assigned = Assigned::read(text, hit, kind)?;
+    judge::judge(text, &assigned, kind)
+}
+
+/// Reads the passwords in the URLs of a text.
+pub(super) fn read_urls(text: &[u8]) -> impl Iterator<Item = Found> {
+    url::places(text).filter_map(|place| url::read(text, place))
 }
