@@ -36,6 +36,7 @@ mod frozen;
 mod gate;
 mod holds;
 mod index;
+mod injection;
 mod keys;
 mod load;
 mod log;

@@ -21,7 +21,10 @@ use serde_json::{Value, json};
 use super::compose::{self, Parts};
 use super::config::{Config, KeyConfig, Sources};
 use super::error::chain;
-use super::init::{PassphraseInput, check_anomalies, check_policy, check_rotation};
+use super::init::{
+    PassphraseInput, check_anomalies, check_injections, check_policy, check_rotation,
+};
+use super::injections::Injections;
 use super::logging::Level;
 use super::renderings::read_renderings;
 use super::supervision::Supervision;
@@ -49,6 +52,7 @@ pub(super) struct Daemon {
     rotator: Rotator,
     renderings: Arc<Renderings>,
     watch: Arc<Watch>,
+    injections: Arc<Injections>,
     sources: Sources,
     config: ArcSwap<Config>,
     /// The key source as of now: it can be changed while the configuration still names the old one.
@@ -68,7 +72,8 @@ pub(super) struct Daemon {
 
 impl Daemon {
     pub(super) fn new(
-        (parts, rotator, renderings, watch): (Parts, Rotator, Arc<Renderings>, Arc<Watch>),
+        (parts, rotator, renderings): (Parts, Rotator, Arc<Renderings>),
+        (watch, injections): (Arc<Watch>, Arc<Injections>),
         supervision: Arc<Supervision>,
         (config, sources): (Config, Sources),
         level: Level,
@@ -84,6 +89,7 @@ impl Daemon {
             rotator,
             renderings,
             watch,
+            injections,
             sources,
             clock,
             level,
@@ -139,7 +145,9 @@ impl Daemon {
             return Err(BrokerError::Invalid(objection));
         }
         let anomalies = check_anomalies(&new.anomalies).map_err(|error| invalid(&error))?;
+        let injections = check_injections(&new.injections).map_err(|error| invalid(&error))?;
         self.broker().replace_policy(caller, policy)?;
+        self.injections.replace_settings(injections);
         self.watch.replace_settings(anomalies);
         self.rotator.replace_settings(rotation);
         self.renderings.replace(renderings);
@@ -189,7 +197,8 @@ impl Daemon {
         let reload = self.reload_fault.lock().as_ref().map(|why| format!("last reload: {why}"));
         let audit = statistics.audit_fault.as_ref().map(|why| format!("nothing is served: {why}"));
         let mount = self.mount_fault().map(str::to_owned);
-        integrity.into_iter().chain(audit).chain(reload).chain(mount).collect()
+        let injections = self.injections.faults();
+        integrity.into_iter().chain(audit).chain(reload).chain(mount).chain(injections).collect()
     }
 
     fn uptime_seconds(&self) -> u64 {
@@ -349,6 +358,10 @@ impl Host for Daemon {
 
     fn anomalies(&self) -> String {
         self.watch.text()
+    }
+
+    fn injections(&self) -> String {
+        self.injections.text()
     }
 
     fn metrics(&self) -> String {

@@ -3,10 +3,13 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::Deserialize;
+
 use super::SecretName;
 
 /// A pattern such as `prod/*/password` or `prod/**`.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[serde(try_from = "String")]
 pub struct Pattern {
     text: Box<str>,
     segments: Box<[Segment]>,
@@ -45,6 +48,14 @@ impl FromStr for Pattern {
     fn from_str(text: &str) -> Result<Self, PatternError> {
         let segments = text.split('/').map(parse_segment).collect::<Result<_, _>>()?;
         Ok(Self { text: text.into(), segments })
+    }
+}
+
+impl TryFrom<String> for Pattern {
+    type Error = PatternError;
+
+    fn try_from(text: String) -> Result<Self, PatternError> {
+        text.parse()
     }
 }
 

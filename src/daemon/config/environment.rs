@@ -26,12 +26,13 @@ enum Kind {
 }
 
 /// Variable, table, key. A variable that is empty counts as unset.
-const SETTINGS: [(&str, &str, &str, Kind); 24] = [
+const SETTINGS: [(&str, &str, &str, Kind); 25] = [
     ("SECRETFS_ANOMALIES", "", "anomalies", Kind::Text),
     ("SECRETFS_AUDIT_RETENTION_DAYS", "audit", "retention_days", Kind::Number),
     ("SECRETFS_AUDIT_SEGMENT_MIB", "audit", "segment_mib", Kind::Number),
     ("SECRETFS_DEADLINE_SECONDS", "", "deadline_seconds", Kind::Number),
     ("SECRETFS_DURABILITY", "audit", "durability", Kind::Text),
+    ("SECRETFS_INJECTIONS", "", "injections", Kind::Text),
     ("SECRETFS_IO", "", "io", Kind::Text),
     ("SECRETFS_KEEPER", "", "keeper", Kind::Text),
     ("SECRETFS_KEEP_VERSIONS", "limits", "keep_versions", Kind::Number),

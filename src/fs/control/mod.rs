@@ -82,6 +82,7 @@ pub(super) enum Text {
     Anomalies,
     AuditHead,
     AuditTotals,
+    Injections,
     Metrics,
     Status,
     Version,
@@ -89,13 +90,14 @@ pub(super) enum Text {
 }
 
 /// Every control file, in the order in which they are listed.
-pub(super) static FILES: [File; 20] = [
+pub(super) static FILES: [File; 21] = [
     file("admin", Kind::Command(Prompt::Admin), 0o600, "DO key=value ... | {\"do\": DO, ...}\n"),
     file("backup", Kind::Backup, 0o400, ""),
     file("events", Kind::Events, 0o400, ""),
     file("explain", Kind::Command(Prompt::Explain), 0o600, "SECRET | {\"secret\": SECRET}\n"),
     file("health", Kind::Health, 0o400, ""),
     file("holders", Kind::Command(Prompt::Holders), 0o600, "SECRET | {\"stale\": true}\n"),
+    file("injections", Kind::Text(Text::Injections), 0o400, ""),
     file("metrics", Kind::Text(Text::Metrics), 0o400, ""),
     file("reload", Kind::Command(Prompt::Reload), 0o600, "reads policy and configuration again\n"),
     file("restore", Kind::Restore, 0o600, ""),
