@@ -145,7 +145,8 @@ impl Daemon {
             return Err(BrokerError::Invalid(objection));
         }
         let anomalies = check_anomalies(&new.anomalies).map_err(|error| invalid(&error))?;
-        let injections = check_injections(&new.injections).map_err(|error| invalid(&error))?;
+        let injections =
+            check_injections(&self.config.load().injections).map_err(|error| invalid(&error))?;
         self.broker().replace_policy(caller, policy)?;
         self.injections.replace_settings(injections);
         self.watch.replace_settings(anomalies);
@@ -480,6 +481,7 @@ fn restart_needed(old: &Config, new: &Config) -> Vec<&'static str> {
         ("credentials", old.credentials != new.credentials),
         ("limits", format!("{:?}", old.limits) != format!("{:?}", new.limits)),
         ("io", old.io != new.io),
+        ("injections", old.injections != new.injections),
         ("names", old.names != new.names),
         ("sandbox", old.sandbox != new.sandbox),
         ("scan_on_write", old.scan_on_write != new.scan_on_write),

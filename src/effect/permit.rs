@@ -187,6 +187,22 @@ mod tests {
     }
 
     #[test]
+    fn files_are_placed_as_the_list_says_and_not_otherwise() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("injections.toml");
+        let file = "secret = \"a\"\npath = \"/run/a\"\nkind = \"copy\"\n";
+        fs::write(&path, format!("[[file]]\n{file}")).unwrap();
+        let orders = |injections| Orders { injections, ..Orders::default() };
+        let placed = |text: &str| Task::Place(toml::from_str(text).unwrap());
+        orders(Some(path.clone())).check(&placed(file)).unwrap();
+        for (from, to) in [("\"a\"", "\"b\""), ("/run/a", "/run/b"), ("copy", "link")] {
+            let other = placed(&file.replace(from, to));
+            assert!(orders(Some(path.clone())).check(&other).is_err(), "{to}");
+        }
+        assert!(orders(None).check(&placed(file)).is_err());
+    }
+
+    #[test]
     fn any_unit_is_restarted_only_where_those_are_that_hold_an_old_value() {
         let unit = Unit::new("web.service".into(), UnitAction::TryRestart).unwrap();
         let restart = Task::Notify(Notice::Unit(unit));

@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::thread::{self, JoinHandle};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -42,7 +42,9 @@ const SOON: Duration = Duration::from_secs(1);
 const FILE_TIME: Duration = Duration::from_secs(10);
 const NOTICE_TIME: Duration = Duration::from_secs(30);
 /// How long cleaning up takes at most: whoever ends the server does not wait for ever.
-const LAST_FILES: Duration = Duration::from_secs(5);
+const LAST_FILES: Duration = Duration::from_secs(3);
+/// How long the end waits for an order that is under way.
+const LAST_ORDER: Duration = Duration::from_secs(2);
 
 type Versions = BTreeMap<SecretName, Version>;
 
@@ -58,12 +60,15 @@ pub(super) struct Injections {
     bell: Mutex<Option<Sender<Wake>>>,
     /// Whether the bell was rung and not heard yet.
     rung: AtomicBool,
+    /// Set for the end: nothing is begun any more.
+    ending: AtomicBool,
 }
 
-/// The running thread; dropping it stops it after the order at hand.
+/// The running thread; dropping it stops it after the order at hand, for which it is not waited long.
 pub(super) struct Injecting {
+    injections: Arc<Injections>,
     bell: Sender<Wake>,
-    thread: Option<JoinHandle<()>>,
+    ended: Receiver<()>,
 }
 
 enum Wake {
@@ -88,6 +93,7 @@ impl Injections {
             state: Mutex::new(state),
             bell: Mutex::default(),
             rung: AtomicBool::new(false),
+            ending: AtomicBool::new(false),
         })
     }
 
@@ -120,7 +126,10 @@ impl Injections {
             register(&self.broker, Box::new(hook));
         }
         let injections = Arc::clone(self);
-        let thread = thread::Builder::new().name("injections".into()).spawn(move || {
+        let (end, ended) = mpsc::channel::<()>();
+        thread::Builder::new().name("injections".into()).spawn(move || {
+            // Its end is what is waited for.
+            let _end = end;
             let mut next = Instant::now();
             loop {
                 match heard.recv_timeout(next.saturating_duration_since(Instant::now())) {
@@ -130,7 +139,7 @@ impl Injections {
                 }
             }
         })?;
-        Ok(Injecting { bell, thread: Some(thread) })
+        Ok(Injecting { injections: Arc::clone(self), bell, ended })
     }
 
     /// Takes all files away, at the end of the mount.
@@ -235,6 +244,7 @@ impl Injections {
         let is_kept = is.settled && (is.version == version || file.kind == PlacementKind::Link);
         let outcome = match is.retry.wait() {
             Some(left) => return left,
+            None if self.ending.load(Ordering::Acquire) => return LOOK,
             None if is_kept => Ok(version),
             None => self.deliver(file, version),
         };
@@ -316,6 +326,9 @@ impl Injections {
             (changed, state.consumers.get(&consumer.name).map_or(0, |is| is.given))
         };
         let mut outcome = Ok(given);
+        if self.ending.load(Ordering::Acquire) {
+            return LOOK;
+        }
         for (number, notice) in consumer.notify.iter().enumerate().skip(given) {
             let order = order(&changed, NOTICE_TIME, Task::Notify(notice.clone()));
             outcome = match self.effects.carry_out(&order, &Values::default()) {
@@ -357,11 +370,9 @@ impl Delivery {
 
 impl Drop for Injecting {
     fn drop(&mut self) {
+        self.injections.ending.store(true, Ordering::Release);
         drop(self.bell.send(Wake::Stop));
-        if let Some(thread) = self.thread.take() {
-            // A panic has been reported by the panic hook.
-            drop(thread.join());
-        }
+        let _ = self.ended.recv_timeout(LAST_ORDER);
     }
 }
 
@@ -371,11 +382,20 @@ impl fmt::Debug for Injecting {
     }
 }
 
+/// Takes all files away without a server, for who unmounts after it; takes root.
+pub(super) fn clean_up(settings: &Settings, mountpoint: &Path) {
+    for file in &settings.files {
+        if let Err(error) = file.take_away(mountpoint) {
+            tracing::warn!(path = ?file.path, %error, "an injected file is left");
+        }
+    }
+}
+
 fn order(secret: &SecretName, timeout: Duration, task: Task) -> Order {
     Order { rotation: "injection".into(), secret: secret.clone(), timeout, task }
 }
 
-fn read_state(file: &std::path::Path) -> State {
+fn read_state(file: &Path) -> State {
     let read =
         fs::read(file).and_then(|text| serde_json::from_slice(&text).map_err(io::Error::from));
     read.unwrap_or_else(|error| {
