@@ -191,7 +191,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("injections.toml");
         let file = "secret = \"a\"\npath = \"/run/a\"\nkind = \"copy\"\n";
-        fs::write(&path, format!("[[file]]\n{file}")).unwrap();
+        write!(fs::File::create(&path).unwrap(), "[[file]]\n{file}").unwrap();
         let orders = |injections| Orders { injections, ..Orders::default() };
         let placed = |text: &str| Task::Place(toml::from_str(text).unwrap());
         orders(Some(path.clone())).check(&placed(file)).unwrap();

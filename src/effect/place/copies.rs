@@ -129,7 +129,7 @@ mod tests {
         let dir = tempfile::tempdir_in("/dev/shm").unwrap();
         let copies = Copies::beside(&dir.path().join("key")).unwrap();
         fs::create_dir(dir.path().join("..secretfs-half")).unwrap();
-        fs::write(dir.path().join("..secretfs-half/key"), "half").unwrap();
+        File::create(dir.path().join("..secretfs-half/key")).unwrap();
         copies.put(&SecretBytes::copy_from(b"whole").unwrap(), 0o400, None).unwrap();
         assert!(!dir.path().join("..secretfs-half").exists());
         assert_eq!(fs::read(dir.path().join("..data/key")).unwrap(), b"whole");
