@@ -10,8 +10,9 @@ mod common;
 mod site;
 
 use std::fs;
+use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use common::{eventually, write_file};
 use nix::sys::signal::{Signal, kill};
@@ -27,9 +28,13 @@ fn begin(injections: &str) -> Option<Site> {
     write_injections(&site, injections);
     site.serve();
     for name in ["a", "b", "c"] {
-        fs::write(site.secret(name), format!("{name}-1")).unwrap();
+        put(&site.secret(name), &format!("{name}-1")).unwrap();
     }
     Some(site)
+}
+
+fn put(path: &Path, text: &str) -> io::Result<()> {
+    fs::File::create(path)?.write_all(text.as_bytes())
 }
 
 /// `DIR` stands for the site's directory.
@@ -92,7 +97,7 @@ fn links_and_copies_are_placed_renewed_and_taken_away_at_the_end() {
     assert_eq!(fs::read_link(site.path("files/link")).unwrap(), site.secret("a"));
     let copy = fs::metadata(site.path("files/a")).unwrap();
     assert_eq!((copy.uid(), copy.permissions().mode() & 0o7777), (1, 0o440));
-    fs::write(site.secret("a"), "a-2").unwrap();
+    put(&site.secret("a"), "a-2").unwrap();
     eventually("the copy is renewed", || holds(&site, "files/a", "a-2"));
     wait_for(&site, "files/a", "current");
     let shown = said(&site, "files/a");
@@ -133,7 +138,7 @@ fn what_changes_together_is_one_notice_after_the_copies() {
     let Some(site) = begin(FILES) else { return };
     wait_for(&site, "files/b", "current");
     write_injections(&site, &format!("{FILES}{CONSUMER}"));
-    fs::write(site.secret(".control/reload"), "\n").unwrap();
+    put(&site.secret(".control/reload"), "\n").unwrap();
     // It starts with what is there.
     wait_for(&site, "app", "current");
     eventually("it was looked at", || {
@@ -141,13 +146,13 @@ fn what_changes_together_is_one_notice_after_the_copies() {
             .is_ok_and(|state| state.contains("\"app\":{\"versions\":{\"a\""))
     });
     assert_eq!(lines(&site, "told"), 0);
-    fs::write(site.secret("a"), "a-2").unwrap();
+    put(&site.secret("a"), "a-2").unwrap();
     eventually("the first notice", || lines(&site, "told") == 1);
     // All that changes while it is on its way is one more.
     for name in ["a", "b", "c", "a"] {
-        fs::write(site.secret(name), format!("{name}-3")).unwrap();
+        put(&site.secret(name), &format!("{name}-3")).unwrap();
     }
-    fs::write(site.path("go"), "").unwrap();
+    put(&site.path("go"), "").unwrap();
     eventually("the second notice", || lines(&site, "told") == 2);
     wait_for(&site, "app", "current");
     assert!(holds(&site, "told", "a-2\na-3\n"));
@@ -167,7 +172,7 @@ fn a_consumer_is_not_told_again_before_its_interval_is_over() {
     for told in 1..=3 {
         eventually("a notice", || {
             if lines(&site, "told") < told && said(&site, "app")["state"] == "current" {
-                fs::write(site.secret("a"), format!("x-{told}")).unwrap();
+                put(&site.secret("a"), &format!("x-{told}")).unwrap();
             }
             lines(&site, "told") >= told
         });
@@ -200,9 +205,9 @@ fn what_fails_is_shown_and_tried_again_and_nothing_of_others_is_touched() {
         kind = "copy"
     "#;
     let Some(mut site) = begin("") else { return };
-    fs::write(site.path("files/theirs"), "theirs").unwrap();
+    put(&site.path("files/theirs"), "theirs").unwrap();
     write_injections(&site, files);
-    fs::write(site.secret(".control/reload"), "\n").unwrap();
+    put(&site.secret(".control/reload"), "\n").unwrap();
     for (what, why) in [
         ("below/a", "No such file"),
         ("files/c", "there is no user"),
@@ -236,12 +241,12 @@ fn a_notice_that_fails_is_given_again() {
     let Some(site) = begin(consumer) else { return };
     eventually("it was tried", || {
         if lines(&site, "tried") == 0 {
-            fs::write(site.secret("a"), "again").unwrap();
+            put(&site.secret("a"), "again").unwrap();
         }
         lines(&site, "tried") >= 2
     });
     assert_eq!(site.health().unwrap(), "degraded");
-    fs::write(site.path("go"), "").unwrap();
+    put(&site.path("go"), "").unwrap();
     wait_for(&site, "app", "current");
     // Only what failed is given again.
     assert_eq!(lines(&site, "first"), 1);
@@ -262,7 +267,7 @@ fn files_outlive_a_killed_server_and_a_killed_effector_and_are_kept() {
             kill(pid, Signal::SIGKILL).unwrap();
         }
     }
-    fs::write(site.secret("a"), "a-2").unwrap();
+    put(&site.secret("a"), "a-2").unwrap();
     eventually("the copy is renewed", || holds(&site, "files/a", "a-2"));
     site.stop();
     assert_eq!(names(&site), Vec::<PathBuf>::new());
@@ -273,7 +278,7 @@ fn a_list_with_a_mistake_is_refused_and_a_reload_changes_nothing() {
     let Some(mut site) = begin(FILES) else { return };
     wait_for(&site, "files/a", "current");
     write_injections(&site, "[[file]]\nsecret = \"a\"\npath = \"x\"\nkind = \"link\"\n");
-    assert!(fs::write(site.secret(".control/reload"), "\n").is_err());
+    assert!(put(&site.secret(".control/reload"), "\n").is_err());
     assert!(site.ask(&["status"]).contains("line 1, column 1: the path must be absolute"));
     assert_eq!(list(&site).len(), 3);
     site.stop();
