@@ -103,7 +103,9 @@ impl Kind {
             Task::Finish(_) => Self::Finish,
             Task::Undo(_) => Self::Undo,
             Task::Notify(_) => Self::Notify,
-            Task::Generate(_) => unreachable!("nothing here is made by a program"),
+            Task::Generate(_) | Task::Place(_) | Task::TakeAway(_) => {
+                unreachable!("no rotation here orders it")
+            }
         }
     }
 }
@@ -175,7 +177,7 @@ impl Target {
                     return Err(EffectError::Refused("no such credential".into()));
                 }
             }
-            Task::Notify(_) | Task::Generate(_) => {}
+            Task::Notify(_) | Task::Generate(_) | Task::Place(_) | Task::TakeAway(_) => {}
         }
         Ok(())
     }

@@ -22,7 +22,7 @@ pub struct Settings {
     /// Programs that read everything, by the last part of their path.
     crawlers: Vec<Box<str>>,
     /// Secrets that nothing should open, beside those that the daemon knows as such.
-    decoys: Vec<PatternText>,
+    decoys: Vec<Pattern>,
     rule: Vec<toml::Spanned<Rule>>,
 }
 
@@ -30,7 +30,7 @@ pub struct Settings {
 #[serde(default, deny_unknown_fields)]
 struct Rule {
     kinds: Vec<Kind>,
-    secrets: Vec<PatternText>,
+    secrets: Vec<Pattern>,
     uids: Vec<Uid>,
     /// Paths of programs, with `#` for numbers as findings show them.
     exes: Vec<Box<str>>,
@@ -99,7 +99,7 @@ impl Settings {
     }
 
     pub(super) fn is_decoy(&self, name: &SecretName) -> bool {
-        self.decoys.iter().any(|pattern| pattern.0.matches(name))
+        self.decoys.iter().any(|pattern| pattern.matches(name))
     }
 
     /// Returns the score that a doubt must reach, or `None` where it is muted.
@@ -126,24 +126,11 @@ impl Rule {
         (self.kinds.is_empty() || self.kinds.contains(&kind))
             && (self.secrets.is_empty()
                 || secret
-                    .is_some_and(|name| self.secrets.iter().any(|pattern| pattern.0.matches(name))))
+                    .is_some_and(|name| self.secrets.iter().any(|pattern| pattern.matches(name))))
             && (self.uids.is_empty() || self.uids.contains(&who.uid))
             && (self.exes.is_empty() || self.exes.iter().any(|exe| who.exe.as_deref() == Some(exe)))
             && (self.units.is_empty()
                 || self.units.iter().any(|unit| [place, last].contains(&Some(unit))))
-    }
-}
-
-/// A pattern, read from its text.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(try_from = "String")]
-struct PatternText(Pattern);
-
-impl TryFrom<String> for PatternText {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse().map(Self).map_err(|error: crate::model::PatternError| error.to_string())
     }
 }
 

@@ -38,6 +38,7 @@ mod frozen;
 mod gate;
 mod holds;
 mod index;
+mod injection;
 mod keys;
 mod lease;
 mod load;

@@ -285,6 +285,12 @@ pub(crate) struct EffectorArgs {
     /// What may be ordered.
     #[arg(long, value_name = "FILE", required_unless_present = "search")]
     pub rotation: Option<PathBuf>,
+    /// Which files may be placed, and who is told of them.
+    #[arg(long, value_name = "FILE")]
+    pub injections: Option<PathBuf>,
+    /// Where the secrets are.
+    #[arg(long, value_name = "DIR")]
+    pub mountpoint: Option<PathBuf>,
     /// Carries out one order.
     #[arg(long)]
     pub order: bool,

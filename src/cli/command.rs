@@ -10,6 +10,7 @@ use super::error::{Failure, Kind};
 use crate::daemon::compose::{self, EffectorPart};
 use crate::daemon::config::{Absolute, Config, KeyLayer, Layer, Sources};
 use crate::daemon::paths::Mode;
+use crate::effect::Orders;
 
 mod abort;
 mod anomalies;
@@ -74,10 +75,15 @@ pub(super) fn run(context: &Context, command: Command) -> Result<ExitCode, Failu
         Command::Doctor(args) => return doctor::run(context, &args),
         Command::Edit(args) => edit::run(context, &args),
         Command::Effector(args) => {
-            let part = match (&args.rotation, args.order) {
+            let orders = |rotation| Orders {
+                rotation,
+                injections: args.injections,
+                mountpoint: args.mountpoint,
+            };
+            let part = match (args.rotation, args.order) {
                 (None, _) => EffectorPart::Search,
-                (Some(rotation), true) => EffectorPart::Order(rotation),
-                (Some(rotation), false) => EffectorPart::Whole(rotation),
+                (Some(rotation), true) => EffectorPart::Order(orders(rotation)),
+                (Some(rotation), false) => EffectorPart::Whole(orders(rotation)),
             };
             helper("the effector", || compose::serve_effector(part))
         }

@@ -129,6 +129,7 @@ fn daemon_kind(error: &DaemonError) -> (Kind, &'static str) {
         DaemonError::Broker(error) => (broker_kind(error), ""),
         DaemonError::Busy(_) => (Kind::BackendConnection, "use it, or `secretfs umount` it first"),
         DaemonError::Anomalies { .. }
+        | DaemonError::Injections { .. }
         | DaemonError::Config(_)
         | DaemonError::Policy { .. }
         | DaemonError::Rotation { .. }

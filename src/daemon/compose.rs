@@ -16,6 +16,7 @@ use super::accounts::{HostAccounts, local_names};
 use super::config::{Config, Durability, IoMode, KeyConfig, NamesMode, OnRestart};
 use super::credentials::CredentialSocket;
 use super::init::PassphraseInput;
+use super::injections::{self, Injections};
 use super::keeper::message::FromServer;
 use super::keys;
 use super::supervision::{By, Supervision};
@@ -28,7 +29,7 @@ use crate::broker::{
     Broker, BrokerError, LogSettings, Parts as BrokerParts, Progress, read_header, unpack_backup,
 };
 use crate::crypto::RootKey;
-use crate::effect::{self, Effector};
+use crate::effect::{self, Effector, Orders};
 use crate::fs::{self, control::Host};
 use crate::identity::{self, Callers, Observer};
 use crate::model::{Caller, Clock, Gid, Needs, StoreId, Uid};
@@ -91,6 +92,16 @@ pub(super) fn rotator(parts: &Parts, settings: Settings) -> Rotator {
 /// Makes what watches the log for anomalies.
 pub(super) fn watch(config: &Config, parts: &Parts, settings: anomaly::Settings) -> Arc<Watch> {
     Watch::new(parts.broker.clone(), clock(), config.learned(), settings)
+}
+
+/// Makes what keeps files for programs.
+pub(super) fn injections(
+    config: &Config,
+    parts: &Parts,
+    settings: injections::Settings,
+) -> Arc<Injections> {
+    let (broker, effects) = (parts.broker.clone(), Arc::clone(&parts.effects));
+    Injections::new(broker, effects, (clock(), config.injected()), settings)
 }
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -403,43 +414,60 @@ pub(super) fn effects(by: &By, config: &Config) -> Arc<Effector> {
 }
 
 /// Returns with what an effector is started.
-pub(super) fn effector_arguments(config: &Config) -> [OsString; 3] {
-    ["effector".into(), "--rotation".into(), config.rotation.clone().into()]
+pub(super) fn effector_arguments(config: &Config) -> Vec<OsString> {
+    let orders = Orders {
+        rotation: config.rotation.clone(),
+        injections: Some(config.injections.clone()),
+        mountpoint: Some(config.mountpoint.clone()),
+    };
+    [&["effector".into()], order_arguments(&orders).as_slice()].concat()
+}
+
+fn order_arguments(orders: &Orders) -> Vec<OsString> {
+    let Orders { rotation, injections, mountpoint } = orders;
+    let pairs = [
+        ("--rotation", Some(rotation)),
+        ("--injections", injections.as_ref()),
+        ("--mountpoint", mountpoint.as_ref()),
+    ];
+    let given = pairs.into_iter().filter_map(|(name, path)| Some([name.into(), path?.into()]));
+    given.flatten().collect()
 }
 
 /// Where `secretfs-effector.socket` listens.
 const EFFECTOR_SOCKET: &str = "/run/secretfs-effector";
 
 /// Is the effector, or with an order of it: the hidden subcommand's whole life.
-pub fn serve_effector(part: EffectorPart<'_>) -> io::Result<()> {
+pub fn serve_effector(part: EffectorPart) -> io::Result<()> {
     name_process()?;
     // Behind the channel there may be what whoever started the server had open: no program may have it.
     close_from(4)?;
     let (channel, program) = (Channel::inherited()?, Path::new("/proc/self/exe"));
     match part {
-        EffectorPart::Order(rotation) => {
+        EffectorPart::Order(orders) => {
             let mut search = std::process::Command::new(program);
             search.args(["effector", "--search"]);
-            effect::carry_out_one(channel, rotation, search)
+            effect::carry_out_one(channel, &orders, search)
         }
         EffectorPart::Search => effect::search_as_caller(channel, super::search::report),
-        EffectorPart::Whole(rotation) => {
-            let arguments = ["effector", "--order", "--rotation"].map(OsStr::new);
-            let arguments = [arguments.as_slice(), &[rotation.as_os_str()]].concat();
+        EffectorPart::Whole(orders) => {
+            let orders = order_arguments(&orders);
+            let mut arguments = ["effector", "--order"].map(OsStr::new).to_vec();
+            arguments.extend(orders.iter().map(OsString::as_os_str));
             effect::serve(&channel, program, &arguments)
         }
     }
 }
 
 /// Which of its processes one is. Most are told what may be ordered.
-#[derive(Clone, Copy, Debug)]
-pub enum EffectorPart<'a> {
+#[derive(Clone, Debug)]
+pub enum EffectorPart {
     /// Carries out one order.
-    Order(&'a Path),
+    Order(Orders),
     /// Takes the place of a caller.
     Search,
     /// Starts the others.
-    Whole(&'a Path),
+    Whole(Orders),
 }
 
 /// Gets the helper process that reads `/proc/<tid>/exe` from who holds the mount, and may give it the capability

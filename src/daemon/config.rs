@@ -35,6 +35,8 @@ pub struct Config {
     pub anomalies: PathBuf,
     /// How secrets are rotated; the file need not be there.
     pub rotation: PathBuf,
+    /// Which secrets are kept where programs look for files; the file need not be there.
+    pub injections: PathBuf,
     pub key: KeyConfig,
     pub audit: AuditConfig,
     /// `None`: systemd loads no credentials from us.
@@ -72,6 +74,11 @@ impl Config {
     /// The file of what was learned from the log.
     pub fn learned(&self) -> PathBuf {
         self.state_dir.join("anomalies.learned")
+    }
+
+    /// Returns where it is remembered what was injected.
+    pub fn injected(&self) -> PathBuf {
+        self.state_dir.join("injected.json")
     }
 
     /// The journal of the store.
@@ -293,6 +300,7 @@ fn resolve(mode: Mode, layer: Layer, places: &Places, environment: &Environment)
         state_dir,
         policy,
         anomalies,
+        injections,
         rotation,
         io,
         names,
@@ -313,6 +321,7 @@ fn resolve(mode: Mode, layer: Layer, places: &Places, environment: &Environment)
         state_dir: path(state_dir, &places.state_dir),
         anomalies: path(anomalies, &policy.with_file_name("anomalies.toml")),
         rotation: path(rotation, &policy.with_file_name("rotation.toml")),
+        injections: path(injections, &policy.with_file_name("injections.toml")),
         policy,
         key: resolve_key(layer.key, places, environment),
         audit: AuditConfig {

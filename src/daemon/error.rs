@@ -48,6 +48,8 @@ pub enum DaemonError {
     #[error("{path}: {source}")]
     Rotation { path: PathBuf, source: TextError },
     #[error("{path}: {source}")]
+    Injections { path: PathBuf, source: TextError },
+    #[error("{path}: {source}")]
     Template { path: PathBuf, source: TemplateError },
     #[error("two templates are called {0}")]
     TemplateTwice(String),

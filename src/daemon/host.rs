@@ -24,7 +24,10 @@ use serde_json::{Value, json};
 use super::compose::{self, Parts};
 use super::config::{Config, KeyConfig, Sources};
 use super::error::chain;
-use super::init::{PassphraseInput, check_anomalies, check_policy, check_rotation};
+use super::init::{
+    PassphraseInput, check_anomalies, check_injections, check_policy, check_rotation,
+};
+use super::injections::Injections;
 use super::logging::Level;
 use super::renderings::read_renderings;
 use super::supervision::Supervision;
@@ -52,6 +55,7 @@ pub(super) struct Daemon {
     rotator: Rotator,
     renderings: Arc<Renderings>,
     watch: Arc<Watch>,
+    injections: Arc<Injections>,
     sources: Sources,
     config: ArcSwap<Config>,
     /// The key source as of now: it can be changed while the configuration still names the old one.
@@ -71,7 +75,8 @@ pub(super) struct Daemon {
 
 impl Daemon {
     pub(super) fn new(
-        (parts, rotator, renderings, watch): (Parts, Rotator, Arc<Renderings>, Arc<Watch>),
+        (parts, rotator, renderings): (Parts, Rotator, Arc<Renderings>),
+        (watch, injections): (Arc<Watch>, Arc<Injections>),
         supervision: Arc<Supervision>,
         (config, sources): (Config, Sources),
         level: Level,
@@ -87,6 +92,7 @@ impl Daemon {
             rotator,
             renderings,
             watch,
+            injections,
             sources,
             clock,
             level,
@@ -142,7 +148,10 @@ impl Daemon {
             return Err(BrokerError::Invalid(objection));
         }
         let anomalies = check_anomalies(&new.anomalies).map_err(|error| invalid(&error))?;
+        let injections =
+            check_injections(&self.config.load().injections).map_err(|error| invalid(&error))?;
         self.broker().replace_policy(caller, policy)?;
+        self.injections.replace_settings(injections);
         self.watch.replace_settings(anomalies);
         self.rotator.replace_settings(rotation);
         self.renderings.replace(renderings);
@@ -192,7 +201,8 @@ impl Daemon {
         let reload = self.reload_fault.lock().as_ref().map(|why| format!("last reload: {why}"));
         let audit = statistics.audit_fault.as_ref().map(|why| format!("nothing is served: {why}"));
         let mount = self.mount_fault().map(str::to_owned);
-        integrity.into_iter().chain(audit).chain(reload).chain(mount).collect()
+        let injections = self.injections.faults();
+        integrity.into_iter().chain(audit).chain(reload).chain(mount).chain(injections).collect()
     }
 
     fn uptime_seconds(&self) -> u64 {
@@ -354,6 +364,10 @@ impl Host for Daemon {
         self.watch.text()
     }
 
+    fn injections(&self) -> String {
+        self.injections.text()
+    }
+
     fn metrics(&self) -> String {
         let statistics = self.broker().statistics();
         let healthy = health(&statistics, &self.faults(&statistics)) == Health::Ok;
@@ -484,6 +498,7 @@ fn restart_needed(old: &Config, new: &Config) -> Vec<&'static str> {
         ("credentials", old.credentials != new.credentials),
         ("limits", format!("{:?}", old.limits) != format!("{:?}", new.limits)),
         ("io", old.io != new.io),
+        ("injections", old.injections != new.injections),
         ("names", old.names != new.names),
         ("sandbox", old.sandbox != new.sandbox),
         ("scan_on_write", old.scan_on_write != new.scan_on_write),

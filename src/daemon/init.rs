@@ -14,6 +14,7 @@ use nix::unistd::{geteuid, getuid};
 use super::DaemonError;
 use super::compose;
 use super::config::{Config, Environment, KeyConfig};
+use super::injections;
 use super::lock::StoreLock;
 use super::paths::Mode;
 use super::trust::{self, TrustError};
@@ -109,6 +110,18 @@ pub(super) fn check_rotation(path: &Path) -> Result<Settings, DaemonError> {
         read => read?,
     };
     Settings::parse(&text).map_err(|source| DaemonError::Rotation { path: path.into(), source })
+}
+
+/// Reads which files are kept for programs; no file means none.
+pub(super) fn check_injections(path: &Path) -> Result<injections::Settings, DaemonError> {
+    let text = match trust::read(path) {
+        Err(TrustError::Unreadable { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            return Ok(injections::Settings::default());
+        }
+        read => read?,
+    };
+    injections::Settings::parse(&text)
+        .map_err(|source| DaemonError::Injections { path: path.into(), source })
 }
 
 /// Reads how anomalies are looked for; no file means the usual way.

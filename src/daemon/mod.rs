@@ -12,6 +12,7 @@ mod confinement;
 mod credentials;
 mod host;
 pub mod init;
+mod injections;
 pub mod inspection;
 pub mod keeper;
 mod keys;

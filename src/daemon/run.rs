@@ -13,7 +13,10 @@ use std::time::{Duration, Instant};
 use super::background::Report;
 use super::config::{Config, Sources};
 use super::host::Daemon;
-use super::init::{PassphraseInput, check_anomalies, check_policy, check_rotation};
+use super::init::{
+    PassphraseInput, check_anomalies, check_injections, check_policy, check_rotation,
+};
+use super::injections::{Injecting, Injections};
 use super::keeper::message::{FromServer, ToServer};
 use super::lock::{SERVING, StoreLock};
 use super::mounting::{self, Mounting};
@@ -147,6 +150,8 @@ struct Serving {
     timers: Timers,
     rotations: Rotations,
     watching: Watching,
+    injecting: Injecting,
+    injections: Arc<Injections>,
     _device: OwnedFd,
     _lock: StoreLock,
 }
@@ -169,6 +174,7 @@ impl Serving {
         let policy = check_policy(&config.policy)?;
         let rotation = check_rotation(&config.rotation)?;
         let anomalies = check_anomalies(&config.anomalies)?;
+        let injections = check_injections(&config.injections)?;
         let renderings = Arc::new(Renderings::default());
         renderings.replace(read_renderings(&config)?);
         supervision.confine(&config).map_err(DaemonError::io("entering the sandbox"))?;
@@ -185,8 +191,10 @@ impl Serving {
         let tasks = parts.housekeeping();
         let rotator = compose::rotator(&parts, rotation);
         let watch = compose::watch(&config, &parts, anomalies);
+        let injections = compose::injections(&config, &parts, injections);
         let daemon = Arc::new(Daemon::new(
-            (parts, rotator.clone(), renderings, Arc::clone(&watch)),
+            (parts, rotator.clone(), renderings),
+            (Arc::clone(&watch), Arc::clone(&injections)),
             Arc::clone(&supervision),
             (config.clone(), sources),
             level,
@@ -212,6 +220,8 @@ impl Serving {
             rotator.start().map_err(DaemonError::io("starting the schedule of rotations"))?;
         let watching =
             watch.start().map_err(DaemonError::io("starting the watch for anomalies"))?;
+        let injecting =
+            injections.start().map_err(DaemonError::io("starting to keep injected files"))?;
         let timers = Timers::start(tasks).map_err(DaemonError::io("starting the timers"))?;
         watch_over(&supervision.by, config.watchdog, mounted.tree(), wake)
             .map_err(DaemonError::io("starting the watchdog"))?;
@@ -225,6 +235,8 @@ impl Serving {
             timers,
             rotations,
             watching,
+            injecting,
+            injections,
             _device: device,
             _lock: lock,
         };
@@ -279,6 +291,10 @@ impl Serving {
         drop(self.timers);
         drop(self.rotations);
         drop(self.watching);
+        drop(self.injecting);
+        if end != End::Retired {
+            self.injections.take_away();
+        }
         match end {
             End::Retired => {
                 notify::stopping("another server goes on");

@@ -13,7 +13,8 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 
 use super::config::{Config, Environment};
-use super::init::{check_policy, check_rotation};
+use super::init::{check_injections, check_policy, check_rotation};
+use super::injections;
 use super::lock::StoreLock;
 use super::mounting::{self, Mounting};
 use super::trust::TrustError;
@@ -49,9 +50,11 @@ fn check(config: &Config) -> Result<(), DaemonError> {
     if !config.store().exists() {
         return Err(DaemonError::NoStore(config.state_dir.clone()));
     }
-    for checked in
-        [check_policy(&config.policy).map(drop), check_rotation(&config.rotation).map(drop)]
-    {
+    for checked in [
+        check_policy(&config.policy).map(drop),
+        check_rotation(&config.rotation).map(drop),
+        check_injections(&config.injections).map(drop),
+    ] {
         match checked {
             // Of the server's own user, whom it believes as well as root.
             Err(DaemonError::Trust(TrustError::Owner { owner, .. }))
@@ -73,7 +76,10 @@ pub fn unmount(config: &Config, unit: &str, environment: &Environment) -> Result
         return Ok(());
     }
     tracing::info!(mountpoint = ?config.mountpoint, result, "unmounting");
-    mounting::take_away(&config.mountpoint)
+    mounting::take_away(&config.mountpoint)?;
+    // The server did not know that it was the last one.
+    injections::clean_up(&check_injections(&config.injections)?, &config.mountpoint);
+    Ok(())
 }
 
 /// A mount without a server is taken away after so long: nobody hangs in it any more.

@@ -22,6 +22,7 @@ mod mask;
 mod message;
 mod notice;
 mod permit;
+mod place;
 mod run;
 mod search;
 mod server;
@@ -35,6 +36,8 @@ pub use address::{Address, AddressError};
 pub use client::Effector;
 pub use command::{Argv, Command};
 pub use notice::{Notice, Processes, Signal, SignalName, Unit, UnitAction};
+pub use permit::Orders;
+pub use place::{Copies, FileMode, NoPlace, Placement, PlacementKind, replace_link};
 pub use search::{MAX_REPORT_BYTES, Search, Searching, search_as_caller};
 pub use server::{carry_out_one, serve};
 pub use target::{AuthorizedKeys, ExecTarget, Mysql, Postgresql, Redis, Target, Tls, Users};
@@ -70,6 +73,10 @@ pub enum Task {
     Undo(Target),
     /// Tells a consumer that there is a new value.
     Notify(Notice),
+    /// Puts a secret where a program looks for a file; the new value is for a copy.
+    Place(Placement),
+    /// Takes that away.
+    TakeAway(Placement),
 }
 
 /// The values that go with an order. A program's output is masked of all of them.

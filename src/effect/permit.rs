@@ -1,4 +1,5 @@
-//! What may be ordered: that which the administrator has written into `rotation.toml`, and nothing else.
+//! What may be ordered: that which the administrator has written into `rotation.toml` and `injections.toml`,
+//! and nothing else.
 //!
 //! The server that gives the orders reads what callers write. Whoever breaks into it must not have programs
 //! run and files changed by the effector, which has more rights. So targets, commands, requests and notices
@@ -15,6 +16,38 @@ use toml::Value;
 
 use super::step::invalid;
 use super::{EffectError, Notice, Task, UnitAction, Verifier};
+
+/// The files that say what may be ordered, and where the secrets are.
+#[derive(Clone, Debug, Default)]
+pub struct Orders {
+    pub rotation: PathBuf,
+    pub injections: Option<PathBuf>,
+    pub mountpoint: Option<PathBuf>,
+}
+
+impl Orders {
+    /// Makes sure that a task is one of the administrator's.
+    pub(super) fn check(&self, task: &Task) -> Result<(), EffectError> {
+        let injections = || match &self.injections {
+            Some(path) => Permit::load(path)?.check(task),
+            None => Err(invalid("the effector has no list of injections")),
+        };
+        match task {
+            Task::Place(_) | Task::TakeAway(_) => injections(),
+            Task::Notify(_) if self.injections.as_ref().is_some_and(|path| path.exists()) => {
+                Permit::load(&self.rotation)
+                    .and_then(|permit| permit.check(task))
+                    .or_else(|_| injections())
+            }
+            Task::Finish(_)
+            | Task::Generate(_)
+            | Task::Notify(_)
+            | Task::Set(_)
+            | Task::Undo(_)
+            | Task::Verify { .. } => Permit::load(&self.rotation)?.check(task),
+        }
+    }
+}
 
 /// The configuration as it stands in the file.
 #[derive(Debug)]
@@ -57,6 +90,7 @@ impl Permit {
                 self.restarts_holders() || self.has(&Notice::Unit(unit.clone()))
             }
             Task::Notify(notice) => self.has(notice),
+            Task::Place(placement) | Task::TakeAway(placement) => self.has(placement),
         };
         if stands {
             return Ok(());
@@ -150,6 +184,22 @@ mod tests {
         permit.check(&Task::Notify(as_daemon)).unwrap();
         let login = toml::from_str("kind = \"login\"").unwrap();
         permit.check(&Task::Verify { verifier: login, target: Some(target("app")) }).unwrap();
+    }
+
+    #[test]
+    fn files_are_placed_as_the_list_says_and_not_otherwise() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("injections.toml");
+        let file = "secret = \"a\"\npath = \"/run/a\"\nkind = \"copy\"\n";
+        write!(fs::File::create(&path).unwrap(), "[[file]]\n{file}").unwrap();
+        let orders = |injections| Orders { injections, ..Orders::default() };
+        let placed = |text: &str| Task::Place(toml::from_str(text).unwrap());
+        orders(Some(path.clone())).check(&placed(file)).unwrap();
+        for (from, to) in [("\"a\"", "\"b\""), ("/run/a", "/run/b"), ("copy", "link")] {
+            let other = placed(&file.replace(from, to));
+            assert!(orders(Some(path.clone())).check(&other).is_err(), "{to}");
+        }
+        assert!(orders(None).check(&placed(file)).is_err());
     }
 
     #[test]

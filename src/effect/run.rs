@@ -271,7 +271,7 @@ mod tests {
         let values =
             Values { current: secret(b"canary-old"), new: secret(b"canary-new"), admin: None };
         let mask = Mask::of(&values);
-        act(&command, &Step { order: &order, values: &values, mask: &mask })
+        act(&command, &Step { order: &order, values: &values, mask: &mask, mount: None })
     }
 
     #[test]

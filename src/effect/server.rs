@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 
 use super::mask::Mask;
 use super::message::{Wanted, receive_order, send_answer};
-use super::permit::Permit;
+use super::permit::Orders;
 use super::search::relay;
 use super::step::Step;
 use super::{EffectError, Order, Report, Task, Values, Verifier};
@@ -64,9 +64,9 @@ fn reap(mut child: Child) -> io::Result<()> {
     thread::Builder::new().name("reaper".to_owned()).spawn(wait).map(drop)
 }
 
-/// Carries out the order that comes over a channel, and answers. `rotation` is the file that says what may be
+/// Carries out the order that comes over a channel, and answers. `orders` are the files that say what may be
 /// ordered. `search` is run for a search, and has to call [`search_as_caller`](super::search_as_caller).
-pub fn carry_out_one(channel: Channel, rotation: &Path, search: Command) -> io::Result<()> {
+pub fn carry_out_one(channel: Channel, orders: &Orders, search: Command) -> io::Result<()> {
     harden_process()?;
     die_with_parent(getppid().as_raw().cast_unsigned())?;
     let Some(wanted) = receive_order(&channel)? else { return Ok(()) };
@@ -77,18 +77,18 @@ pub fn carry_out_one(channel: Channel, rotation: &Path, search: Command) -> io::
     };
     watch(&answering, Instant::now() + time)?;
     let outcome = match wanted {
-        Wanted::Order(order, values) => carry_out(&order, &values, rotation),
+        Wanted::Order(order, values) => carry_out(&order, &values, orders),
         // No file says who may ask: whoever does gets no more than is theirs.
         Wanted::Search(order, caller) => relay(search, &order, caller),
     };
     answering.answer(outcome)
 }
 
-fn carry_out(order: &Order, values: &Values, rotation: &Path) -> Result<Report, EffectError> {
+fn carry_out(order: &Order, values: &Values, orders: &Orders) -> Result<Report, EffectError> {
     let mask = Mask::of(values);
-    let done = Permit::load(rotation).and_then(|permit| {
-        permit.check(&order.task)?;
-        Step { order, values, mask: &mask }.carry_out()
+    let done = orders.check(&order.task).and_then(|()| {
+        let mount = orders.mountpoint.as_deref();
+        Step { order, values, mask: &mask, mount }.carry_out()
     });
     match done {
         Ok(report) => Ok(Report { note: mask.text(&report.note), ..report }),
@@ -109,9 +109,13 @@ fn time_for(order: &Order) -> Duration {
             Some(command)
         }
         Task::Verify { verifier: Verifier::Exec(verifier), .. } => Some(&verifier.command),
-        Task::Finish(_) | Task::Notify(_) | Task::Set(_) | Task::Undo(_) | Task::Verify { .. } => {
-            None
-        }
+        Task::Finish(_)
+        | Task::Notify(_)
+        | Task::Place(_)
+        | Task::Set(_)
+        | Task::TakeAway(_)
+        | Task::Undo(_)
+        | Task::Verify { .. } => None,
     };
     let own = command.and_then(super::Command::timeout);
     own.map_or(order.timeout, |own| own.min(order.timeout))

@@ -1,5 +1,7 @@
 //! One order in the hands of the process that carries it out.
 
+use std::path::Path;
+
 use super::mask::Mask;
 use super::{EffectError, Order, Report, Task, Values};
 use crate::credential::{self, ShapeError};
@@ -14,6 +16,8 @@ pub(super) struct Step<'a> {
     pub(super) order: &'a Order,
     pub(super) values: &'a Values,
     pub(super) mask: &'a Mask,
+    /// Where the secrets are mounted.
+    pub(super) mount: Option<&'a Path>,
 }
 
 impl Step<'_> {
@@ -26,6 +30,8 @@ impl Step<'_> {
             Task::Finish(target) => target.finish(self),
             Task::Undo(target) => target.undo(self),
             Task::Notify(notice) => notice.send(self),
+            Task::Place(placement) => placement.place(self.mount()?, self.values.new.as_ref()),
+            Task::TakeAway(placement) => placement.take_away(self.mount()?),
         };
         Ok(Report { note: note?, value: None })
     }
@@ -33,6 +39,10 @@ impl Step<'_> {
     /// Returns the new value, without which most steps mean nothing.
     pub(super) fn new_value(&self) -> Result<&SecretBytes, EffectError> {
         self.values.new.as_ref().ok_or_else(|| invalid("the order has no new value"))
+    }
+
+    fn mount(&self) -> Result<&Path, EffectError> {
+        self.mount.ok_or_else(|| invalid("the effector was not told where the secrets are"))
     }
 
     /// Returns who changes the target, and with what password.

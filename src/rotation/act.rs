@@ -104,7 +104,7 @@ impl Run<'_> {
         let admin = match &task {
             Task::Set(target) | Task::Finish(target) | Task::Undo(target) => target.admin(),
             Task::Verify { target, .. } => target.as_ref().and_then(Target::admin),
-            Task::Generate(_) | Task::Notify(_) => None,
+            Task::Generate(_) | Task::Notify(_) | Task::Place(_) | Task::TakeAway(_) => None,
         };
         let admin = admin.map(|name| self.helper(name, "is used to rotate")).transpose()?;
         let copy = |value: Option<&SecretBytes>| {

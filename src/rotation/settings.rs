@@ -222,7 +222,7 @@ struct FileText {
 #[serde(deny_unknown_fields)]
 struct TableText {
     #[serde(default)]
-    names: Vec<PatternText>,
+    names: Vec<Pattern>,
     #[serde(default)]
     types: Vec<SecretType>,
     #[serde(default)]
@@ -241,18 +241,6 @@ struct TableText {
     #[serde(default)]
     restart_holders: bool,
     timeout_seconds: Option<u32>,
-}
-
-#[derive(Deserialize)]
-#[serde(try_from = "String")]
-struct PatternText(Pattern);
-
-impl TryFrom<String> for PatternText {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse().map(Self).map_err(|error: crate::model::PatternError| error.to_string())
-    }
 }
 
 /// `kind = "exec"` is a program; every other kind is a generator.
@@ -284,7 +272,6 @@ const LONGEST_TIMEOUT: u32 = 3600;
 impl TableText {
     fn checked(self) -> Result<(Selection, Plan), String> {
         let Self { names, types, services, environments, tags, .. } = self;
-        let names: Vec<Pattern> = names.into_iter().map(|text| text.0).collect();
         let selection = Selection { names, types, services, environments, tags };
         if selection.is_empty() {
             return Err("a rotation must say which secrets: use names, types, services, environments or tags".into());

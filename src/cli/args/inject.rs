@@ -136,6 +136,8 @@ pub(crate) struct Render {
 pub(crate) enum Inject {
     /// Puts a secret where a program looks for a file.
     File(InjectFile),
+    /// Shows the files that the daemon keeps, and who is told of changes.
+    List,
     /// Takes away what `inject file` has put there.
     Remove(InjectRemove),
 }

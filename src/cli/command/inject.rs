@@ -5,8 +5,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::json;
 
@@ -18,15 +17,15 @@ use crate::cli::changes::Changes;
 use crate::cli::client::Client;
 use crate::cli::error::{Failure, Kind};
 use crate::cli::snapshot::Snapshot;
+use crate::effect::{Copies, NoPlace, replace_link};
 
-mod data;
-
-use data::Data;
+mod list;
 
 pub(super) fn run(context: &Context, args: &Inject) -> Done {
     match args {
         Inject::File(args) if args.copy => copy(context, args),
         Inject::File(args) => link(context, args),
+        Inject::List => list::run(context),
         Inject::Remove(args) => remove(context, args),
     }
 }
@@ -46,7 +45,7 @@ fn copy(context: &Context, args: &InjectFile) -> Done {
     let owner = args.owner.as_deref().map(Account::of_file).transpose()?;
     let owner = owner.map(|account| (account.uid.as_raw(), account.gid.as_raw()));
     let path = absolute(&args.path)?;
-    let data = Data::beside(&path)?;
+    let data = Copies::beside(&path).map_err(|err| no_place(&path, &err))?;
     let names = BTreeSet::from([args.name.clone()]);
     let changes = args.watch.then(Changes::new).transpose()?;
     let mountpoint = context.mountpoint()?;
@@ -57,7 +56,7 @@ fn copy(context: &Context, args: &InjectFile) -> Done {
         }
         let snapshot = Snapshot::read(&client, &names)?;
         if let Some(value) = snapshot.value(&args.name) {
-            data.put(value, args.mode, owner)?;
+            data.put(value, args.mode, owner).map_err(|err| failed(&path, &err))?;
         }
         Ok::<_, Failure>(snapshot.versions)
     };
@@ -78,11 +77,11 @@ fn remove(context: &Context, args: &InjectRemove) -> Done {
     let path = absolute(&args.path)?;
     let shown = path.display().to_string();
     let target = fs::read_link(&path).map_err(|_| foreign(&path))?;
-    let data = Data::beside(&path);
+    let data = Copies::beside(&path);
     match data {
         Ok(data) if target == data.target() => {
             fs::remove_file(&path).map_err(|err| failed(&path, &err))?;
-            data.remove()?;
+            data.remove().map_err(|err| failed(&path, &err))?;
         }
         _ => {
             let client = context.client()?;
@@ -112,12 +111,14 @@ fn place(path: &Path, target: &Path, is_ours: impl Fn(&Path) -> bool) -> Done {
     replace_link(path, target).map_err(|err| failed(path, &err))
 }
 
-fn replace_link(path: &Path, target: &Path) -> io::Result<()> {
-    let directory = path.parent().map(PathBuf::from).unwrap_or_default();
-    let made = tempfile::Builder::new()
-        .prefix(".secretfs-")
-        .make_in(directory, |path| symlink(target, path))?;
-    made.persist(path).map(drop).map_err(|err| err.error)
+fn no_place(path: &Path, err: &NoPlace) -> Failure {
+    let failure = Failure::new(Kind::Injection, path.display().to_string(), err.to_string());
+    match err {
+        NoPlace::NoFile => failure,
+        NoPlace::OnDisk(_) => {
+            failure.hint("choose a place on a tmpfs, such as /run, or do without --copy")
+        }
+    }
 }
 
 fn foreign(path: &Path) -> Failure {

@@ -26,13 +26,14 @@ enum Kind {
 }
 
 /// Variable, table, key. A variable that is empty counts as unset.
-const SETTINGS: [(&str, &str, &str, Kind); 25] = [
+const SETTINGS: [(&str, &str, &str, Kind); 26] = [
     ("SECRETFS_ANOMALIES", "", "anomalies", Kind::Text),
     ("SECRETFS_AUDIT_RETENTION_DAYS", "audit", "retention_days", Kind::Number),
     ("SECRETFS_AUDIT_SEGMENT_MIB", "audit", "segment_mib", Kind::Number),
     ("SECRETFS_DEADLINE_SECONDS", "", "deadline_seconds", Kind::Number),
     ("SECRETFS_DURABILITY", "audit", "durability", Kind::Text),
     ("SECRETFS_ELEVATION_MINUTES", "limits", "elevation_minutes", Kind::Number),
+    ("SECRETFS_INJECTIONS", "", "injections", Kind::Text),
     ("SECRETFS_IO", "", "io", Kind::Text),
     ("SECRETFS_KEEPER", "", "keeper", Kind::Text),
     ("SECRETFS_KEEP_VERSIONS", "limits", "keep_versions", Kind::Number),

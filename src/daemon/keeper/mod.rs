@@ -367,6 +367,11 @@ impl Keeper {
         loop {
             match self.events.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(Event::Gone(number)) if number == self.started => break,
+                // It cleans up by one.
+                Ok(Event::Said(number, FromServer::Effector, ends)) if number == self.started => {
+                    let arguments = compose::effector_arguments(&self.config);
+                    self.effector.replace(&self.program, &arguments, ends);
+                }
                 Ok(_) => {}
                 Err(_) => {
                     tracing::error!("the server does not end and is killed");

@@ -143,7 +143,7 @@ mod tests {
         };
         let values = Values::default();
         let mask = Mask::of(&values);
-        notice.send(&Step { order: &order, values: &values, mask: &mask })
+        notice.send(&Step { order: &order, values: &values, mask: &mask, mount: None })
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub trait Host: Send + Sync {
     fn health(&self) -> Health;
     /// JSON lines for `.control/audit/anomalies`.
     fn anomalies(&self) -> String;
+    /// JSON lines for `.control/injections`.
+    fn injections(&self) -> String;
     /// Prometheus text for `.control/metrics`.
     fn metrics(&self) -> String;
     /// `.control/reload`: policy and configuration; a bad file changes nothing.

@@ -88,6 +88,7 @@ pub(super) enum Text {
     Anomalies,
     AuditHead,
     AuditTotals,
+    Injections,
     Metrics,
     Status,
     Version,
@@ -95,7 +96,7 @@ pub(super) enum Text {
 }
 
 /// Every control file, in the order in which they are listed.
-pub(super) static FILES: [File; 23] = [
+pub(super) static FILES: [File; 24] = [
     file("admin", Kind::Command(Prompt::Admin), 0o600, "DO key=value ... | {\"do\": DO, ...}\n"),
     file("backup", Kind::Backup, 0o400, ""),
     file(
@@ -115,6 +116,7 @@ pub(super) static FILES: [File; 23] = [
     ),
     file("health", Kind::Health, 0o400, ""),
     file("holders", Kind::Command(Prompt::Holders), 0o600, "SECRET | {\"stale\": true}\n"),
+    file("injections", Kind::Text(Text::Injections), 0o400, ""),
     file("metrics", Kind::Text(Text::Metrics), 0o400, ""),
     file("reload", Kind::Command(Prompt::Reload), 0o600, "reads policy and configuration again\n"),
     file("restore", Kind::Restore, 0o600, ""),

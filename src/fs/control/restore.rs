@@ -193,6 +193,10 @@ mod tests {
             unreachable!()
         }
 
+        fn injections(&self) -> String {
+            unreachable!()
+        }
+
         fn health(&self) -> Health {
             Health::Ok
         }

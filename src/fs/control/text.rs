@@ -19,7 +19,11 @@ pub(in crate::fs) fn text(
 ) -> Result<String> {
     match text {
         // Counts, and how far the log has come, tell what others do.
-        Text::Anomalies | Text::AuditHead | Text::AuditTotals | Text::Metrics
+        Text::Anomalies
+        | Text::AuditHead
+        | Text::AuditTotals
+        | Text::Injections
+        | Text::Metrics
             if !broker.is_admin(caller) =>
         {
             Err(BrokerError::Denied.into())
@@ -27,6 +31,7 @@ pub(in crate::fs) fn text(
         Text::Anomalies => Ok(host.anomalies()),
         Text::AuditHead => Ok(format!("{:#}\n", broker.audit_head())),
         Text::AuditTotals => Ok(broker.audit_totals()? + "\n"),
+        Text::Injections => Ok(host.injections()),
         Text::Metrics => Ok(host.metrics()),
         Text::Status => {
             let mut pairs = host.status();

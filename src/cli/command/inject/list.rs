@@ -1,0 +1,51 @@
+//! `inject list`: the files that the daemon keeps by `injections.toml`, and the programs that it tells.
+
+use std::fs;
+
+use serde_json::Value;
+
+use super::Done;
+use crate::cli::Context;
+use crate::cli::error::{Failure, Kind};
+use crate::cli::table::short_time;
+
+const COLUMNS: [&str; 6] = ["target", "secret", "version", "when", "state", "error"];
+
+pub(super) fn run(context: &Context) -> Done {
+    let (client, out) = (context.client()?, &context.out);
+    let text = fs::read_to_string(client.path(".control/injections"))
+        .map_err(|err| Failure::from_errno("the injections", &err).hint("they are for admins"))?;
+    let malformed = |err: serde_json::Error| {
+        Failure::new(Kind::BackendConnection, "the injections", err.to_string())
+    };
+    let lines: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).map_err(malformed))
+        .collect::<Result<_, _>>()?;
+    if out.is_json() {
+        return lines.iter().try_for_each(|line| out.json(line));
+    }
+    if lines.is_empty() && out.is_terminal() {
+        return out.line("nothing is kept: injections.toml has no file and no consumer");
+    }
+    let rows: Vec<Vec<String>> = lines.iter().map(row).collect();
+    out.table(&COLUMNS, &rows)
+}
+
+/// A consumer has no secret of its own: it is told of many.
+fn row(line: &Value) -> Vec<String> {
+    let text = |key: &str| line.get(key).and_then(Value::as_str).unwrap_or_default();
+    let target = match line.get("consumer") {
+        Some(_) => format!("consumer {}", text("consumer")),
+        None => text("target").to_owned(),
+    };
+    let version = line.get("version").and_then(Value::as_u64);
+    vec![
+        target,
+        text("secret").to_owned(),
+        version.map(|version| version.to_string()).unwrap_or_default(),
+        short_time(text("time")),
+        text("state").to_owned(),
+        text("error").to_owned(),
+    ]
+}

@@ -1,0 +1,180 @@
+//! Secrets where programs look for files: what `injections.toml` says of one, and how it gets there.
+//!
+//! Nothing is put over what somebody else has put there, and nothing of others is removed. A file that is
+//! ours is known by what it is: a link to its secret on the mount, or into `..data` beside it.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use nix::unistd::{Group, User};
+use serde::{Deserialize, Serialize};
+
+use super::EffectError;
+use super::step::{Outcome, invalid};
+use crate::model::SecretName;
+use crate::system::SecretBytes;
+
+mod copies;
+
+pub use copies::{Copies, NoPlace};
+
+/// One `[[file]]`.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Placement {
+    pub secret: SecretName,
+    pub path: PathBuf,
+    // Without a default: a table without it must not mean another one (see `permit::holds`).
+    pub kind: PlacementKind,
+    /// `USER`, or `USER:GROUP`.
+    pub owner: Option<String>,
+    pub mode: Option<FileMode>,
+}
+
+/// How a secret is at a path.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PlacementKind {
+    /// In memory, and changed with the secret.
+    Copy,
+    /// Leads to the mount.
+    Link,
+}
+
+/// Permission bits, written as in chmod(1).
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct FileMode(u32);
+
+impl TryFrom<String> for FileMode {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let mode = u32::from_str_radix(&text, 8).ok().filter(|mode| *mode <= 0o777);
+        mode.map(Self).ok_or("permission bits such as \"0640\" were expected")
+    }
+}
+
+impl From<FileMode> for String {
+    fn from(FileMode(mode): FileMode) -> Self {
+        format!("{mode:04o}")
+    }
+}
+
+/// Who may read a copy whose mode is not said.
+const PRIVATE: u32 = 0o600;
+
+impl Placement {
+    /// Says what is wrong with it, if anything is.
+    pub fn objection(&self) -> Option<&'static str> {
+        if !self.path.is_absolute() || self.path.file_name().is_none() {
+            return Some("the path must be absolute and name a file");
+        }
+        let bare = self.owner.is_none() && self.mode.is_none();
+        (self.kind == PlacementKind::Link && !bare)
+            .then_some("only a copy has an owner and a mode: a link leads to the mount")
+    }
+
+    /// Makes the link, or the copy anew with this value.
+    pub(super) fn place(&self, mount: &Path, value: Option<&SecretBytes>) -> Outcome {
+        match self.kind {
+            PlacementKind::Copy => {
+                let value = value.ok_or_else(|| invalid("the order has no value"))?;
+                let copies = self.copies()?;
+                let owner = self.owner.as_deref().map(account).transpose()?;
+                // Before the copy is made: what cannot be found there is not to lie there.
+                self.check_ours(&copies.target())?;
+                let mode = self.mode.map_or(PRIVATE, |mode| mode.0);
+                copies.put(value, mode, owner).map_err(|error| self.failed(&error))?;
+                self.link(&copies.target())?;
+                Ok("copied".into())
+            }
+            PlacementKind::Link => {
+                self.link(&mount.join(self.secret.as_str()))?;
+                Ok("linked".into())
+            }
+        }
+    }
+
+    /// Takes away what [`place`](Self::place) has made. What is not there, or is somebody else's, stays so.
+    pub fn take_away(&self, mount: &Path) -> Result<String, EffectError> {
+        let is_ours = |target: &Path| fs::read_link(&self.path).is_ok_and(|found| found == target);
+        match self.kind {
+            PlacementKind::Copy => {
+                let copies = self.copies()?;
+                if is_ours(&copies.target()) {
+                    fs::remove_file(&self.path).map_err(|error| self.failed(&error))?;
+                    copies.remove().map_err(|error| self.failed(&error))?;
+                }
+            }
+            PlacementKind::Link if is_ours(&mount.join(self.secret.as_str())) => {
+                fs::remove_file(&self.path).map_err(|error| self.failed(&error))?;
+            }
+            PlacementKind::Link => {}
+        }
+        Ok("taken away".into())
+    }
+
+    fn copies(&self) -> Result<Copies, EffectError> {
+        let parent = self.path.parent().unwrap_or(&self.path);
+        fs::metadata(parent).map_err(|error| self.failed(&error))?;
+        Copies::beside(&self.path).map_err(|error| EffectError::Invalid(error.to_string()))
+    }
+
+    /// Makes a link in one step, unless it is there.
+    fn link(&self, target: &Path) -> Result<(), EffectError> {
+        if self.check_ours(target)? {
+            return Ok(());
+        }
+        replace_link(&self.path, target).map_err(|error| self.failed(&error))
+    }
+
+    /// Tells whether our link is there. Errors: something else is.
+    fn check_ours(&self, target: &Path) -> Result<bool, EffectError> {
+        match fs::symlink_metadata(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(self.failed(&error)),
+            Ok(_) if fs::read_link(&self.path).is_ok_and(|found| found == target) => Ok(true),
+            Ok(_) => Err(EffectError::Refused("what is there was not put there by us".into())),
+        }
+    }
+
+    fn failed(&self, error: &io::Error) -> EffectError {
+        let parent = self.path.parent().unwrap_or(&self.path).display();
+        EffectError::Unreachable(format!("{parent}: {error}"))
+    }
+}
+
+/// Makes a link in one step, in the place of what is there.
+pub fn replace_link(path: &Path, target: &Path) -> io::Result<()> {
+    let directory = path.parent().map(PathBuf::from).unwrap_or_default();
+    let made = tempfile::Builder::new()
+        .prefix(".secretfs-")
+        .make_in(directory, |path| symlink(target, path))?;
+    made.persist(path).map(drop).map_err(|error| error.error)
+}
+
+/// Returns the ids of an owner.
+fn account(text: &str) -> Result<(u32, u32), EffectError> {
+    let (user, group) =
+        text.split_once(':').map_or((text, None), |(user, group)| (user, Some(group)));
+    let nobody = |what: &str| EffectError::Unreachable(format!("there is no {what} for {text}"));
+    let known = match user.parse() {
+        Ok(uid) => Some((uid, uid)),
+        Err(_) => {
+            User::from_name(user).ok().flatten().map(|user| (user.uid.as_raw(), user.gid.as_raw()))
+        }
+    };
+    let (uid, own) = known.ok_or_else(|| nobody("user"))?;
+    let gid = match group.map(|group| (group, group.parse())) {
+        None => own,
+        Some((_, Ok(gid))) => gid,
+        Some((name, Err(_))) => {
+            let group = Group::from_name(name).ok().flatten();
+            group.ok_or_else(|| nobody("group"))?.gid.as_raw()
+        }
+    };
+    Ok((uid, gid))
+}
