@@ -85,6 +85,25 @@ impl Drafts {
         Some(Hold { drafts: self.clone(), draft })
     }
 
+    /// Holds the draft of a name, which is made if there is none.
+    pub(super) fn open(
+        self: &Arc<Self>,
+        uid: u32,
+        name: &SecretName,
+        now: Timestamp,
+    ) -> Result<Hold> {
+        loop {
+            if let Some(hold) = self.hold(uid, name) {
+                return Ok(hold);
+            }
+            match self.create(uid, name, now) {
+                // Another one is quicker, and may be gone again.
+                Err(FsError::Exists) => {}
+                made => return made,
+            }
+        }
+    }
+
     /// Gives a draft another name. Returns whether there is such a draft.
     pub(super) fn rename(&self, uid: u32, from: &SecretName, to: &SecretName) -> bool {
         let mut drafts = self.drafts.lock();
@@ -199,6 +218,22 @@ mod tests {
         assert!(drafts.rename(1, &name("a"), &name("b")));
         assert_eq!(hold.name(), name("b"));
         assert!(drafts.find(1, &name("a")).is_none() && drafts.find(1, &name("b")).is_some());
+    }
+
+    #[test]
+    fn opening_a_draft_that_others_are_giving_up_never_misses_it() {
+        let drafts: Arc<Drafts> = Arc::default();
+        let name = "prod/key".parse().unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    for _ in 0..20_000 {
+                        drop(drafts.open(7, &name, Timestamp::UNIX_EPOCH).unwrap());
+                    }
+                });
+            }
+        });
+        assert!(drafts.find(7, &name).is_none());
     }
 
     #[test]

@@ -127,12 +127,7 @@ impl Tree {
         let max_bytes = self.broker.limits().max_value_bytes;
         let mut writer = Writer::new(name.clone(), put, max_bytes).opened_by(opener.tid);
         if kept.traits.draft {
-            let now = self.clock.now();
-            let hold = match self.drafts.create(kept.uid, &name, now) {
-                Err(FsError::Exists) => self.drafts.hold(kept.uid, &name),
-                made => Some(made?),
-            };
-            writer = writer.drafting(hold.ok_or(FsError::Stale)?);
+            writer = writer.drafting(self.drafts.open(kept.uid, &name, self.clock.now())?);
         }
         if kept.traits.reads {
             writer = writer.reading(Pinned::again(name, kept, self.broker.clone()));

@@ -202,11 +202,12 @@ impl Tree {
         self.may_write_in(caller, name.parent().as_ref())?;
         self.broker.may_make_secret(caller)?;
         let ticket = self.quotas.take(uid)?;
-        let hold = match self.drafts.create(uid, name, self.clock.now()) {
-            Err(FsError::Exists) if !want.new => self.drafts.hold(uid, name),
-            made => Some(made?),
+        let now = self.clock.now();
+        let hold = if want.new {
+            self.drafts.create(uid, name, now)?
+        } else {
+            self.drafts.open(uid, name, now)?
         };
-        let hold = hold.ok_or(FsError::NotFound)?;
         let draft = self.drafts.find(uid, name).ok_or(FsError::NotFound)?;
         let entry = self.draft_entry(caller, name, &draft)?;
         let place = Place { caller, inode: entry.attributes.inode, want, ticket };
