@@ -98,7 +98,7 @@ impl Placement {
         }
     }
 
-    /// Takes away what [`place`](Self::place) has made. What is not there, or is somebody else's, stays so.
+    /// Takes away what `place` has made. What is not there, or is somebody else's, stays so.
     pub fn take_away(&self, mount: &Path) -> Result<String, EffectError> {
         let is_ours = |target: &Path| fs::read_link(&self.path).is_ok_and(|found| found == target);
         match self.kind {
