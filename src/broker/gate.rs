@@ -19,7 +19,7 @@ use super::refusals::{Refusals, Verdict};
 use super::replay::Replay;
 use crate::audit::{Action, AuditLog, Event, Outcome, Recorded};
 use crate::model::{
-    Attributes, Caller, Clock, GrantId, Level, Levels, SecretName, Timestamp, Version,
+    Attributes, Caller, Clock, GrantId, Level, Levels, SecretName, Timestamp, Uptime, Version,
 };
 use crate::policy::{Context, Decision, Emergency, Explanation, Policy, Reason, Target, Uses};
 
@@ -192,7 +192,8 @@ impl Gate {
 
     /// Tells whether the policy has rules that allow the caller something, guarded or not.
     pub(super) fn has_rules(&self, caller: &Caller) -> bool {
-        self.policy.load().has_rules(caller, &self.context(caller))
+        let policy = self.policy.load();
+        policy.has_rules(caller, &self.context(&policy, caller))
     }
 
     /// Returns what is granted, in force or not.
@@ -252,7 +253,8 @@ impl Gate {
 
     /// Returns what a caller may know and do as of now, for several questions about it.
     pub(super) fn sight<'a>(&'a self, caller: &'a Caller) -> Sight<'a> {
-        let (policy, context) = (self.policy.load(), self.context(caller));
+        let policy = self.policy.load();
+        let context = self.context(&policy, caller);
         let by_attributes = policy.has_attribute_rules(caller, &context);
         Sight { policy, context, caller, by_attributes }
     }
@@ -265,19 +267,19 @@ impl Gate {
         attributes: &Attributes,
     ) -> Levels {
         let target = Target::Secret { name, attributes: Some(attributes) };
-        self.policy.load().levels(caller, target, &self.context(caller))
+        let policy = self.policy.load();
+        policy.levels(caller, target, &self.context(&policy, caller))
     }
 
     /// Says what a caller may do, and which rule says so.
     pub(super) fn explain(&self, caller: &Caller, target: Target<'_>) -> Explanation {
-        self.policy.load().explain(caller, target, &self.context(caller))
+        let policy = self.policy.load();
+        policy.explain(caller, target, &self.context(&policy, caller))
     }
 
     /// Tells whether a caller is an admin of the store. Not recorded.
     pub(super) fn is_admin(&self, caller: &Caller) -> bool {
-        let decision =
-            self.policy.load().decide(caller, Level::Admin, Target::Store, &self.context(caller));
-        matches!(decision, Decision::Allowed { .. })
+        self.decide_store(caller).is_allowed()
     }
 
     /// Decides a request for a secret. A refusal is on record when this returns; a consent is for
@@ -353,7 +355,8 @@ impl Gate {
         asked: Asked<'_>,
     ) -> Result<Emergency, BrokerError> {
         let target = Target::Secret { name: asked.name, attributes };
-        let found = self.policy.load().emergency(caller, levels, target, &self.context(caller));
+        let policy = self.policy.load();
+        let found = policy.emergency(caller, levels, target, &self.context(&policy, caller));
         found.ok_or_else(|| {
             self.refuse(caller, asked, None, "no binding with break_glass lets the caller take it")
         })
@@ -371,9 +374,7 @@ impl Gate {
         caller: &Caller,
         action: Action,
     ) -> Result<Grant, BrokerError> {
-        let decision =
-            self.policy.load().decide(caller, Level::Admin, Target::Store, &self.context(caller));
-        match decision {
+        match self.decide_store(caller) {
             Decision::Allowed { rule, consumes } => Ok(Grant { rule, consumes }),
             Decision::Denied { rule, reason } => {
                 Err(self.refuse_on_store(caller, action, rule.as_deref(), reason.as_str()))
@@ -412,29 +413,37 @@ impl Gate {
         caller: &Caller,
         command: &str,
     ) -> Result<Grant, BrokerError> {
-        self.admit_control_in(caller, command, &self.context(caller))
+        self.record_control(caller, command, self.decide_store(caller))
     }
 
-    /// Decides and records an unseal, of whom no elevation is asked: while the store is sealed no seed
-    /// can be read, so nobody could be elevated.
+    /// Decides and records an unseal.
     pub(super) fn admit_unseal(&self, caller: &Caller) -> Result<Grant, BrokerError> {
-        let context = Context { elevated: true, ..self.context(caller) };
-        self.admit_control_in(caller, "unseal", &context)
+        self.record_control(caller, "unseal", self.decide_unseal(caller))
     }
 
     /// Tells whether a caller may unseal the store. Not recorded.
     pub(super) fn may_unseal(&self, caller: &Caller) -> bool {
-        let context = Context { elevated: true, ..self.context(caller) };
-        self.policy.load().decide(caller, Level::Admin, Target::Store, &context).is_allowed()
+        self.decide_unseal(caller).is_allowed()
     }
 
-    fn admit_control_in(
+    fn decide_store(&self, caller: &Caller) -> Decision {
+        let policy = self.policy.load();
+        policy.decide(caller, Level::Admin, Target::Store, &self.context(&policy, caller))
+    }
+
+    /// Asks for no elevation: while the store is sealed no seed can be read, so nobody could be elevated.
+    fn decide_unseal(&self, caller: &Caller) -> Decision {
+        let policy = self.policy.load();
+        let context = Context { elevated: true, ..self.context(&policy, caller) };
+        policy.decide(caller, Level::Admin, Target::Store, &context)
+    }
+
+    fn record_control(
         &self,
         caller: &Caller,
         command: &str,
-        context: &Context<'_>,
+        decision: Decision,
     ) -> Result<Grant, BrokerError> {
-        let decision = self.policy.load().decide(caller, Level::Admin, Target::Store, context);
         let mut event = Event {
             caller: Some(caller),
             reason: Some(command),
@@ -464,10 +473,8 @@ impl Gate {
     /// Admits a command that gives its caller nothing that is not its own already, and records it. Whom the policy gives
     /// nothing at all is refused: the log is not everybody's to fill.
     pub(super) fn admit_own(&self, caller: &Caller, command: &str) -> Result<(), BrokerError> {
-        let sight = self.sight(caller);
-        let levels = sight.policy.levels_below(caller, None, &sight.context);
         let mut event = Event::new(Action::Control, Outcome::Allowed);
-        if levels.is_empty() && !sight.by_attributes {
+        if !self.sight(caller).may_know_any() {
             event.outcome = Outcome::Denied;
             self.counts.refused.fetch_add(1, Ordering::Relaxed);
             if self.refusals.note(caller.uid, self.now()) == Verdict::CountOnly {
@@ -539,11 +546,12 @@ impl Gate {
         }
     }
 
-    fn context(&self, caller: &Caller) -> Context<'_> {
-        let (now, uptime) = (self.now(), self.clock.uptime());
+    fn context(&self, policy: &Policy, caller: &Caller) -> Context<'_> {
+        let now = self.now();
         // The session is known only where some guard asks for elevation.
-        let elevated =
-            caller.session.is_some() && self.elevations.until(caller, now, uptime).is_some();
+        let elevated = caller.session.is_some() && self.elevated_until(caller).is_some();
+        // Every request comes here, and few policies have grants.
+        let uptime = if policy.has_grants() { self.clock.uptime() } else { Uptime::UNKNOWN };
         Context { now, uptime, elevated, uses: &self.uses }
     }
 }

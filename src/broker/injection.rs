@@ -5,7 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{Broker, BrokerError, Opened, Result};
+use super::read::Chosen;
+use super::{Broker, BrokerError, Opened, Result, Which};
 use crate::audit::{Action, Event, Outcome};
 use crate::model::{SecretName, Status, Version};
 
@@ -36,12 +37,8 @@ impl Broker {
     pub fn read_for_injection(&self, name: &SecretName, what: &str) -> Result<Opened> {
         let inner = &*self.inner;
         let unlocked = inner.unlocked()?;
-        let absent = || inner.verdict.absent(BrokerError::NotFound(name.clone()));
-        let (id, version, status) = {
-            let index = unlocked.index.read();
-            let entry = index.secret(name).ok_or_else(absent)?;
-            (entry.id, entry.version, entry.status_at(inner.gate.now()))
-        };
+        let now = inner.gate.now();
+        let Chosen { id, version, status } = inner.choose(&unlocked, name, Which::Current, now)?;
         if !self.is_to_be_had(status) {
             return Err(match status {
                 Status::Expired => BrokerError::Expired(name.clone()),

@@ -18,10 +18,10 @@ use crate::versions::Entry as VersionEntry;
 
 /// The version that a request means.
 #[derive(Clone, Copy)]
-struct Chosen {
-    id: SecretId,
-    version: Version,
-    status: Status,
+pub(super) struct Chosen {
+    pub(super) id: SecretId,
+    pub(super) version: Version,
+    pub(super) status: Status,
 }
 
 impl Broker {
@@ -169,7 +169,7 @@ impl Broker {
 
 impl Inner {
     /// Finds the version that is meant.
-    fn choose(
+    pub(super) fn choose(
         &self,
         unlocked: &Unlocked,
         name: &SecretName,

@@ -106,6 +106,11 @@ impl Policy {
         Self::of(bindings, self.default_level, guards, expectations)
     }
 
+    /// Tells whether there are grants on top of what the file says.
+    pub fn has_grants(&self) -> bool {
+        self.has_grants
+    }
+
     /// Returns what would let the caller take those levels for itself: the first binding with
     /// `break_glass` that would allow them all, if it were an ordinary one alone in the policy.
     pub fn emergency(

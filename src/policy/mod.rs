@@ -52,6 +52,7 @@ pub struct Policy {
     guards: Arc<[Guard]>,
     expectations: Arc<[Expectation]>,
     default_label: Arc<str>,
+    has_grants: bool,
     needs: Needs,
     /// Whether some rule that allows selects by attributes.
     by_attributes: bool,
@@ -213,6 +214,7 @@ impl Policy {
         let (by_uid, by_other) = index(&bindings);
         Self {
             default_level,
+            has_grants: bindings.iter().any(|binding| binding.line.is_none()),
             needs: needs_of(&bindings, &guards),
             by_attributes: bindings.iter().any(|binding| binding.has_attribute_rules()),
             bindings: bindings.into(),

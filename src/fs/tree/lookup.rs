@@ -241,7 +241,7 @@ impl Tree {
         let inode = self.view_inode(caller, view);
         let file = |mode| Attributes::own(caller, inode, FileKind::File, mode, self.started);
         let directory = view.of.as_ref();
-        let named = || view.of.as_ref().ok_or(FsError::NotFound);
+        let named = || directory.ok_or(FsError::NotFound);
         match view.kind {
             ViewKind::Env | ViewKind::Json => {
                 self.directory_of_view(caller, directory)?;
