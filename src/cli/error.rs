@@ -128,11 +128,9 @@ fn daemon_kind(error: &DaemonError) -> (Kind, &'static str) {
         }
         DaemonError::Broker(error) => (broker_kind(error), ""),
         DaemonError::Busy(_) => (Kind::BackendConnection, "use it, or `secretfs umount` it first"),
-        DaemonError::Anomalies { .. }
-        | DaemonError::Injections { .. }
-        | DaemonError::Config(_)
+        DaemonError::Config(_)
         | DaemonError::Policy { .. }
-        | DaemonError::Rotation { .. }
+        | DaemonError::Settings { .. }
         | DaemonError::Template { .. }
         | DaemonError::TemplateTwice(_) => (Kind::Config, "correct the file and try again"),
         DaemonError::Exists(_) => (Kind::Config, "mount it with `secretfs up`"),

@@ -16,8 +16,6 @@ use crate::system::MountpointError;
 /// One variant per thing the administrator can do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
-    #[error("{path}: {source}")]
-    Anomalies { path: PathBuf, source: TextError },
     #[error(transparent)]
     Broker(#[from] BrokerError),
     #[error("a secretfs already serves {0}")]
@@ -45,10 +43,9 @@ pub enum DaemonError {
     NoStore(PathBuf),
     #[error("{path}: {source}")]
     Policy { path: PathBuf, source: PolicyError },
+    /// Of rotations, injections or anomalies.
     #[error("{path}: {source}")]
-    Rotation { path: PathBuf, source: TextError },
-    #[error("{path}: {source}")]
-    Injections { path: PathBuf, source: TextError },
+    Settings { path: PathBuf, source: TextError },
     #[error("{path}: {source}")]
     Template { path: PathBuf, source: TemplateError },
     #[error("two templates are called {0}")]

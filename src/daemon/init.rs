@@ -19,7 +19,7 @@ use super::lock::StoreLock;
 use super::paths::Mode;
 use super::trust::{self, TrustError};
 use crate::anomaly;
-use crate::model::{StoreId, Uid};
+use crate::model::{StoreId, TextError, Uid};
 use crate::rotation::Settings;
 use crate::system::{SecretBytes, atomic_file};
 
@@ -103,37 +103,31 @@ pub fn init(
 
 /// Reads how secrets are rotated; no file means that none is by itself.
 pub(super) fn check_rotation(path: &Path) -> Result<Settings, DaemonError> {
-    let text = match trust::read(path) {
-        Err(TrustError::Unreadable { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-            return Ok(Settings::default());
-        }
-        read => read?,
-    };
-    Settings::parse(&text).map_err(|source| DaemonError::Rotation { path: path.into(), source })
+    check_settings(path, Settings::parse)
 }
 
 /// Reads which files are kept for programs; no file means none.
 pub(super) fn check_injections(path: &Path) -> Result<injections::Settings, DaemonError> {
-    let text = match trust::read(path) {
-        Err(TrustError::Unreadable { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-            return Ok(injections::Settings::default());
-        }
-        read => read?,
-    };
-    injections::Settings::parse(&text)
-        .map_err(|source| DaemonError::Injections { path: path.into(), source })
+    check_settings(path, injections::Settings::parse)
 }
 
 /// Reads how anomalies are looked for; no file means the usual way.
 pub(super) fn check_anomalies(path: &Path) -> Result<anomaly::Settings, DaemonError> {
+    check_settings(path, anomaly::Settings::parse)
+}
+
+/// Reads a file that need not be there.
+fn check_settings<S: Default>(
+    path: &Path,
+    parse: fn(&str) -> Result<S, TextError>,
+) -> Result<S, DaemonError> {
     let text = match trust::read(path) {
         Err(TrustError::Unreadable { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-            return Ok(anomaly::Settings::default());
+            return Ok(S::default());
         }
         read => read?,
     };
-    anomaly::Settings::parse(&text)
-        .map_err(|source| DaemonError::Anomalies { path: path.into(), source })
+    parse(&text).map_err(|source| DaemonError::Settings { path: path.into(), source })
 }
 
 /// Reads a policy as the daemon does.

@@ -130,12 +130,14 @@ impl Injections {
         thread::Builder::new().name("injections".into()).spawn(move || {
             // Its end is what is waited for.
             let _end = end;
-            let mut next = Instant::now();
+            let (mut next, mut remembered) = (Instant::now(), Vec::new());
             loop {
                 match heard.recv_timeout(next.saturating_duration_since(Instant::now())) {
                     Ok(Wake::Changed) => next = next.min(Instant::now() + WINDOW),
                     Ok(Wake::Stop) | Err(RecvTimeoutError::Disconnected) => return,
-                    Err(RecvTimeoutError::Timeout) => next = Instant::now() + injections.look(),
+                    Err(RecvTimeoutError::Timeout) => {
+                        next = Instant::now() + injections.look(&mut remembered);
+                    }
                 }
             }
         })?;
@@ -207,8 +209,8 @@ impl Injections {
         }
     }
 
-    /// Does what is to be done. Returns when to look again.
-    fn look(&self) -> Duration {
+    /// Does what is to be done. Returns when to look again. `remembered` is what was last written down.
+    fn look(&self, remembered: &mut Vec<u8>) -> Duration {
         // Before anything is read: what comes later rings again.
         self.rung.store(false, Ordering::Release);
         let settings = self.settings.lock().clone();
@@ -228,13 +230,20 @@ impl Injections {
         for consumer in &settings.consumers {
             next = next.min(self.tell(consumer, &settings.files, &versions));
         }
-        let remembered = serde_json::to_vec(&*self.state.lock()).map_err(io::Error::from);
-        if let Err(error) =
-            remembered.and_then(|text| atomic_file::replace(&self.file, &text, 0o600))
-        {
+        if let Err(error) = self.remember(remembered) {
             tracing::warn!(%error, "what was injected is not remembered");
         }
         next
+    }
+
+    /// Writes the state down where it has changed.
+    fn remember(&self, written: &mut Vec<u8>) -> io::Result<()> {
+        let text = serde_json::to_vec(&*self.state.lock())?;
+        if text != *written {
+            atomic_file::replace(&self.file, &text, 0o600)?;
+            *written = text;
+        }
+        Ok(())
     }
 
     /// Sees to it that a file is as it is to be. Returns when to look again.
