@@ -2,6 +2,7 @@
 
 pub mod anomaly;
 pub mod audit;
+pub mod backend;
 pub mod broker;
 pub mod cli;
 pub mod credential;

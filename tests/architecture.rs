@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module with the modules that it may import.
-const LAYERS: [(&str, &[&str]); 22] = [
+const LAYERS: [(&str, &[&str]); 23] = [
     ("model", &[]),
     ("system", &["model"]),
     ("anomaly", &["audit", "model"]),
@@ -23,6 +23,7 @@ const LAYERS: [(&str, &[&str]); 22] = [
     ("store", &["model", "system"]),
     ("versions", &["model"]),
     ("keysource", &["crypto", "model", "system"]),
+    ("backend", &["model", "system"]),
     ("broker", &["audit", "crypto", "model", "policy", "store", "system", "versions"]),
     ("rotation", &["broker", "credential", "effect", "generate", "model", "schedule", "system"]),
     ("fs", &["broker", "identity", "inject", "model", "system"]),

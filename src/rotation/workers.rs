@@ -30,7 +30,7 @@ impl Pace {
 }
 
 /// How many times as long as the work a rest is: of a hundred reads at most one is to notice.
-const REST: u32 = 80;
+const REST: u32 = 130;
 
 /// The longest rest: who waits for a target has used little.
 const LONGEST_REST: Duration = Duration::from_millis(100);
