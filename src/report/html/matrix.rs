@@ -103,7 +103,7 @@ fn by_policy(facts: &Facts, policy: &PolicyFacts) -> Matrix {
     });
     Matrix {
         what: "Who can read what",
-        how: "By the policy in force, at any hour, without grants for a time: R read, W write, D delete, A admin. \
+        how: "By the policy, at any hour, without grants for a time: R read, W write, D delete, A admin. \
               Bold: the binding was used for it in the period.",
         left_out: all.len() - columns.len(),
         legend: chosen()
