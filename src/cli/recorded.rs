@@ -35,7 +35,8 @@ pub(crate) fn of_files(files: &[PathBuf], visit: &mut dyn FnMut(Entry)) -> Resul
 
 fn of_file(path: &Path, visit: &mut dyn FnMut(Entry)) -> Result<(), Failure> {
     let shown = path.display().to_string();
-    let failed = |err: std::io::Error| Failure::from_errno(&shown, &err);
+    // No file of the tree, so its errno says nothing of a secret.
+    let failed = |err: std::io::Error| Failure::new(Kind::Config, &*shown, err.to_string());
     let mut lines = BufReader::new(File::open(path).map_err(failed)?);
     let (mut line, mut number) = (Vec::new(), 0_u64);
     loop {

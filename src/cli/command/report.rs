@@ -49,9 +49,16 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<ExitCode, Failure> {
 
 fn limits(path: Option<&Path>) -> Result<Limits, Failure> {
     let Some(path) = path else { return Ok(Limits::default()) };
-    let shown = path.display().to_string();
-    let text = fs::read_to_string(path).map_err(|err| Failure::from_errno(&shown, &err))?;
-    Limits::parse(&text).map_err(|err| Failure::new(Kind::Config, shown, err.to_string()))
+    let text = read(path)?;
+    Limits::parse(&text).map_err(|err| failed(path, &err))
+}
+
+fn read(path: &Path) -> Result<String, Failure> {
+    fs::read_to_string(path).map_err(|err| failed(path, &err))
+}
+
+fn failed(path: &Path, why: &dyn std::error::Error) -> Failure {
+    Failure::new(Kind::Config, path.display().to_string(), why.to_string())
 }
 
 /// Returns the moment from which on the log is looked at.
@@ -69,9 +76,7 @@ pub(super) fn end_of(log: &Recorded) -> Result<Timestamp, Failure> {
 
 /// Reads a policy file.
 pub(super) fn policy(path: &Path) -> Result<Policy, Failure> {
-    let shown = path.display().to_string();
-    let text = fs::read_to_string(path).map_err(|err| Failure::from_errno(&shown, &err))?;
-    compose::parse_policy(&text).map_err(|err| Failure::new(Kind::Config, shown, err.to_string()))
+    compose::parse_policy(&read(path)?).map_err(|err| failed(path, &err))
 }
 
 /// Asks the daemon for its policy.
@@ -230,12 +235,9 @@ fn time(object: &Value, key: &str) -> Option<Timestamp> {
 
 /// Writes a page that its owner alone can read: it names secrets and who reads them.
 fn write(path: &Path, page: &str) -> Done {
-    let shown = path.display().to_string();
     let mut options = OpenOptions::new();
     let opened = options.write(true).create(true).truncate(true).mode(0o600).open(path);
-    opened
-        .and_then(|mut file| file.write_all(page.as_bytes()))
-        .map_err(|err| Failure::from_errno(shown, &err))
+    opened.and_then(|mut file| file.write_all(page.as_bytes())).map_err(|err| failed(path, &err))
 }
 
 fn show(context: &Context, report: &Report, facts: &Facts) -> Done {
