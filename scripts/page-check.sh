@@ -24,7 +24,7 @@ browse() { # name, more flags
   "$browser" --headless --no-sandbox --disable-gpu --hide-scrollbars --user-data-dir="$work/profile" \
     --disable-background-networking --disable-component-update --disable-sync --no-first-run \
     --host-resolver-rules="MAP * ~NOTFOUND" --log-net-log="$work/$name.net.json" --enable-logging=stderr --v=0 "$@" \
-    2>"$work/$name.log"
+    2>"$work/$name.log" >/dev/null
   if grep CONSOLE "$work/$name.log"; then
     failed=1
   fi
@@ -76,9 +76,9 @@ for page in "$@"; do
     if [[ $look == dark ]]; then
       flags+=(--blink-settings=preferredColorScheme=0 --force-dark-mode)
     fi
-    browse "$name-$look" "${flags[@]}" "file://$page" >/dev/null
+    browse "$name-$look" "${flags[@]}" "file://$page"
   done
-  browse "$name-print" --no-pdf-header-footer --print-to-pdf="$pictures/$name.pdf" "file://$page" >/dev/null
+  browse "$name-print" --no-pdf-header-footer --print-to-pdf="$pictures/$name.pdf" "file://$page"
   read -r wide svgs blank <<<"$(frame "$page")"
   echo "$name: on a phone of 390 pixels the page is $wide wide; $svgs pictures, $blank of them blank"
   test "$wide" -le 390 || failed=1

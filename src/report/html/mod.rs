@@ -1,6 +1,6 @@
 //! The report as one page that needs nothing else: no script, no font, no picture from elsewhere.
 //!
-//! Every text goes through [`Text`], for names of programs are whatever their makers liked. Behind each
+//! Every text goes through `Text`, for names of programs are whatever their makers liked. Behind each
 //! picture stands the table of its numbers, for who cannot see it.
 
 mod chart;
