@@ -16,6 +16,7 @@ pub mod inject;
 pub mod keysource;
 pub mod model;
 pub mod policy;
+pub mod report;
 pub mod rotation;
 pub mod scan;
 pub mod schedule;

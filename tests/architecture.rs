@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module with the modules that it may import.
-const LAYERS: [(&str, &[&str]); 23] = [
+const LAYERS: [(&str, &[&str]); 24] = [
     ("model", &[]),
     ("system", &["model"]),
     ("anomaly", &["audit", "model"]),
@@ -18,6 +18,7 @@ const LAYERS: [(&str, &[&str]); 23] = [
     ("identity", &["model", "system"]),
     ("inject", &["model", "system"]),
     ("policy", &["model"]),
+    ("report", &["anomaly", "audit", "model", "policy"]),
     ("scan", &["model", "system"]),
     ("schedule", &["model"]),
     ("store", &["model", "system"]),
@@ -68,6 +69,7 @@ const LAYERS: [(&str, &[&str]); 23] = [
             "keysource",
             "model",
             "policy",
+            "report",
             "rotation",
             "scan",
             "schedule",

@@ -13,6 +13,7 @@ use clap_complete::engine::ArgValueCompleter;
 mod anomalies;
 mod grant;
 mod inject;
+mod report;
 mod rotation;
 mod scan;
 
@@ -22,6 +23,7 @@ pub(crate) use inject::{
     Env, Exec, FormatName, Import, ImportForm, Inject, InjectFile, InjectRemove, LayerName,
     Oneiric, OneiricLoad, OneiricPlace, OneiricSync, Render, Run, Selection, Storing,
 };
+pub(crate) use report::{PolicySuggest, Recorded, Report};
 pub(crate) use rotation::{Rotate, Rotations};
 pub(crate) use scan::{Scan, ScanCommand, ScanHook, ScanRules, ScanRulesArgs};
 
@@ -122,6 +124,10 @@ pub(crate) enum Command {
     Log(Log),
     /// Shows what in the audit log is unlike the log before it.
     Anomalies(Anomalies),
+    /// Says what the log, the keys and the policy show of the controls of an audit.
+    ///
+    /// It is evidence and no certificate. Exit codes of its own: 0 no check has failed, 1 one has.
+    Report(Report),
     /// Verifies the audit log, or shows where it ends.
     #[command(subcommand)]
     Audit(Audit),
@@ -598,6 +604,8 @@ pub(crate) enum Policy {
     Explain(PolicyExplain),
     /// Shows the policy in force; for admins.
     Show,
+    /// Proposes the least rules that would have allowed what the log shows, and lists what nobody used.
+    Suggest(PolicySuggest),
 }
 
 #[derive(Args, Debug)]

@@ -41,6 +41,7 @@ mod oneiric;
 mod policy;
 mod put;
 mod render;
+mod report;
 mod restore;
 mod revoke;
 mod rm;
@@ -112,6 +113,7 @@ pub(super) fn run(context: &Context, command: Command) -> Result<ExitCode, Failu
         Command::Put(args) => put::run(context, &args),
         Command::Refuse => helper("refusing", compose::serve_refusals),
         Command::Render(args) => return render::run(context, &args),
+        Command::Report(args) => return report::run(context, &args),
         Command::Restore(args) => restore::run(context, &args),
         Command::Revoke(args) => revoke::run(context, &args),
         Command::Rotate(args) => return rotate::run(context, &args),

@@ -15,6 +15,7 @@ mod import;
 mod names;
 mod out;
 mod plaintext;
+mod recorded;
 mod selection;
 mod snapshot;
 mod table;

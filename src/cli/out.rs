@@ -7,7 +7,7 @@
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{Cell, Color, ContentArrangement, Table, presets};
 use serde_json::Value;
 
 use super::error::{Failure, Kind};
@@ -20,6 +20,24 @@ enum Style {
     Plain,
     /// For a person at a terminal.
     Terminal,
+}
+
+/// How good something is, for who sees colours; what it says stands in words too.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Tone {
+    Bad,
+    Good,
+    Open,
+}
+
+impl Tone {
+    fn color(self) -> Color {
+        match self {
+            Self::Bad => Color::Red,
+            Self::Good => Color::Green,
+            Self::Open => Color::Yellow,
+        }
+    }
 }
 
 /// Prints to standard output, and notes to standard error.
@@ -83,6 +101,16 @@ impl Out {
     /// Prints rows: a table on a terminal, tab-separated columns without a header elsewhere. In
     /// `--json` nothing: the command prints a document with real types.
     pub(crate) fn table(&self, header: &[&str], rows: &[Vec<String>]) -> Printed {
+        self.toned_table(header, rows, |_| None)
+    }
+
+    /// The same, with colours for cells on a terminal.
+    pub(crate) fn toned_table(
+        &self,
+        header: &[&str],
+        rows: &[Vec<String>],
+        tone: impl Fn(&str) -> Option<Tone>,
+    ) -> Printed {
         match self.0 {
             Style::Json => Ok(()),
             Style::Plain => rows.iter().try_for_each(|row| {
@@ -96,7 +124,13 @@ impl Out {
                 table.set_content_arrangement(ContentArrangement::Dynamic);
                 table.set_header(header);
                 for row in rows {
-                    table.add_row(row.iter().map(|cell| Shown(cell).to_string()));
+                    table.add_row(row.iter().map(|text| {
+                        let cell = Cell::new(Shown(text));
+                        match tone(text) {
+                            None => cell,
+                            Some(tone) => cell.fg(tone.color()),
+                        }
+                    }));
                 }
                 write(format_args!("{}\n", table.trim_fmt()))
             }

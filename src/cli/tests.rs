@@ -8,7 +8,7 @@ use super::args::{Cli, Command};
 use crate::generate::{Generator, Password};
 
 /// What arguments may take, by the name that is shown for it. None is a value of a secret.
-const TAKEN: [&str; 52] = [
+const TAKEN: [&str; 53] = [
     "ACTION",
     "CREDENTIAL_NAME",
     "DIR",
@@ -16,6 +16,7 @@ const TAKEN: [&str; 52] = [
     "FD",
     "FILE",
     "FORMAT",
+    "FRAMEWORK",
     "FROM",
     "GID",
     "MOUNTPOINT",

@@ -124,7 +124,7 @@ impl Policy {
     }
 
     /// Returns the levels that some of those guards keep back.
-    fn guarded(&self, means: Means, applies: impl Fn(&Guard) -> bool) -> Levels {
+    pub(super) fn guarded(&self, means: Means, applies: impl Fn(&Guard) -> bool) -> Levels {
         let unmet = |guard: &&Guard| applies(guard) && guard.lacks(means, None).is_some();
         let unmet = self.guards.iter().filter(unmet);
         unmet.fold(Levels::NONE, |levels, guard| levels.union(guard.levels()))
@@ -173,7 +173,7 @@ impl Policy {
             })
     }
 
-    fn default_for(&self, target: Target<'_>) -> Levels {
+    pub(super) fn default_for(&self, target: Target<'_>) -> Levels {
         match target {
             Target::Secret { .. } => self.default_level,
             Target::Store => Levels::NONE,
@@ -187,12 +187,12 @@ impl Context<'_> {
     }
 }
 
-fn effective(allowed: Levels, denied: Levels) -> Levels {
+pub(super) fn effective(allowed: Levels, denied: Levels) -> Levels {
     let left = every_implied(allowed).minus(denied);
     let is_whole_admin = Level::ALL.into_iter().all(|level| left.names(level));
     if is_whole_admin { left } else { left.minus(Levels::from_iter([Level::Admin])) }
 }
 
-fn every_implied(levels: Levels) -> Levels {
+pub(super) fn every_implied(levels: Levels) -> Levels {
     if levels.names(Level::Admin) { Level::ALL.into_iter().collect() } else { levels }
 }

@@ -23,6 +23,8 @@ mod initial;
 mod lease;
 mod parse;
 mod rule;
+mod suggest;
+mod survey;
 
 #[cfg(test)]
 mod oracle;
@@ -33,6 +35,8 @@ pub use expect::ExpectationResult;
 pub use explain::{BindingExplanation, Explanation, LevelExplanation};
 pub use initial::initial;
 pub use lease::{Emergency, Lease, Term, Whom};
+pub use suggest::{Access, AccessOf, Narrowing, Suggested, Suggestion};
+pub use survey::{GuardSurvey, RuleSurvey, Subject};
 
 use condition::Condition;
 use expect::Expectation;

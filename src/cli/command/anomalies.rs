@@ -3,27 +3,25 @@
 //! The daemon looks at its log as it is written and keeps what it finds; `--replay` looks at a recorded log
 //! with the same detectors, and needs neither daemon nor key.
 
-use std::fs::{self, File};
-use std::io::{BufRead, BufReader};
+use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
 
 use super::Done;
 use crate::anomaly::{Detector, Finding, Settings};
-use crate::audit::Entry;
 use crate::cli::Context;
 use crate::cli::args::Anomalies;
 use crate::cli::error::{Failure, Kind};
 use crate::cli::out::Out;
+use crate::cli::recorded;
 use crate::cli::table::short_time;
 use crate::daemon::config::Layer;
 
 const COLUMNS: [&str; 6] = ["time", "score", "kind", "secret", "lines", "explanation"];
 
 pub(super) fn run(context: &Context, args: &Anomalies) -> Done {
-    let mut found =
-        if args.replay.is_empty() { recorded(context)? } else { replayed(context, args)? };
+    let mut found = if args.replay.is_empty() { told(context)? } else { replayed(context, args)? };
     if args.limit > 0 && found.len() > args.limit {
         found.drain(..found.len() - args.limit);
     }
@@ -31,7 +29,7 @@ pub(super) fn run(context: &Context, args: &Anomalies) -> Done {
 }
 
 /// Reads what the daemon has found.
-fn recorded(context: &Context) -> Result<Vec<Finding>, Failure> {
+pub(super) fn told(context: &Context) -> Result<Vec<Finding>, Failure> {
     let client = context.client()?;
     let text = fs::read_to_string(client.path(".control/audit/anomalies")).map_err(|err| {
         Failure::from_errno("the anomalies", &err)
@@ -47,36 +45,10 @@ fn replayed(context: &Context, args: &Anomalies) -> Result<Vec<Finding>, Failure
     let settings = settings(context, args.tuning.as_deref())?;
     let mut detector = Detector::new(settings);
     let mut found = Vec::new();
-    for path in &args.replay {
-        replay(&mut detector, path, &mut found)?;
-    }
+    recorded::of_files(&args.replay, &mut |entry| found.extend(detector.observe(&entry)))?;
     found.extend(detector.finish());
     found.sort_by(|a, b| a.time.cmp(&b.time).then(a.kind.cmp(&b.kind)).then(a.seqs.cmp(&b.seqs)));
     Ok(found)
-}
-
-fn replay(detector: &mut Detector, path: &Path, found: &mut Vec<Finding>) -> Done {
-    let shown = path.display().to_string();
-    let failed = |err: std::io::Error| Failure::from_errno(&shown, &err);
-    let mut lines = BufReader::new(File::open(path).map_err(failed)?);
-    let (mut line, mut number) = (Vec::new(), 0_u64);
-    loop {
-        line.clear();
-        let read = lines.read_until(b'\n', &mut line).map_err(failed)?;
-        number += 1;
-        // A segment that is being written ends in room for more, or in half a line.
-        if read == 0 || line.first() == Some(&0) || !line.ends_with(b"\n") {
-            return Ok(());
-        }
-        let entry: Entry = serde_json::from_slice(&line).map_err(|err| {
-            Failure::new(
-                Kind::Config,
-                shown.clone(),
-                format!("line {number} is not an audit line: {err}"),
-            )
-        })?;
-        found.extend(detector.observe(&entry));
-    }
 }
 
 /// Reads the tuning: the given file, or the configured one where there is one.

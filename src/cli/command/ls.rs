@@ -31,6 +31,14 @@ pub(super) fn run(context: &Context, args: &Ls) -> Done {
     context.out.table(&COLUMNS, &rows)
 }
 
+/// Returns the names of all secrets that the caller may know of.
+pub(super) fn names(client: &Client) -> Result<Vec<SecretName>, Failure> {
+    let mut found = Vec::new();
+    collect(client, "", true, &mut found)?;
+    let secrets = found.iter().filter(|entry| !entry.is_directory);
+    Ok(secrets.filter_map(|entry| entry.path.parse().ok()).collect())
+}
+
 struct Entry {
     path: String,
     is_directory: bool,

@@ -14,11 +14,14 @@ use crate::daemon::compose;
 use crate::model::Level;
 use crate::policy::{ExpectationResult, PolicyError};
 
+mod suggest;
+
 pub(super) fn run(context: &Context, args: &Policy) -> Result<ExitCode, Failure> {
     match args {
         Policy::Check(args) => check(context, &args.file)?,
         Policy::Explain(args) => explain(context, args)?,
         Policy::Show => show(context)?,
+        Policy::Suggest(args) => suggest::run(context, args)?,
         Policy::Test(args) => return test(context, &args.file),
     }
     Ok(ExitCode::SUCCESS)
