@@ -24,7 +24,7 @@ const LAYERS: [(&str, &[&str]); 24] = [
     ("store", &["model", "system"]),
     ("versions", &["model"]),
     ("keysource", &["crypto", "model", "system"]),
-    ("backend", &["model", "system"]),
+    ("backend", &["inject", "model", "system"]),
     ("broker", &["audit", "crypto", "model", "policy", "store", "system", "versions"]),
     ("rotation", &["broker", "credential", "effect", "generate", "model", "schedule", "system"]),
     ("fs", &["broker", "identity", "inject", "model", "system"]),
@@ -33,6 +33,7 @@ const LAYERS: [(&str, &[&str]); 24] = [
         &[
             "anomaly",
             "audit",
+            "backend",
             "broker",
             "credential",
             "crypto",
@@ -57,6 +58,7 @@ const LAYERS: [(&str, &[&str]); 24] = [
         &[
             "anomaly",
             "audit",
+            "backend",
             "broker",
             "credential",
             "crypto",

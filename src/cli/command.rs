@@ -11,10 +11,12 @@ use crate::daemon::compose::{self, EffectorPart};
 use crate::daemon::config::{Absolute, Config, KeyLayer, Layer, Sources};
 use crate::daemon::paths::Mode;
 use crate::effect::Orders;
+use crate::keysource::WrappingKey;
 
 mod abort;
 mod anomalies;
 mod audit;
+mod backend;
 mod backup;
 mod completions;
 mod container_args;
@@ -69,6 +71,7 @@ pub(super) fn run(context: &Context, command: Command) -> Result<ExitCode, Failu
         Command::Abort => abort::run(context),
         Command::Anomalies(args) => anomalies::run(context, &args),
         Command::Audit(args) => return audit::run(context, &args),
+        Command::Backend(args) => return backend::run(context, &args),
         Command::Backup(args) => backup::run(context, &args),
         Command::Completions(args) => completions::run(context, &args),
         Command::ContainerArgs(args) => container_args::run(context, &args),
@@ -80,6 +83,7 @@ pub(super) fn run(context: &Context, command: Command) -> Result<ExitCode, Failu
                 rotation,
                 injections: args.injections,
                 mountpoint: args.mountpoint,
+                keys: args.keys,
             };
             let part = match (args.rotation, args.order) {
                 (None, _) => EffectorPart::Search,
@@ -197,7 +201,13 @@ fn layer(
     Ok(Layer {
         mountpoint: path(mountpoint)?,
         key: KeyLayer::named(passphrase, path(key.key_file.as_deref())?, key.credential.clone())
-            .map_err(|why| Failure::new(Kind::Config, "--credential", why))?,
+            .map_err(|why| Failure::new(Kind::Config, "--credential", why))?
+            .or_backend(
+                key.key_backend
+                    .clone()
+                    .zip(key.key_name.clone())
+                    .map(|(backend, name)| WrappingKey { backend, name }),
+            ),
         ..Layer::default()
     })
 }

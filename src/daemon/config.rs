@@ -19,7 +19,9 @@ pub use layer::{
 };
 
 use super::paths::{Mode, Places};
+use crate::backend;
 use crate::broker::Limits;
+use crate::keysource::WrappingKey;
 use crate::model::SecretName;
 
 /// Everything that can be configured, complete and checked.
@@ -59,6 +61,8 @@ pub struct Config {
     pub templates: Vec<TemplateLayer>,
     /// What is below `.oneiric`, if anything.
     pub oneiric: Option<OneiricLayer>,
+    /// Services that keep secrets, by their names.
+    pub backends: BTreeMap<String, backend::Settings>,
     /// Whether metadata and configuration with secrets in them are refused.
     pub scan_on_write: bool,
     /// Things to tell the administrator that are no errors.
@@ -95,6 +99,8 @@ impl Config {
 /// Where the root key comes from.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum KeyConfig {
+    /// Sealed by a service under a key of its own.
+    Backend(WrappingKey),
     /// A systemd credential of that name, found in `directory` (`$CREDENTIALS_DIRECTORY`).
     Credential {
         name: String,
@@ -109,6 +115,7 @@ impl KeyConfig {
     /// Returns the word for it in the configuration.
     pub fn as_str(&self) -> &'static str {
         match self {
+            Self::Backend(_) => "backend",
             Self::Credential { .. } => "credential",
             Self::File(_) => "file",
             Self::Passphrase => "passphrase",
@@ -350,6 +357,7 @@ fn resolve(mode: Mode, layer: Layer, places: &Places, environment: &Environment)
         on_restart: on_restart.unwrap_or_default(),
         templates: template.unwrap_or_default(),
         oneiric,
+        backends: layer.backend,
         scan_on_write: scan_on_write.unwrap_or(true),
         warnings: Vec::new(),
     }
@@ -363,11 +371,16 @@ fn default_threads() -> usize {
 
 fn resolve_key(key: KeyLayer, places: &Places, environment: &Environment) -> KeyConfig {
     // Naming a file or a credential says where the key is; `source` settles it when both are named.
-    let source = key.source.unwrap_or(match &key.credential {
-        Some(_) if key.file.is_none() => layer::Source::Credential,
-        _ => layer::Source::File,
+    let source = key.source.unwrap_or(match (&key.file, &key.credential, &key.backend) {
+        (None, Some(_), _) => layer::Source::Credential,
+        (None, None, Some(_)) => layer::Source::Backend,
+        (Some(_), ..) | (None, None, None) => layer::Source::File,
     });
     match source {
+        layer::Source::Backend => KeyConfig::Backend(WrappingKey {
+            backend: key.backend.unwrap_or_default(),
+            name: key.name.unwrap_or_else(|| "secretfs".into()),
+        }),
         layer::Source::Credential => KeyConfig::Credential {
             name: key.credential.map_or_else(|| "secretfs-root-key".into(), |name| name.0),
             directory: environment.absolute_path("CREDENTIALS_DIRECTORY"),

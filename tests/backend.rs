@@ -1,0 +1,28 @@
+//! Services that keep secrets: the transport to them, and one suite for all clients.
+#![allow(
+    unreachable_pub,
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test file"
+)]
+
+#[path = "backend/check.rs"]
+mod check;
+mod common;
+#[path = "backend/conformance.rs"]
+mod conformance;
+#[path = "backend/faults.rs"]
+mod faults;
+#[path = "backend/http.rs"]
+mod http;
+mod servers;
+#[path = "backend/service.rs"]
+mod service;
+mod site;
+#[path = "backend/transit.rs"]
+mod transit;
+#[path = "backend/vault.rs"]
+mod vault;
