@@ -481,6 +481,120 @@ claim "told: $(journalctl -u told -o cat | grep -cx reloaded)"
     }
 }
 
+#[test]
+fn injected_files_stay_through_restarts_and_kills_and_go_with_the_list_and_the_mount() {
+    let Some(boot) = Boot::new() else { return };
+    let boot = boot.unit(
+        "told.service",
+        "[Service]\nExecStart=/bin/sleep 1000\nExecReload=/bin/sh -c 'echo reloaded >&2'\n",
+    );
+    let prepare = format!(
+        "{PREPARE}\nmkdir /run/inj\ncat >/etc/secretfs/injections.toml <<'END'\n{INJECTIONS}\nEND"
+    );
+    let claims = boot.run(
+        &prepare,
+        &format!(
+            r#"
+{READERS}{FILL}
+systemctl start told
+
+all() {{ for name in link copy bind dir/key; do [ "$(cat /run/inj/$name)" = "$1" ] || return 1; done; }}
+told() {{ [ "$(journalctl -u told -o cat | grep -cx reloaded)" -ge "$1" ]; }}
+nothing() {{ [ -z "$(ls -A /run/inj)" ] && ! grep -q " /run/inj" /proc/mounts; }}
+inactive() {{ [ "$(systemctl is-active secretfs)" = inactive ]; }}
+the_bind() {{ grep " /run/inj/bind " /proc/self/mountinfo | cut -d" " -f1,3; }}
+eventually all v1 && claim "placed"
+secretfs inject list >&2
+claim "the copy: $(stat -Lc "%U %a" /run/inj/copy)"
+bind=$(the_bind)
+printf v2 >/secrets/app/key
+claim "at once: $(cat /run/inj/bind) $(cat /run/inj/dir/key)"
+eventually all v2 && claim "renewed"
+eventually told 1 && claim "told"
+systemctl restart secretfs
+all v2 && claim "restart: all stay"
+before=$(main)
+kill -KILL $before
+all v2 && claim "kill: all stay"
+eventually follows $before
+printf v3 >/secrets/app/key
+eventually all v3 && claim "kill: renewed"
+[ "$bind" = "$(the_bind)" ] && claim "the bind is the same"
+cp /etc/secretfs/injections.toml /run/all.toml
+awk -v RS= '!/inj.(copy|bind)/ {{ print $0 "\n" }}' /run/all.toml >/etc/secretfs/injections.toml
+systemctl reload secretfs
+gone() {{ [ ! -e /run/inj/copy ] && [ ! -e /run/inj/bind ]; }}
+eventually gone && claim "reload: $(ls /run/inj | tr "\n" " ")"
+cp /run/all.toml /etc/secretfs/injections.toml
+systemctl reload secretfs
+eventually all v3 && claim "listed again"
+systemctl stop secretfs
+nothing && claim "stop: nothing is left"
+claim "stop: $(systemctl is-active secretfs) $(grep -c secretfs /proc/mounts)"
+systemctl start secretfs
+eventually all v3 && claim "start: all are back"
+umount /secrets
+eventually inactive && nothing && claim "umount: nothing is left"
+systemctl start secretfs
+eventually all v3
+# What the list does not have any more, the server has noted.
+: >/etc/secretfs/injections.toml
+systemctl stop secretfs
+nothing && claim "another list: nothing is left"
+"#
+        ),
+    );
+    for claim in [
+        "placed",
+        "the copy: daemon 600",
+        "at once: v2 v2",
+        "renewed",
+        "told",
+        "restart: all stay",
+        "kill: all stay",
+        "kill: renewed",
+        "the bind is the same",
+        "reload: dir link ",
+        "listed again",
+        "stop: nothing is left",
+        "stop: inactive 0",
+        "start: all are back",
+        "umount: nothing is left",
+        "another list: nothing is left",
+    ] {
+        claims.have(claim);
+    }
+}
+
+/// What is kept in `/run/inj`.
+const INJECTIONS: &str = r#"
+[[file]]
+secret = "app/key"
+path = "/run/inj/link"
+kind = "link"
+
+[[file]]
+secret = "app/key"
+path = "/run/inj/copy"
+kind = "copy"
+owner = "daemon"
+
+[[file]]
+secret = "app/key"
+path = "/run/inj/bind"
+kind = "bind"
+
+[[file]]
+secret = "app"
+path = "/run/inj/dir"
+kind = "bind"
+
+[[consumer]]
+name = "told"
+secrets = ["app/key"]
+notify = [{ kind = "unit", unit = "told.service", action = "reload" }]
+"#;
+
 /// How the key of `web.service` is rotated.
 const ROTATION: &str = r#"
 [[rotation]]

@@ -291,6 +291,9 @@ pub(crate) struct EffectorArgs {
     /// Where the secrets are.
     #[arg(long, value_name = "DIR")]
     pub mountpoint: Option<PathBuf>,
+    /// The mount namespace in which binds are made, such as /proc/1/ns/mnt.
+    #[arg(long, value_name = "FILE")]
+    pub namespace: Option<PathBuf>,
     /// Carries out one order.
     #[arg(long)]
     pub order: bool,
