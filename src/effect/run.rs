@@ -271,7 +271,10 @@ mod tests {
         let values =
             Values { current: secret(b"canary-old"), new: secret(b"canary-new"), admin: None };
         let mask = Mask::of(&values);
-        act(&command, &Step { order: &order, values: &values, mask: &mask, orders: &Orders::default() })
+        act(
+            &command,
+            &Step { order: &order, values: &values, mask: &mask, orders: &Orders::default() },
+        )
     }
 
     #[test]

@@ -7,27 +7,44 @@ use std::ffi::OsStr;
 use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
-use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat, openat2};
+use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::Mode;
+
+const ON_THE_WAY: &str = "a symbolic link is on the way there; name the place that it leads to";
 
 /// A directory that is held open.
 #[derive(Debug)]
 pub struct Anchor(OwnedFd);
 
 impl Anchor {
-    /// Opens a directory. Errors: a symbolic link is on the way.
+    /// Opens a directory by its absolute path. Errors: a symbolic link is on the way.
+    ///
+    /// Step by step, because a unit with `RestrictSUIDSGID=` has no openat2(2).
     pub fn open(path: &Path) -> io::Result<Self> {
-        let how = OpenHow::new()
-            .flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
-            .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
-        openat2(AT_FDCWD, path, how).map(Self).map_err(|errno| match errno {
-            nix::Error::ELOOP => io::Error::other(
-                "a symbolic link is on the way there; name the place that it leads to",
-            ),
-            errno => errno.into(),
-        })
+        if !path.is_absolute() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let root = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let mut here = Self(open("/", root, Mode::empty())?);
+        for part in path.components() {
+            here = match part {
+                Component::RootDir | Component::CurDir => continue,
+                Component::Normal(leaf) => here.below(leaf).map_err(|error| {
+                    let is_link = |file: File| file.metadata().is_ok_and(|is| is.is_symlink());
+                    if here.find(leaf).is_ok_and(is_link) {
+                        io::Error::other(ON_THE_WAY)
+                    } else {
+                        error
+                    }
+                })?,
+                Component::ParentDir | Component::Prefix(_) => {
+                    return Err(io::ErrorKind::InvalidInput.into());
+                }
+            };
+        }
+        Ok(here)
     }
 
     /// Opens a directory in this one.
@@ -104,5 +121,9 @@ mod tests {
         assert!(error.to_string().contains("a symbolic link is on the way"), "{error}");
         let error = Anchor::open(&dir.path().join("none")).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        for path in ["usr", "/usr/../usr"] {
+            let error = Anchor::open(Path::new(path)).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{path}");
+        }
     }
 }

@@ -4,7 +4,7 @@
 //! removed afterwards. The way to it is walked once and without symbolic links (see [`Anchor`]): others may be able to
 //! write in its directory. Nothing here looks into a bind whose daemon may be dead.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -35,9 +35,8 @@ pub fn bind(source: &Path, path: &Path) -> Result<(), BindError> {
     let spot = Spot::of(path).map_err(BindError::Place)?;
     match spot.mounted(&table).map_err(BindError::Place)? {
         Some((there, file)) if there.is_bind() => {
-            let is_same = |found: &fs::Metadata| {
-                (found.dev(), found.ino()) == (wanted.dev(), wanted.ino())
-            };
+            let is_same =
+                |found: &fs::Metadata| (found.dev(), found.ino()) == (wanted.dev(), wanted.ino());
             // One of a daemon that has died cannot be asked.
             if there.is_device(wanted.dev()) && file.metadata().is_ok_and(|found| is_same(&found)) {
                 return Ok(());
@@ -143,13 +142,9 @@ impl Spot {
         Ok(Self { directory: Anchor::open(parent)?, leaf: leaf.to_owned() })
     }
 
-    fn leaf(&self) -> &OsStr {
-        &self.leaf
-    }
-
     /// Returns the mount that is on it, with its root, if one is.
     fn mounted(&self, table: &[Mount]) -> io::Result<Option<(Mount, File)>> {
-        let file = match self.directory.find(self.leaf()) {
+        let file = match self.directory.find(self.leaf.as_os_str()) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             file => file?,
         };
@@ -165,31 +160,34 @@ impl Spot {
     /// Makes what is mounted on, unless there is something, and opens it.
     fn make(&self, is_directory: bool) -> io::Result<File> {
         let made = if is_directory {
-            mkdirat(&self.directory, self.leaf(), Mode::empty())
+            mkdirat(&self.directory, self.leaf.as_os_str(), Mode::empty())
         } else {
             let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
-            openat(&self.directory, self.leaf(), flags, Mode::empty()).map(drop)
+            openat(&self.directory, self.leaf.as_os_str(), flags, Mode::empty()).map(drop)
         };
         match made {
-            Err(nix::Error::EEXIST) | Ok(()) => self.directory.find(self.leaf()),
+            Err(nix::Error::EEXIST) | Ok(()) => self.directory.find(self.leaf.as_os_str()),
             Err(errno) => Err(errno.into()),
         }
     }
 
     /// Removes what was made to be mounted on. What is anything else stays.
     fn remove(&self) -> io::Result<()> {
-        let about = match self.directory.find(self.leaf()).and_then(|file| file.metadata()) {
-            // Something else is mounted on it, whose daemon is dead.
-            Err(error) if error.raw_os_error() == Some(libc::ENOTCONN) => return Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            about => about?,
-        };
+        let about =
+            match self.directory.find(self.leaf.as_os_str()).and_then(|file| file.metadata()) {
+                // Something else is mounted on it, whose daemon is dead.
+                Err(error) if error.raw_os_error() == Some(libc::ENOTCONN) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                about => about?,
+            };
         if about.uid() != geteuid().as_raw() || about.mode() & 0o7777 != 0 {
             return Ok(());
         }
         let removed = match (about.is_dir(), about.is_file() && about.len() == 0) {
-            (true, _) => unlinkat(&self.directory, self.leaf(), UnlinkatFlags::RemoveDir),
-            (false, true) => unlinkat(&self.directory, self.leaf(), UnlinkatFlags::NoRemoveDir),
+            (true, _) => unlinkat(&self.directory, self.leaf.as_os_str(), UnlinkatFlags::RemoveDir),
+            (false, true) => {
+                unlinkat(&self.directory, self.leaf.as_os_str(), UnlinkatFlags::NoRemoveDir)
+            }
             (false, false) => Ok(()),
         };
         Ok(removed?)

@@ -90,9 +90,8 @@ fn copy(context: &Context, args: &InjectFile) -> Done {
 fn remove(context: &Context, args: &InjectRemove) -> Done {
     let path = place_of(&args.path)?;
     let shown = path.display().to_string();
-    let removed = |_| {
-        context.out.done(format_args!("{shown} is removed"), &json!({ "file": shown }))
-    };
+    let removed =
+        |_| context.out.done(format_args!("{shown} is removed"), &json!({ "file": shown }));
     if binds::unbind(&path).map_err(|err| failed(&path, &err))? {
         return removed(());
     }

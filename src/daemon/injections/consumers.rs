@@ -105,9 +105,10 @@ impl Injections {
 fn is_late(file: &Placement, consumer: &Consumer, current: &Versions, state: &State) -> bool {
     file.kind == PlacementKind::Copy
         && consumer.wants(&file.secret)
-        && state.files.get(&file.path).is_none_or(|is| {
-            !is.settled || is.version != current.get(&file.secret).copied()
-        })
+        && state
+            .files
+            .get(&file.path)
+            .is_none_or(|is| !is.settled || is.version != current.get(&file.secret).copied())
 }
 
 /// Returns the names whose version is not the same in both, or which only one has.

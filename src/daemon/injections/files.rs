@@ -40,17 +40,20 @@ impl Injections {
                 tracing::warn!("injected files are left: cleaning up took too long");
                 return;
             }
-            if let Err(error) = self.order_away(file, time) {
-                tracing::warn!(path = ?file.path, %error, "an injected file is left");
+            match self.order_away(file, time) {
+                Ok(()) => drop(self.state.lock().files.remove(&file.path)),
+                Err(error) => tracing::warn!(path = ?file.path, %error, "an injected file is left"),
             }
         }
+        self.remember();
     }
 
     /// Takes away what is not listed any more, or not in the same way. Returns when to look again.
     pub(super) fn clear(&self, settings: &Settings) -> Duration {
         let placed: Vec<(Placement, Retry)> = {
             let state = self.state.lock();
-            let placed = state.files.values().filter_map(|is| Some((is.placed.clone()?, &is.retry)));
+            let placed =
+                state.files.values().filter_map(|is| Some((is.placed.clone()?, &is.retry)));
             placed.map(|(file, retry)| (file, retry.clone())).collect()
         };
         let mut next = LOOK;
@@ -89,7 +92,7 @@ impl Injections {
 
     /// Sees to it that a file is as it is to be. Returns when to look again.
     pub(super) fn keep(&self, file: &Placement, versions: &Versions) -> Duration {
-        let is = self.state.lock().files.get(&file.path).cloned().unwrap_or_default();
+        let before = self.state.lock().files.get(&file.path).cloned().unwrap_or_default();
         let version = versions.get(&file.secret).copied();
         let is_there = match file.kind {
             // Nobody finds anything behind one whose secret is gone.
@@ -100,13 +103,14 @@ impl Injections {
                 version.is_some() || is_directory.unwrap_or(false)
             }
         };
-        let is_current = is.version == version || file.kind != PlacementKind::Copy;
-        let is_kept = is.settled && is_current && is.placed.is_some() == is_there;
+        let is_current = before.version == version || file.kind != PlacementKind::Copy;
+        let is_kept = before.settled && is_current && before.placed.is_some() == is_there;
         // What was there in another way is taken away first.
-        let is_in_the_way = is.placed.as_ref().is_some_and(|placed| {
-            (placed.kind, &placed.secret) != (file.kind, &file.secret)
-        });
-        let outcome = match is.retry.wait() {
+        let is_in_the_way = before
+            .placed
+            .as_ref()
+            .is_some_and(|placed| (placed.kind, &placed.secret) != (file.kind, &file.secret));
+        let outcome = match before.retry.wait() {
             Some(left) => return left,
             None if is_in_the_way => return SOON,
             None if self.ending.load(Ordering::Acquire) => return LOOK,
@@ -118,11 +122,12 @@ impl Injections {
         let is = state.files.entry(file.path.clone()).or_default();
         match outcome {
             Ok(version) => {
-                if !is_kept || is.version != version {
-                    is.time = Some(self.parts.clock.now());
-                }
                 let placed = is_there.then(|| file.clone());
-                let (time, retry) = (is.time, Retry::default());
+                // Another server that finds it as it is has delivered nothing.
+                let is_new = (&before.placed, before.version) != (&placed, version);
+                let now = || self.parts.clock.now();
+                let time = before.time.filter(|_| !is_new).unwrap_or_else(now);
+                let (time, retry) = (Some(time), Retry::default());
                 *is = Delivery { placed, version, time, settled: true, retry };
                 LOOK
             }
@@ -168,7 +173,8 @@ impl Injections {
 pub(in crate::daemon) fn clean_up(settings: &Settings, state: &Path, mountpoint: &Path) {
     for file in every_file(settings, &State::read(state)) {
         // The server could have written anything there.
-        let taken = file.objection().map_or_else(|| file.take_away(mountpoint).map(drop), |_| Ok(()));
+        let taken =
+            file.objection().map_or_else(|| file.take_away(mountpoint).map(drop), |_| Ok(()));
         if let Err(error) = taken {
             tracing::warn!(path = ?file.path, %error, "an injected file is left");
         }

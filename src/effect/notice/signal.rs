@@ -143,7 +143,12 @@ mod tests {
         };
         let values = Values::default();
         let mask = Mask::of(&values);
-        notice.send(&Step { order: &order, values: &values, mask: &mask, orders: &Orders::default() })
+        notice.send(&Step {
+            order: &order,
+            values: &values,
+            mask: &mask,
+            orders: &Orders::default(),
+        })
     }
 
     #[test]

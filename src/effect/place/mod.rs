@@ -115,9 +115,8 @@ impl Placement {
 
     /// Takes away what `place` has made. What is not there, or is somebody else's, stays so.
     pub fn take_away(&self, mount: &Path) -> Result<String, EffectError> {
-        let is_link_to = |path: &Path, target: &Path| {
-            fs::read_link(path).is_ok_and(|found| found == target)
-        };
+        let is_link_to =
+            |path: &Path, target: &Path| fs::read_link(path).is_ok_and(|found| found == target);
         let failed = |error: io::Error| self.failed(&error);
         match (self.kind, self.directory()) {
             (_, Err(error)) if error.kind() == io::ErrorKind::NotFound => {}
@@ -131,7 +130,8 @@ impl Placement {
                 }
             }
             (PlacementKind::Link, directory) => {
-                let path = directory.map_err(failed)?.at(self.leaf());
+                let directory = directory.map_err(failed)?;
+                let path = directory.at(self.leaf());
                 if is_link_to(&path, &mount.join(self.secret.as_str())) {
                     fs::remove_file(&path).map_err(failed)?;
                 }
