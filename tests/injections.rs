@@ -477,7 +477,7 @@ fn a_bind_by_the_command_line_is_taken_away_by_it_by_umount_and_by_a_stop() {
     assert_eq!((code, place.exists()), (3, false));
     site.ask(&bind);
     site.ask(&bind);
-    assert_eq!(binds(&site), [place.clone()], "once");
+    assert_eq!(binds(&site), std::slice::from_ref(&place), "once");
     put(&site.secret("a"), "a-2").unwrap();
     assert!(holds(&site, "files/bound", "a-2"));
     site.ask(&["inject", "remove", place.to_str().unwrap()]);

@@ -155,7 +155,9 @@ impl Placement {
     fn copies(&self) -> Result<Copies, EffectError> {
         Copies::beside(&self.path).map_err(|error| match error {
             NoPlace::Directory(error) => self.failed(&error),
-            error => EffectError::Invalid(error.to_string()),
+            error @ (NoPlace::NoFile | NoPlace::OnDisk(_)) => {
+                EffectError::Invalid(error.to_string())
+            }
         })
     }
 
