@@ -166,7 +166,10 @@ fn what_changes_together_is_one_notice_after_the_copies() {
     eventually("the second notice", || lines(&site, "told") == 2);
     wait_for(&site, "app", "current");
     assert!(holds(&site, "told", "a-2\na-3\n"));
-    assert!(said(&site, "app")["time"].is_string());
+    let shown = said(&site, "app");
+    assert!(shown["time"].is_string());
+    assert_eq!(shown["versions"], serde_json::json!({ "a": 4, "b": 2, "c": 2 }));
+    assert!(site.ask(&["inject", "list"]).contains("consumer app\t3 secrets"));
 }
 
 #[test]
@@ -389,8 +392,11 @@ fn a_bind_outlives_a_killed_server_and_the_next_start_renews_or_removes_what_all
     assert!(holds(&site, "files/a", "a-2"));
     let kill_all = |site: &mut Site| {
         site.kill();
-        let dead = fs::read(site.path("files/a")).unwrap_err();
-        assert_eq!(dead.raw_os_error(), Some(libc::ENOTCONN), "nobody can read it, and it shows");
+        // Nobody can read it any more, and that shows.
+        eventually("it is dead", || {
+            let error = fs::read(site.path("files/a")).unwrap_err();
+            error.raw_os_error() == Some(libc::ENOTCONN)
+        });
     };
     kill_all(&mut site);
     site.serve();

@@ -193,7 +193,7 @@ impl Injections {
         let consumer = |consumer: &Consumer| {
             let is = state.consumers.get(&consumer.name).cloned().unwrap_or_default();
             json!({
-                "consumer": consumer.name, "time": is.time, "state": is.word(), "error": is.retry.error,
+                "consumer": consumer.name, "versions": is.versions, "time": is.time, "state": is.word(), "error": is.retry.error,
             })
         };
         let leaving = state.files.iter().filter(|(path, _)| settings.at(path).is_none());
