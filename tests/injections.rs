@@ -269,7 +269,7 @@ fn files_outlive_a_killed_server_and_a_killed_effector_and_are_kept() {
     let server = site.pid();
     kill(Pid::from_raw(server.cast_signed()), Signal::SIGKILL).unwrap();
     assert!(holds(&site, "files/a", "a-1") && holds(&site, "files/b", "b-1"));
-    eventually("another server", || site.pid() != server && site.health().is_some());
+    eventually("another server", || site.health().is_some() && site.pid() != server);
     for pid in processes_with(&site.path("")) {
         let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         if command.split(|byte| *byte == 0).nth(1) == Some(b"effector") {
@@ -387,7 +387,7 @@ fn a_bind_outlives_a_killed_server_and_the_next_start_renews_or_removes_what_all
     let server = site.pid();
     kill(Pid::from_raw(server.cast_signed()), Signal::SIGKILL).unwrap();
     assert!(holds(&site, "files/a", "a-1") && holds(&site, "files/app/key", "key-1"));
-    eventually("another server", || site.pid() != server && site.health().is_some());
+    eventually("another server", || site.health().is_some() && site.pid() != server);
     put(&site.secret("a"), "a-2").unwrap();
     assert!(holds(&site, "files/a", "a-2"));
     let kill_all = |site: &mut Site| {
@@ -441,15 +441,18 @@ fn what_is_taken_out_of_the_list_or_stands_there_otherwise_is_taken_away() {
 
 #[test]
 fn a_bind_covers_nothing_of_others_and_follows_no_link_on_the_way() {
-    let Some(mut site) = begin("") else { return };
+    let (Some(mut site), Some(other)) = (begin(""), begin("")) else { return };
     put(&site.path("files/theirs"), "theirs").unwrap();
     put(&site.path("files/empty"), "").unwrap();
+    let bound = site.path("files/bound");
+    other.ask(&["inject", "file", "a", bound.to_str().unwrap(), "--bind"]);
     fs::create_dir(site.path("elsewhere")).unwrap();
     std::os::unix::fs::symlink(site.path("elsewhere"), site.path("files/way")).unwrap();
     let file = |secret: &str, name: &str, kind: &str| {
         format!("[[file]]\nsecret = \"{secret}\"\npath = \"DIR/files/{name}\"\nkind = \"{kind}\"\n")
     };
-    let mut files = [file("a", "theirs", "bind"), file("b", "empty", "bind")].concat();
+    let names = ["theirs", "bound"].map(|name| file("a", name, "bind"));
+    let mut files = format!("{}{}", names.concat(), file("b", "empty", "bind"));
     for kind in ["bind", "copy", "link"] {
         files.push_str(&file("c", &format!("way/{kind}"), kind));
     }
@@ -458,6 +461,7 @@ fn a_bind_covers_nothing_of_others_and_follows_no_link_on_the_way() {
     eventually("the empty one is bound", || holds(&site, "files/empty", "b-1"));
     for (what, why) in [
         ("files/theirs", "not put there by us"),
+        ("files/bound", "not put there by us"),
         ("way/bind", "a symbolic link is on the way"),
         ("way/copy", "a symbolic link is on the way"),
         ("way/link", "a symbolic link is on the way"),
@@ -469,6 +473,8 @@ fn a_bind_covers_nothing_of_others_and_follows_no_link_on_the_way() {
     site.stop();
     assert!(holds(&site, "files/theirs", "theirs") && holds(&site, "files/empty", ""));
     assert_eq!(fs::read_dir(site.path("elsewhere")).unwrap().count(), 0);
+    assert_eq!(binds(&site), std::slice::from_ref(&bound), "the other daemon's");
+    other.ask(&["inject", "remove", bound.to_str().unwrap()]);
     assert_eq!(binds(&site), Vec::<PathBuf>::new());
 }
 
@@ -574,7 +580,7 @@ fn a_notice_that_is_pending_when_all_is_killed_is_shown_so_and_given_afterwards(
         } else {
             let server = site.pid();
             kill(Pid::from_raw(server.cast_signed()), Signal::SIGKILL).unwrap();
-            eventually("another server", || site.pid() != server && site.health().is_some());
+            eventually("another server", || site.health().is_some() && site.pid() != server);
         }
         assert_eq!(said(&site, "app"), before);
         assert_eq!(lines(&site, "told"), told, "the interval is not over");

@@ -524,8 +524,16 @@ eventually follows $before
 printf v3 >/secrets/app/key
 eventually all v3 && claim "kill: renewed"
 [ "$bind" = "$(the_bind)" ] && claim "the bind is the same"
-awk -v RS= '!/inj.(copy|bind)/ { print $0 "\n" }' /etc/secretfs/injections.toml >/run/list
-cat /run/list >/etc/secretfs/injections.toml
+cat >/etc/secretfs/injections.toml <<'END'
+[[file]]
+secret = "app/key"
+path = "/run/inj/link"
+kind = "link"
+[[file]]
+secret = "app"
+path = "/run/inj/dir"
+kind = "bind"
+END
 systemctl reload secretfs
 gone() { [ ! -e /run/inj/copy ] && [ ! -e /run/inj/bind ]; }
 eventually gone && claim "reload: $(ls /run/inj | tr "\n" " ")"

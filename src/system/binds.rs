@@ -34,16 +34,20 @@ pub fn bind(source: &Path, path: &Path) -> Result<(), BindError> {
     }
     let spot = Spot::of(path).map_err(BindError::Place)?;
     match spot.mounted(&table).map_err(BindError::Place)? {
-        Some((there, file)) if there.is_bind() => {
+        Some((there, _)) if !there.is_bind() => return Err(BindError::Occupied),
+        Some((there, file)) => {
+            let is_ours = there.is_device(wanted.dev());
+            if !is_ours && table.iter().any(|mount| mount.is_whole_of(&there)) {
+                return Err(BindError::Occupied);
+            }
             let is_same =
                 |found: &fs::Metadata| (found.dev(), found.ino()) == (wanted.dev(), wanted.ino());
             // One of a daemon that has died cannot be asked.
-            if there.is_device(wanted.dev()) && file.metadata().is_ok_and(|found| is_same(&found)) {
+            if is_ours && file.metadata().is_ok_and(|found| is_same(&found)) {
                 return Ok(());
             }
             detach(&file).map_err(BindError::of_mount)?;
         }
-        Some(_) => return Err(BindError::Occupied),
         None => {}
     }
     let target = spot.make(wanted.is_dir()).map_err(BindError::Place)?;
@@ -59,8 +63,17 @@ pub fn bind(source: &Path, path: &Path) -> Result<(), BindError> {
     })
 }
 
-/// Takes away what [`bind`] has made, whether its daemon lives or not. Returns whether it was there.
-pub fn unbind(path: &Path) -> io::Result<bool> {
+/// Takes away what [`bind`] has made of a mount, which may be gone, whether its daemon lives or not.
+pub fn unbind(path: &Path, mountpoint: &Path) -> io::Result<()> {
+    unbind_if(path, |bind, table| !is_of_another(bind, table, mountpoint)).map(drop)
+}
+
+/// Takes away what [`bind`] has made there, of whichever mount it is. Returns whether it was there.
+pub fn unbind_any(path: &Path) -> io::Result<bool> {
+    unbind_if(path, |_, _| true)
+}
+
+fn unbind_if(path: &Path, is_wanted: impl Fn(&Mount, &[Mount]) -> bool) -> io::Result<bool> {
     let spot = match Spot::of(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         spot => spot?,
@@ -68,9 +81,12 @@ pub fn unbind(path: &Path) -> io::Result<bool> {
     let mut taken = false;
     // Each turn takes one of those away that are stacked there.
     for _ in 0..16 {
-        match spot.mounted(&mounts()?)? {
-            Some((there, file)) if there.is_bind() => detach(&file)?,
-            Some(_) | None => break,
+        let table = mounts()?;
+        match spot.mounted(&table)? {
+            Some((there, file)) if there.is_bind() && is_wanted(&there, &table) => detach(&file)?,
+            // What is below may be ours, and stays until that is gone.
+            Some(_) => return Ok(taken),
+            None => break,
         }
         taken = true;
     }
@@ -81,8 +97,14 @@ pub fn unbind(path: &Path) -> io::Result<bool> {
 /// Takes away every bind of a mount. `table` is from before the mount itself was taken away. Returns what could not be.
 pub fn unbind_all(table: &[Mount], device: (u32, u32)) -> Vec<(Mount, io::Error)> {
     let binds = table.iter().rev().filter(|mount| mount.is_bind() && mount.device == device);
-    let failed = binds.filter_map(|bind| Some((bind.clone(), unbind(&bind.mountpoint).err()?)));
-    failed.collect()
+    let unbound = |bind: &Mount| unbind_if(&bind.mountpoint, |there, _| there.device == device);
+    binds.filter_map(|bind| Some((bind.clone(), unbound(bind).err()?))).collect()
+}
+
+/// Tells whether a bind is of a mount that is elsewhere. One whose mount is nowhere was left by a daemon of before.
+fn is_of_another(bind: &Mount, table: &[Mount], mountpoint: &Path) -> bool {
+    let mut whole = table.iter().filter(|mount| mount.is_whole_of(bind)).peekable();
+    whole.peek().is_some() && whole.all(|mount| mount.mountpoint != mountpoint)
 }
 
 /// Moves the calling thread into another mount namespace, such as `/proc/1/ns/mnt`, for good.
@@ -175,8 +197,6 @@ impl Spot {
     fn remove(&self) -> io::Result<()> {
         let about =
             match self.directory.find(self.leaf.as_os_str()).and_then(|file| file.metadata()) {
-                // Something else is mounted on it, whose daemon is dead.
-                Err(error) if error.raw_os_error() == Some(libc::ENOTCONN) => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
                 about => about?,
             };
@@ -213,4 +233,30 @@ fn mount_id(file: &impl AsFd) -> io::Result<u64> {
     let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", file.as_fd().as_raw_fd()))?;
     let id = text.lines().find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse().ok());
     id.ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::system::parse_mountinfo;
+
+    #[test]
+    fn a_bind_of_a_mount_elsewhere_is_another_s_and_one_of_none_is_not() {
+        let line = |root: &str, at: &str, minor: u32| {
+            format!("9 1 0:{minor} {root} {at} rw - fuse.secretfs secretfs rw\n")
+        };
+        let bind = parse_mountinfo(line("/a", "/run/a", 5).as_bytes()).remove(0);
+        let ours = Path::new("/secrets");
+        for (whole, of_another) in [
+            (vec![], false),
+            (vec![("/secrets", 5)], false),
+            (vec![("/home/secrets", 5)], true),
+            (vec![("/secrets", 6), ("/home/secrets", 5)], true),
+            (vec![("/secrets", 5), ("/srv/all", 5)], false),
+        ] {
+            let text: String = whole.iter().map(|(at, minor)| line("/", at, *minor)).collect();
+            let table = parse_mountinfo(text.as_bytes());
+            assert_eq!(is_of_another(&bind, &table, ours), of_another, "{whole:?}");
+        }
+    }
 }

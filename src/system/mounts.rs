@@ -50,6 +50,11 @@ impl Mount {
         self.fs_type == SECRETS && self.root != Path::new("/")
     }
 
+    /// Tells whether it is the whole of what a bind is a part of.
+    pub fn is_whole_of(&self, bind: &Self) -> bool {
+        self.fs_type == SECRETS && !self.is_bind() && self.device == bind.device
+    }
+
     /// Tells whether `dev`, as stat(2) gives it, is this mount's device.
     pub fn is_device(&self, dev: u64) -> bool {
         self.device == (libc::major(dev), libc::minor(dev))

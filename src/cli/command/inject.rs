@@ -92,7 +92,7 @@ fn remove(context: &Context, args: &InjectRemove) -> Done {
     let shown = path.display().to_string();
     let removed =
         |_| context.out.done(format_args!("{shown} is removed"), &json!({ "file": shown }));
-    if binds::unbind(&path).map_err(|err| failed(&path, &err))? {
+    if binds::unbind_any(&path).map_err(|err| failed(&path, &err))? {
         return removed(());
     }
     let target = fs::read_link(&path).map_err(|_| foreign(&path))?;

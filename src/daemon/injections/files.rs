@@ -38,7 +38,7 @@ impl Injections {
             let time = deadline.saturating_duration_since(Instant::now());
             if time.is_zero() {
                 tracing::warn!("injected files are left: cleaning up took too long");
-                return;
+                break;
             }
             match self.order_away(file, time) {
                 Ok(()) => drop(self.state.lock().files.remove(&file.path)),

@@ -120,7 +120,7 @@ impl Placement {
         let failed = |error: io::Error| self.failed(&error);
         match (self.kind, self.directory()) {
             (_, Err(error)) if error.kind() == io::ErrorKind::NotFound => {}
-            (PlacementKind::Bind, _) => drop(binds::unbind(&self.path).map_err(failed)?),
+            (PlacementKind::Bind, _) => binds::unbind(&self.path, mount).map_err(failed)?,
             (PlacementKind::Copy, Ok(directory)) if !is_in_memory(&directory.path()) => {}
             (PlacementKind::Copy, _) => {
                 let copies = self.copies()?;
