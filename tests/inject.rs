@@ -14,11 +14,13 @@ mod container;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 
 use booted::Boot;
-use common::{Person, World, bounded, python, skip, write_file};
+use common::{Person, World, bounded, eventually, python, skip, write_file};
 use container::{Engine, Yard};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 const ADA: u32 = 61_401;
 
@@ -196,6 +198,54 @@ fn node_and_python_dotenv_read_back_the_exact_text_alike() {
     let output = bounded(reads.arg(file).current_dir(&injected.out));
     assert!(output.status.success(), "{output:?}");
     injected.compare("python-dotenv", &names);
+}
+
+#[test]
+fn a_shell_node_and_python_dotenv_that_run_have_the_new_value_after_a_rotation() {
+    let (Some(node), Some(python)) = (node(), python()) else { return };
+    let Some(world) = World::start() else { return };
+    let [out, file] = ["out", "env"].map(|name| world.outside(name).display().to_string());
+    let secretfs = world.secretfs();
+    let words = [secretfs.get_program()].into_iter().chain(secretfs.get_args());
+    let words: Vec<_> = words.map(|word| word.to_str().unwrap()).collect();
+    let env = format!("{} env -e KEY=app/key --format", words.join(" "));
+    let (node, python) = (node.display(), python.display());
+    let programs = [
+        format!(r#"eval "$({env} sh)"; printf %s "$KEY" >{out}; exec sleep 1000"#),
+        format!(
+            r#"{env} dotenv >{file}; exec {node} --env-file={file} \
+            --eval 'fs.writeFileSync("{out}", process.env.KEY); setInterval(() => 0, 1000)'"#
+        ),
+        format!(
+            r#"{env} dotenv >{file}; exec {python} -c 'import dotenv, time
+open("{out}", "w").write(dotenv.dotenv_values("{file}")["KEY"])
+time.sleep(1000)'"#
+        ),
+    ];
+    for program in programs {
+        world.put("app/key", "first");
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "TERM"]).args(&words);
+        command.args(["run", "-e", "KEY=app/key", "--watch", "--", "sh", "-c", &program]);
+        let running = Running(command.stdin(Stdio::null()).spawn().unwrap());
+        for value in ["first", "sec'ond $HOME", "third # x"] {
+            world.put("app/key", value);
+            eventually("it runs with that", || {
+                fs::read(&out).is_ok_and(|read| read == value.as_bytes())
+            });
+        }
+        drop(running);
+    }
+}
+
+/// A program that is asked to end, also when the test fails.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = kill(Pid::from_raw(self.0.id().cast_signed()), Signal::SIGTERM);
+        drop(self.0.wait());
+    }
 }
 
 #[test]

@@ -481,6 +481,143 @@ claim "told: $(journalctl -u told -o cat | grep -cx reloaded)"
     }
 }
 
+/// Boots with files that are kept in `/run/inj` and a consumer of them.
+fn run_with_injections(boot: Boot, report: &str) -> booted::Claims {
+    let boot = boot.unit(
+        "told.service",
+        "[Service]\nExecStart=/bin/sleep 1000\nExecReload=/bin/sh -c 'echo reloaded >&2'\n",
+    );
+    let list = format!("cat >/etc/secretfs/injections.toml <<'END'\n{INJECTIONS}\nEND");
+    let prepare = format!("{PREPARE}\nmkdir /run/inj\n{list}");
+    boot.run(&prepare, &format!("{READERS}{FILL}{ALL}{report}"))
+}
+
+/// `all VALUE` tells whether all files have it, `nothing` whether nothing is left.
+const ALL: &str = r#"
+set +x
+systemctl start told
+all() { for name in link copy bind dir/key; do [ "$(cat /run/inj/$name 2>/dev/null)" = "$1" ] || return 1; done; }
+nothing() { [ -z "$(ls -A /run/inj)" ] && ! grep -q " /run/inj" /proc/mounts; }
+eventually all v1 && claim "placed" || claim "$(secretfs inject list)"
+"#;
+
+#[test]
+fn injected_files_stay_through_restarts_and_kills_and_go_with_the_list() {
+    let Some(boot) = Boot::new() else { return };
+    let claims = run_with_injections(
+        boot,
+        r#"
+told() { journalctl -u told -o cat | grep -qx reloaded; }
+the_bind() { grep " /run/inj/bind " /proc/self/mountinfo | cut -d" " -f1,3; }
+claim "the copy: $(stat -Lc "%U %a" /run/inj/copy)"
+bind=$(the_bind)
+printf v2 >/secrets/app/key
+claim "at once: $(cat /run/inj/bind) $(cat /run/inj/dir/key)"
+eventually all v2 && claim "renewed"
+eventually told && claim "told"
+systemctl restart secretfs
+all v2 && claim "restart: all stay"
+before=$(main)
+kill -KILL $before
+all v2 && claim "kill: all stay"
+eventually follows $before
+printf v3 >/secrets/app/key
+eventually all v3 && claim "kill: renewed"
+[ "$bind" = "$(the_bind)" ] && claim "the bind is the same"
+cat >/etc/secretfs/injections.toml <<'END'
+[[file]]
+secret = "app/key"
+path = "/run/inj/link"
+kind = "link"
+[[file]]
+secret = "app"
+path = "/run/inj/dir"
+kind = "bind"
+END
+systemctl reload secretfs
+gone() { [ ! -e /run/inj/copy ] && [ ! -e /run/inj/bind ]; }
+eventually gone && claim "reload: $(ls /run/inj | tr "\n" " ")"
+"#,
+    );
+    for claim in [
+        "placed",
+        "the copy: daemon 600",
+        "at once: v2 v2",
+        "renewed",
+        "told",
+        "restart: all stay",
+        "kill: all stay",
+        "kill: renewed",
+        "the bind is the same",
+        "reload: dir link ",
+    ] {
+        claims.have(claim);
+    }
+}
+
+#[test]
+fn injected_files_go_with_the_mount_also_those_that_a_new_list_does_not_have() {
+    let Some(boot) = Boot::new() else { return };
+    let claims = run_with_injections(
+        boot,
+        r#"
+inactive() { [ "$(systemctl is-active secretfs)" = inactive ]; }
+systemctl stop secretfs
+nothing && claim "stop: nothing is left"
+claim "stop: $(systemctl is-active secretfs) $(grep -c secretfs /proc/mounts)"
+systemctl start secretfs
+eventually all v1 && claim "start: all are back"
+umount /secrets
+eventually inactive && nothing && claim "umount: nothing is left"
+systemctl start secretfs
+eventually all v1
+# What the list does not have any more, the server has noted.
+: >/etc/secretfs/injections.toml
+systemctl stop secretfs
+nothing && claim "another list: nothing is left"
+"#,
+    );
+    for claim in [
+        "placed",
+        "stop: nothing is left",
+        "stop: inactive 0",
+        "start: all are back",
+        "umount: nothing is left",
+        "another list: nothing is left",
+    ] {
+        claims.have(claim);
+    }
+}
+
+/// What is kept in `/run/inj`.
+const INJECTIONS: &str = r#"
+[[file]]
+secret = "app/key"
+path = "/run/inj/link"
+kind = "link"
+
+[[file]]
+secret = "app/key"
+path = "/run/inj/copy"
+kind = "copy"
+owner = "daemon"
+
+[[file]]
+secret = "app/key"
+path = "/run/inj/bind"
+kind = "bind"
+
+[[file]]
+secret = "app"
+path = "/run/inj/dir"
+kind = "bind"
+
+[[consumer]]
+name = "told"
+secrets = ["app/key"]
+notify = [{ kind = "unit", unit = "told.service", action = "reload" }]
+"#;
+
 /// How the key of `web.service` is rotated.
 const ROTATION: &str = r#"
 [[rotation]]

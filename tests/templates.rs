@@ -327,6 +327,16 @@ fn until_told(inotify: &Inotify, last: WatchDescriptor) -> Vec<WatchDescriptor> 
     all
 }
 
+/// Waits until something was told, and asserts that it was one change's.
+fn until_told_once(inotify: &Inotify) {
+    let mut count = 0;
+    eventually("something is told", || {
+        count += inotify.read_events().unwrap_or_default().len();
+        count > 0
+    });
+    assert_eq!(count, 1);
+}
+
 fn watcher() -> Inotify {
     Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).unwrap()
 }
@@ -367,6 +377,41 @@ fn who_watches_a_template_is_told_when_a_secret_in_it_has_changed_in_whatever_wa
     assert!(bystander.read_events().is_err(), "nothing in it has changed");
     world.put("c", "another");
     eventually("its turn", || bystander.read_events().is_ok());
+}
+
+#[test]
+fn who_watches_a_template_or_a_layer_is_told_of_a_restored_backup_that_changes_it() {
+    let Some(world) = World::start() else { return };
+    for name in ["a", "b", "same"] {
+        world.put(name, "old");
+    }
+    let templates = [("t", "{{ A }}"), ("gone", "{{ secret('late') }}"), ("same", "{{ SAME }}")];
+    register(&world, &templates, "").unwrap();
+    let config = world.outside("config/secretfs/secretfs.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    write_file(&config, format!("{text}[oneiric]\nprojects = [\"app\"]\n").as_bytes());
+    world.control("reload", "\n").unwrap();
+    let backup = world.outside("backup");
+    let create = common::bounded(world.secretfs().args(["backup", "create"]).arg(&backup));
+    assert!(create.status.success(), "{create:?}");
+    world.put("late", "made after it");
+    world.put("b", "new");
+    let paths = [".templates/t", ".templates/gone", ".oneiric/app.yaml", ".templates/same"];
+    let paths = paths.map(|path| world.path(path));
+    paths.iter().for_each(|path| drop(read(path).unwrap()));
+    world.set_attribute("a", "status", "revoked");
+    let (inotify, bystander) = (watcher(), watcher());
+    let watches = [0, 1, 2].map(|number: usize| watch(&inotify, &paths[number]));
+    watch(&bystander, &paths[3]);
+    let restore =
+        common::bounded(world.secretfs().args(["backup", "restore", "--force"]).arg(&backup));
+    assert!(restore.status.success(), "{restore:?}");
+    told(&inotify, &watches);
+    assert_eq!(read(&paths[0]).unwrap(), b"old", "it was revoked after the backup");
+    assert_eq!(read(&paths[1]), Err(libc::ENOENT), "its secret was made after the backup");
+    assert!(!String::from_utf8(read(&paths[2]).unwrap()).unwrap().contains("new"));
+    world.put("same", "new");
+    until_told_once(&bystander);
 }
 
 #[test]

@@ -5,18 +5,19 @@
 //! rest, so a backup needs no key of its own: what was changed, cut or mixed does not verify. One
 //! entry at a time is in memory, whichever way it goes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::ops::ControlFlow;
 
 use super::batch::Line;
+use super::index::Entry;
 use super::keys::{HEADER_KEY, KEYRING_KEY};
 use super::root::Root;
 use super::writer::Company;
 use super::{Broker, BrokerError, Inner, Result};
 use crate::audit::{Action, Event, Outcome};
 use crate::crypto::{Header, Keyring, RecordSet, RootKey};
-use crate::model::{Caller, SecretId, SecretName, StoreId, Version};
+use crate::model::{Caller, SecretName, StoreId};
 use crate::store::{Store, StoreError, Table};
 
 const MAGIC: &[u8] = b"SECRETFS BACKUP 1\n";
@@ -66,7 +67,7 @@ impl Broker {
         let keys = Keys::find(&mut from)?;
         let keyring = keys.open(unlocked.store_id, &unlocked.root_key.lock())?;
         let root = keys.check(&keyring, &mut from)?;
-        let before = inner.current_versions()?;
+        let before = inner.entries()?;
         inner.submit(Company::Alone, move |batch| {
             batch.replace_all(keyring, root, &mut |txn| {
                 let put =
@@ -84,24 +85,33 @@ impl Broker {
             });
             Ok(())
         })?;
-        let after = inner.current_versions()?;
-        let changed = after.iter().filter(|(name, version)| before.get(*name) != Some(version));
-        changed.for_each(|(name, _)| inner.announce(name));
+        let after = inner.entries()?;
+        let all: BTreeSet<&SecretName> = before.keys().chain(after.keys()).collect();
+        for name in all {
+            let (before, after) = (before.get(name), after.get(name));
+            let version = |entry: &Entry| (entry.id, entry.version);
+            if after.is_some() && before.map(version) != after.map(version) {
+                inner.announce(name);
+            }
+            if before != after {
+                inner.commit_hooks.lock().iter().for_each(|run| run(name));
+            }
+        }
         Ok(())
     }
 }
 
 impl Inner {
-    fn current_versions(&self) -> Result<HashMap<SecretName, (SecretId, Version)>> {
+    fn entries(&self) -> Result<HashMap<SecretName, Entry>> {
         let unlocked = self.unlocked()?;
         let index = unlocked.index.read();
-        let mut versions = HashMap::new();
+        let mut entries = HashMap::new();
         if let Some(root) = index.folder(None) {
             root.each_secret(&mut String::new(), &mut |name, entry| {
-                versions.extend(name.parse().ok().map(|name| (name, (entry.id, entry.version))));
+                entries.extend(name.parse().ok().map(|name| (name, entry.clone())));
             });
         }
-        Ok(versions)
+        Ok(entries)
     }
 }
 

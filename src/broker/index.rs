@@ -74,7 +74,7 @@ pub(super) enum Node {
 }
 
 /// A secret as the index knows it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Entry {
     pub(super) id: SecretId,
     pub(super) inode: Inode,

@@ -31,6 +31,11 @@ impl Broker {
         Ok(found)
     }
 
+    /// Tells whether there is a directory of that name. Errors: `Sealed`.
+    pub fn has_directory(&self, name: &SecretName) -> Result<bool> {
+        Ok(self.inner.unlocked()?.index.read().folder(Some(name)).is_some())
+    }
+
     /// Reads the current value for a file that is kept; `what` is the reason on record.
     ///
     /// Errors: `NotFound`, `Revoked`, `Expired`, `Changing`, `Sealed`, `Audit`, `Store`.

@@ -352,9 +352,9 @@ impl Broker {
         self.inner.change_hooks.lock().push(run);
     }
 
-    /// Registers what is run with each secret that a commit has changed in whatever way: made, given a
-    /// version, an attribute or another name, removed; once that can be seen. It must not wait. A backup
-    /// that is restored is no such commit: see [`on_change`](Self::on_change).
+    /// Registers what is run with each secret that a commit, or the restore of a backup, has changed in
+    /// whatever way: made, given a version, an attribute or another name, removed; once that can be seen.
+    /// It must not wait.
     pub fn on_commit(&self, run: ChangeHook) {
         self.inner.commit_hooks.lock().push(run);
     }

@@ -311,6 +311,9 @@ pub(crate) struct EffectorArgs {
     /// The configuration, with the services whose keys may be asked.
     #[arg(long, value_name = "FILE")]
     pub keys: Option<PathBuf>,
+    /// The mount namespace in which binds are made, such as /proc/1/ns/mnt.
+    #[arg(long, value_name = "FILE")]
+    pub namespace: Option<PathBuf>,
     /// Carries out one order.
     #[arg(long)]
     pub order: bool,

@@ -84,6 +84,7 @@ pub(super) fn run(context: &Context, command: Command) -> Result<ExitCode, Failu
                 injections: args.injections,
                 mountpoint: args.mountpoint,
                 keys: args.keys,
+                namespace: args.namespace,
             };
             let part = match (args.rotation, args.order) {
                 (None, _) => EffectorPart::Search,

@@ -107,8 +107,14 @@ pub(super) fn injections(
     parts: &Parts,
     settings: injections::Settings,
 ) -> Arc<Injections> {
-    let (broker, effects) = (parts.broker.clone(), Arc::clone(&parts.effects));
-    Injections::new(broker, effects, (clock(), config.injected()), settings)
+    let parts = injections::Parts {
+        broker: parts.broker.clone(),
+        effects: Arc::clone(&parts.effects),
+        clock: clock(),
+        file: config.injected(),
+        mountpoint: config.mountpoint.clone(),
+    };
+    Injections::new(parts, settings)
 }
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -432,17 +438,19 @@ pub(super) fn effector_arguments(config: &Config) -> Vec<OsString> {
         injections: Some(config.injections.clone()),
         mountpoint: Some(config.mountpoint.clone()),
         keys: Some(config.file.clone()),
+        namespace: None,
     };
     [&["effector".into()], order_arguments(&orders).as_slice()].concat()
 }
 
 fn order_arguments(orders: &Orders) -> Vec<OsString> {
-    let Orders { rotation, injections, mountpoint, keys } = orders;
+    let Orders { rotation, injections, mountpoint, keys, namespace } = orders;
     let pairs = [
         ("--rotation", Some(rotation)),
         ("--injections", injections.as_ref()),
         ("--mountpoint", mountpoint.as_ref()),
         ("--keys", keys.as_ref()),
+        ("--namespace", namespace.as_ref()),
     ];
     let given = pairs.into_iter().filter_map(|(name, path)| Some([name.into(), path?.into()]));
     given.flatten().collect()

@@ -6,7 +6,8 @@ use std::path::Path;
 use super::config::Config;
 use super::{DaemonError, compose};
 use crate::fs;
-use crate::system::{Mountpoint, Unmount, is_stale, mounts, topmost, unmount};
+use crate::system::binds::unbind_all;
+use crate::system::{Mount, Mountpoint, Unmount, is_stale, mounts, topmost, unmount};
 
 /// The subtype by which our mounts are known.
 pub const FS_TYPE: &str = "fuse.secretfs";
@@ -53,11 +54,22 @@ impl Mounting {
     }
 }
 
-/// Unmounts; while files are open, takes it out of the tree.
+/// Unmounts, with every bind in this namespace: each would keep the session alive, and is of no use without it.
+/// While files are open, takes the mount out of the tree.
 pub(super) fn take_away(path: &Path) -> Result<(), DaemonError> {
-    unmount(path, Unmount::IfUnused)
+    let table = mounts().unwrap_or_default();
+    let device = topmost(&table, path).map(|mount| mount.device);
+    let taken = unmount(path, Unmount::IfUnused)
         .or_else(|_| unmount(path, Unmount::Detach))
-        .map_err(DaemonError::io(format!("unmounting {}", path.display())))
+        .map_err(DaemonError::io(format!("unmounting {}", path.display())));
+    device.iter().for_each(|device| take_binds_away(&table, *device));
+    taken
+}
+
+fn take_binds_away(table: &[Mount], device: (u32, u32)) {
+    for (bind, error) in unbind_all(table, device) {
+        tracing::warn!(path = ?bind.mountpoint, %error, "a bind of the mount is left");
+    }
 }
 
 /// Tells whether one of our mounts is what `path` leads to, served or not.
@@ -75,6 +87,7 @@ fn make_way(path: &Path) -> Result<(), DaemonError> {
                 tracing::warn!(mountpoint = ?path, "detaching the mount of a daemon that died");
                 unmount(path, Unmount::Detach)
                     .map_err(DaemonError::io(format!("detaching {}", path.display())))?;
+                take_binds_away(&table, found.device);
             }
             Some(found) if found.fs_type == FS_TYPE => return Err(DaemonError::Busy(path.into())),
             Some(_) | None => return Ok(()),

@@ -72,14 +72,22 @@ pub fn unmount(config: &Config, unit: &str, environment: &Environment) -> Result
     let job = asked.job(unit)?;
     let result = environment.text("SERVICE_RESULT").unwrap_or_default();
     let goes_on = goes_on(job.as_deref(), result, asked.unserved());
-    if goes_on || !is_mounted(&config.mountpoint)? {
+    if goes_on {
         return Ok(());
     }
-    tracing::info!(mountpoint = ?config.mountpoint, result, "unmounting");
-    mounting::take_away(&config.mountpoint)?;
-    // The server did not know that it was the last one.
-    injections::clean_up(&check_injections(&config.injections)?, &config.mountpoint);
-    Ok(())
+    let taken = if is_mounted(&config.mountpoint)? {
+        tracing::info!(mountpoint = ?config.mountpoint, result, "unmounting");
+        mounting::take_away(&config.mountpoint)
+    } else {
+        Ok(())
+    };
+    // The server did not know that it was the last one, or was killed at it.
+    let settings = check_injections(&config.injections).unwrap_or_else(|error| {
+        tracing::warn!(why = error.chain(), "only files that the server has placed are taken away");
+        injections::Settings::default()
+    });
+    injections::clean_up(&settings, &config.injected(), &config.mountpoint);
+    taken
 }
 
 /// A mount without a server is taken away after so long: nobody hangs in it any more.

@@ -25,6 +25,8 @@ pub struct Orders {
     pub mountpoint: Option<PathBuf>,
     /// The configuration, with the services whose keys may be asked.
     pub keys: Option<PathBuf>,
+    /// The mount namespace in which binds are made; this process's own if none is named.
+    pub namespace: Option<PathBuf>,
 }
 
 impl Orders {
@@ -32,10 +34,16 @@ impl Orders {
     pub(super) fn check(&self, task: &Task) -> Result<(), EffectError> {
         let injections = || match &self.injections {
             Some(path) => Permit::load(path)?.check(task),
-            None => Err(invalid("the effector has no list of injections")),
+            None => Err(invalid(NO_LIST)),
         };
         match task {
-            Task::Place(_) | Task::TakeAway(_) => injections(),
+            Task::Place(_) => injections(),
+            // Also of what stood in the list before: nothing can be taken away but what leads to the mount, and copies.
+            Task::TakeAway(placement) => {
+                let listed = self.injections.is_some();
+                let objection = placement.objection().or((!listed).then_some(NO_LIST));
+                objection.map_or(Ok(()), |why| Err(invalid(why)))
+            }
             Task::Notify(_) if self.injections.as_ref().is_some_and(|path| path.exists()) => {
                 Permit::load(&self.rotation)
                     .and_then(|permit| permit.check(task))
@@ -50,6 +58,8 @@ impl Orders {
         }
     }
 }
+
+const NO_LIST: &str = "the effector has no list of injections";
 
 /// The configuration as it stands in the file.
 #[derive(Debug)]
@@ -197,11 +207,17 @@ mod tests {
         let orders = |injections| Orders { injections, ..Orders::default() };
         let placed = |text: &str| Task::Place(toml::from_str(text).unwrap());
         orders(Some(path.clone())).check(&placed(file)).unwrap();
-        for (from, to) in [("\"a\"", "\"b\""), ("/run/a", "/run/b"), ("copy", "link")] {
+        for (from, to) in
+            [("\"a\"", "\"b\""), ("/run/a", "/run/b"), ("copy", "link"), ("copy", "bind")]
+        {
             let other = placed(&file.replace(from, to));
             assert!(orders(Some(path.clone())).check(&other).is_err(), "{to}");
         }
         assert!(orders(None).check(&placed(file)).is_err());
+        let taken = |text: &str| Task::TakeAway(toml::from_str(text).unwrap());
+        orders(Some(path.clone())).check(&taken(&file.replace("/run/a", "/run/b"))).unwrap();
+        assert!(orders(Some(path)).check(&taken(&file.replace("/run/a", "/run/../a"))).is_err());
+        assert!(orders(None).check(&taken(file)).is_err());
     }
 
     #[test]

@@ -251,7 +251,7 @@ impl Ended {
 mod tests {
     use super::*;
     use crate::effect::mask::Mask;
-    use crate::effect::{Order, Task, Values};
+    use crate::effect::{Order, Orders, Task, Values};
 
     /// Runs a script of the shell as a program that is given values.
     fn run(script: &str) -> Result<String, EffectError> {
@@ -271,7 +271,10 @@ mod tests {
         let values =
             Values { current: secret(b"canary-old"), new: secret(b"canary-new"), admin: None };
         let mask = Mask::of(&values);
-        act(&command, &Step { order: &order, values: &values, mask: &mask, mount: None })
+        act(
+            &command,
+            &Step { order: &order, values: &values, mask: &mask, orders: &Orders::default() },
+        )
     }
 
     #[test]

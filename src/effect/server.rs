@@ -98,10 +98,9 @@ pub fn carry_out_one(
 
 fn carry_out(order: &Order, values: &Values, orders: &Orders) -> Result<Report, EffectError> {
     let mask = Mask::of(values);
-    let done = orders.check(&order.task).and_then(|()| {
-        let mount = orders.mountpoint.as_deref();
-        Step { order, values, mask: &mask, mount }.carry_out()
-    });
+    let done = orders
+        .check(&order.task)
+        .and_then(|()| Step { order, values, mask: &mask, orders }.carry_out());
     match done {
         Ok(report) => Ok(Report { note: mask.text(&report.note), ..report }),
         Err(error) => Err(mask.error(error)),

@@ -3,9 +3,11 @@
 use std::path::Path;
 
 use super::mask::Mask;
-use super::{EffectError, Order, Report, Task, Values};
+use super::permit::Orders;
+use super::{EffectError, Order, Placement, PlacementKind, Report, Task, Values};
 use crate::credential::{self, ShapeError};
 use crate::system::SecretBytes;
+use crate::system::binds::enter_mounts;
 
 /// What came of a step: a line for people.
 pub(super) type Outcome = Result<String, EffectError>;
@@ -16,8 +18,8 @@ pub(super) struct Step<'a> {
     pub(super) order: &'a Order,
     pub(super) values: &'a Values,
     pub(super) mask: &'a Mask,
-    /// Where the secrets are mounted.
-    pub(super) mount: Option<&'a Path>,
+    /// What may be ordered, and where the secrets are.
+    pub(super) orders: &'a Orders,
 }
 
 impl Step<'_> {
@@ -30,8 +32,10 @@ impl Step<'_> {
             Task::Finish(target) => target.finish(self),
             Task::Undo(target) => target.undo(self),
             Task::Notify(notice) => notice.send(self),
-            Task::Place(placement) => placement.place(self.mount()?, self.values.new.as_ref()),
-            Task::TakeAway(placement) => placement.take_away(self.mount()?),
+            Task::Place(placement) => {
+                placement.place(self.mount_for(placement)?, self.values.new.as_ref())
+            }
+            Task::TakeAway(placement) => placement.take_away(self.mount_for(placement)?),
         };
         Ok(Report { note: note?, value: None })
     }
@@ -41,8 +45,15 @@ impl Step<'_> {
         self.values.new.as_ref().ok_or_else(|| invalid("the order has no new value"))
     }
 
-    fn mount(&self) -> Result<&Path, EffectError> {
-        self.mount.ok_or_else(|| invalid("the effector was not told where the secrets are"))
+    /// Returns where the secrets are, after this thread has gone where binds are made.
+    fn mount_for(&self, placement: &Placement) -> Result<&Path, EffectError> {
+        if let (PlacementKind::Bind, Some(namespace)) = (placement.kind, &self.orders.namespace) {
+            enter_mounts(namespace).map_err(|error| {
+                EffectError::Unreachable(format!("entering {}: {error}", namespace.display()))
+            })?;
+        }
+        let mountpoint = self.orders.mountpoint.as_deref();
+        mountpoint.ok_or_else(|| invalid("the effector was not told where the secrets are"))
     }
 
     /// Returns who changes the target, and with what password.

@@ -1,7 +1,9 @@
 //! The operating system: the only module with `unsafe`.
 #![allow(unsafe_code, reason = "this is where it is allowed; each block says why it is sound")]
 
+mod anchor;
 pub mod atomic_file;
+pub mod binds;
 mod channel;
 mod clock;
 mod descriptor;
@@ -24,6 +26,7 @@ mod shared_map;
 mod signals;
 mod stand_in;
 
+pub use anchor::Anchor;
 pub use channel::{Channel, receive_descriptors};
 pub use clock::SystemClock;
 pub use descriptor::{close_from, duplicate_descriptor, read_line};
@@ -33,7 +36,7 @@ pub use mapping::Mapping;
 pub use memfd::{KeyMemory, replace_descriptor, shared_memory};
 pub use memory::{Locked, MemoryError, SecretBuffer, SecretBytes};
 pub use mounts::{
-    FUSE_MAGIC, Mount, Mountpoint, MountpointError, RAMFS_MAGIC, TMPFS_MAGIC, Unmount,
+    FUSE_MAGIC, Mount, MountWatch, Mountpoint, MountpointError, RAMFS_MAGIC, TMPFS_MAGIC, Unmount,
     filesystem_magic, filesystem_magic_of, is_protected, is_stale, mounts, parse_mountinfo,
     remove_mountpoint, topmost, unmount,
 };

@@ -8,13 +8,14 @@
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use nix::mount::{MntFlags, umount2};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::statfs::{fstatfs, statfs};
 
 /// One line of mountinfo.
@@ -24,6 +25,8 @@ pub struct Mount {
     pub parent: u64,
     /// Major and minor number; a FUSE mount's minor names its connection in fusectl.
     pub device: (u32, u32),
+    /// What of the filesystem is mounted: `/` but for a bind.
+    pub root: PathBuf,
     pub mountpoint: PathBuf,
     /// Options of this mount, such as `rw,nosuid`.
     pub options: String,
@@ -42,6 +45,16 @@ impl Mount {
         self.options.split(',').chain(self.super_options.split(',')).any(|has| has == option)
     }
 
+    /// Tells whether it is one secret, or one directory, of a mount of ours.
+    pub fn is_bind(&self) -> bool {
+        self.fs_type == SECRETS && self.root != Path::new("/")
+    }
+
+    /// Tells whether it is the whole of what a bind is a part of.
+    pub fn is_whole_of(&self, bind: &Self) -> bool {
+        self.fs_type == SECRETS && !self.is_bind() && self.device == bind.device
+    }
+
     /// Tells whether `dev`, as stat(2) gives it, is this mount's device.
     pub fn is_device(&self, dev: u64) -> bool {
         self.device == (libc::major(dev), libc::minor(dev))
@@ -54,9 +67,35 @@ impl Mount {
     }
 }
 
-/// Returns the mount table of this process.
+/// The type of our mounts.
+pub(super) const SECRETS: &str = "fuse.secretfs";
+
+/// Returns the mount table of this thread, which may have a namespace of its own.
 pub fn mounts() -> io::Result<Vec<Mount>> {
-    Ok(parse_mountinfo(&fs::read("/proc/self/mountinfo")?))
+    Ok(parse_mountinfo(&fs::read("/proc/thread-self/mountinfo")?))
+}
+
+/// Sees when this process's mount table changes.
+#[derive(Debug)]
+pub struct MountWatch(File);
+
+impl MountWatch {
+    /// Begins to watch.
+    pub fn new() -> io::Result<Self> {
+        File::open("/proc/self/mountinfo").map(Self)
+    }
+
+    /// Waits until something was mounted or unmounted since the last time.
+    pub fn wait(&self) -> io::Result<()> {
+        let mut polled = [PollFd::new(self.0.as_fd(), PollFlags::POLLPRI)];
+        loop {
+            match poll(&mut polled, PollTimeout::NONE) {
+                Ok(_) => return Ok(()),
+                Err(nix::Error::EINTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
 }
 
 /// Returns the mount table of another thread, as seen from its root.
@@ -259,7 +298,7 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
     let parent = number(fields.next()?)?;
     let (major, minor) = std::str::from_utf8(fields.next()?).ok()?.split_once(':')?;
     let device = (major.parse().ok()?, minor.parse().ok()?);
-    let _root = fields.next()?;
+    let root = PathBuf::from(unescape(fields.next()?)?);
     let mountpoint = PathBuf::from(unescape(fields.next()?)?);
     let options = String::from_utf8(fields.next()?.to_vec()).ok()?;
     // The optional fields end at a lone hyphen; a source or a path cannot be taken for it, because
@@ -274,6 +313,7 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
         id,
         parent,
         device,
+        root,
         mountpoint,
         options,
         fs_type,
@@ -323,6 +363,9 @@ mod tests {
         assert!(!ours.has_option("allow"));
         assert_eq!(ours.connection(), 51);
         assert!(ours.is_shared);
+        assert!(!ours.is_bind());
+        let bind = parse_mountinfo(OURS.replace("0:51 /", "0:51 /prod/db").as_bytes());
+        assert!(bind[0].is_bind() && bind[0].root == Path::new("/prod/db"));
         let slave = parse_mountinfo(OURS.replace("shared:7 ", "").as_bytes());
         assert!(!slave[0].is_shared);
     }

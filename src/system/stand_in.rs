@@ -22,7 +22,7 @@ use nix::unistd::{
     setresgid, setresuid,
 };
 
-use super::mounts::{Mount, mounts_of};
+use super::mounts::{Mount, SECRETS, mounts_of};
 use super::privileges::keep_none;
 use super::procfs::{self, Credentials};
 use super::{PidFd, die_with_parent, harden_process};
@@ -43,8 +43,6 @@ const KERNELS_OWN: [&str; 12] = [
     "sysfs",
     "tracefs",
 ];
-/// A mount of ours.
-const SECRETS: &str = "fuse.secretfs";
 
 /// Why nobody can stand in for a process.
 #[derive(Debug, thiserror::Error)]

@@ -150,6 +150,12 @@ pub(crate) struct InjectFile {
     /// Where the program looks; the directory must be there.
     #[arg(value_name = "PATH", value_hint = ValueHint::FilePath)]
     pub path: PathBuf,
+    /// Mounts the secret there instead of a link to it, or a directory of secrets: takes root.
+    ///
+    /// It is the mount's own file under another path: whoever opens it is asked for, and finds what is current. It
+    /// goes with the mount.
+    #[arg(long, conflicts_with_all = ["copy", "mode", "owner", "watch"])]
+    pub bind: bool,
     /// Puts a copy there instead of a link to the mount: on a filesystem in memory alone.
     ///
     /// The path is a link to ..data/ and its last part, and ..data a link to a directory that is

@@ -14,6 +14,7 @@ use crate::cli::error::{Failure, Kind};
 use crate::daemon::config::Layer;
 use crate::daemon::lock::wait_until_released;
 use crate::daemon::run::FS_TYPE;
+use crate::system::binds::unbind_all;
 use crate::system::{Unmount, mounts, remove_mountpoint, topmost, unmount};
 
 pub(super) fn run(context: &Context, args: &Umount) -> Done {
@@ -31,6 +32,11 @@ pub(super) fn run(context: &Context, args: &Umount) -> Done {
         let hint = if busy { "close the files that are open in it, or use --lazy" } else { "" };
         fail(err.to_string()).hint(hint)
     })?;
+    // They would keep the session alive. What is in the namespace of a container stays.
+    for (bind, err) in unbind_all(&table, mount.device) {
+        let bound = bind.mountpoint.display();
+        context.out.note(format_args!("{bound} is still there: {err}"));
+    }
     if args.rmdir {
         remove_mountpoint(&path).map_err(|err| fail(err.to_string()))?;
     }

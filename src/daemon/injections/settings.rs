@@ -1,12 +1,13 @@
 //! `injections.toml`: which secrets are kept where programs look for files, and who is told when they change.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Duration;
 
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::effect::{Notice, Placement};
+use crate::effect::{Notice, Placement, PlacementKind};
 use crate::model::{Pattern, SecretName, TextError};
 
 /// What is kept.
@@ -65,10 +66,23 @@ impl Settings {
         })
     }
 
-    /// Tells whether anything is said of a secret.
+    /// Tells whether anything is said of a secret, or of the directory that it is in.
     pub(super) fn concerns(&self, name: &SecretName) -> bool {
-        self.files.iter().any(|file| file.secret == *name)
-            || self.consumers.iter().any(|consumer| consumer.wants(name))
+        let is_file = |file: &Placement| {
+            let below = name.as_str().strip_prefix(file.secret.as_str());
+            below.is_some_and(|below| below.is_empty() || below.starts_with('/'))
+        };
+        self.files.iter().any(is_file) || self.consumers.iter().any(|consumer| consumer.wants(name))
+    }
+
+    /// Returns what is to be at a path.
+    pub(super) fn at(&self, path: &Path) -> Option<&Placement> {
+        self.files.iter().find(|file| file.path == path)
+    }
+
+    /// Tells whether anything is to be bound.
+    pub(super) fn has_binds(&self) -> bool {
+        self.files.iter().any(|file| file.kind == PlacementKind::Bind)
     }
 }
 
@@ -99,17 +113,19 @@ mod tests {
             "[[file]]\nsecret = \"a/b\"\npath = \"/run/x\"\nkind = \"copy\"\nmode = \"0440\"\n";
         let parsed = Settings::parse(file).unwrap();
         assert!(parsed.concerns(&"a/b".parse().unwrap()));
+        assert!(parsed.concerns(&"a/b/c".parse().unwrap()), "it may be a directory");
         assert!(!parsed.concerns(&"a/c".parse().unwrap()));
+        assert!(!parsed.concerns(&"a/bc".parse().unwrap()));
         let consumer = "[[consumer]]\nname = \"x\"\nsecrets = [\"a/**\"]\n";
         for (text, why) in [
             (format!("{file}{file}"), "line 6, column 1: another file has this path"),
             (
                 file.replace("/run/x", "x"),
-                "line 1, column 1: the path must be absolute and name a file",
+                "line 1, column 1: the path must be absolute, without `..`, and name a file",
             ),
             (
                 file.replace("copy", "link"),
-                "line 1, column 1: only a copy has an owner and a mode: a link leads to the mount",
+                "line 1, column 1: only a copy has an owner and a mode: links and binds lead to the mount",
             ),
             (
                 format!("{consumer}notify = []\n"),

@@ -112,7 +112,7 @@ mod tests {
 
     use super::*;
     use crate::effect::mask::Mask;
-    use crate::effect::{Notice, Order, Task, Values};
+    use crate::effect::{Notice, Order, Orders, Task, Values};
 
     /// Starts a copy of a program that says when it hears SIGHUP. It has started another one, which has
     /// started something else; their numbers are returned.
@@ -143,7 +143,12 @@ mod tests {
         };
         let values = Values::default();
         let mask = Mask::of(&values);
-        notice.send(&Step { order: &order, values: &values, mask: &mask, mount: None })
+        notice.send(&Step {
+            order: &order,
+            values: &values,
+            mask: &mask,
+            orders: &Orders::default(),
+        })
     }
 
     #[test]

@@ -6,14 +6,14 @@
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
 
 use super::replace_link;
-use crate::system::SecretBytes;
 use crate::system::atomic_file::is_in_memory;
+use crate::system::{Anchor, SecretBytes};
 
 /// What all copies are found through.
 const DATA: &str = "..data";
@@ -23,13 +23,15 @@ const PREFIX: &str = "..secretfs-";
 /// The copies beside one path.
 #[derive(Debug)]
 pub struct Copies {
-    directory: PathBuf,
+    directory: Anchor,
     leaf: PathBuf,
 }
 
 /// Why there can be no copy at a path.
 #[derive(Debug, thiserror::Error)]
 pub enum NoPlace {
+    #[error("{0}")]
+    Directory(#[source] io::Error),
     #[error("this is no file")]
     NoFile,
     #[error("a copy in {0} would reach a disk")]
@@ -37,20 +39,26 @@ pub enum NoPlace {
 }
 
 impl Copies {
-    /// Returns the place for a copy that is to be found at `path`.
+    /// Returns the place for a copy that is to be found at `path`. Errors: a symbolic link is on the way.
     pub fn beside(path: &Path) -> Result<Self, NoPlace> {
-        let (Some(directory), Some(leaf)) = (path.parent(), path.file_name()) else {
+        let (Some(parent), Some(leaf)) = (path.parent(), path.file_name()) else {
             return Err(NoPlace::NoFile);
         };
-        if !is_in_memory(directory) {
-            return Err(NoPlace::OnDisk(directory.into()));
+        let directory = Anchor::open(parent).map_err(NoPlace::Directory)?;
+        if !is_in_memory(&directory.path()) {
+            return Err(NoPlace::OnDisk(parent.into()));
         }
-        Ok(Self { directory: directory.to_path_buf(), leaf: leaf.into() })
+        Ok(Self { directory, leaf: leaf.into() })
     }
 
     /// Returns what the path is a link to.
     pub fn target(&self) -> PathBuf {
         Path::new(DATA).join(&self.leaf)
+    }
+
+    /// Returns the path as this process can use it, whatever becomes of its directory.
+    pub fn path(&self) -> PathBuf {
+        self.directory.at(&self.leaf)
     }
 
     /// Puts a value in the place of the copy that is there.
@@ -74,23 +82,27 @@ impl Copies {
     /// Makes a directory with all other copies, has this one written into it, and swaps.
     fn swap(&self, write: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
         // Two changes at once would each lose what the other has made.
-        let directory = File::open(&self.directory)?;
+        let directory = File::open(self.directory.path())?;
         let _lock = Flock::lock(directory, FlockArg::LockExclusive)
             .map_err(|(_, errno)| io::Error::from(errno))?;
-        let data = self.directory.join(DATA);
-        let old = fs::read_link(&data).ok().map(|old| self.directory.join(old));
-        self.clear_except(old.as_deref())?;
-        let new = tempfile::Builder::new()
+        let old = self.current()?;
+        self.clear_except(old.as_ref().map(|(name, _)| name.as_path()))?;
+        let made = tempfile::Builder::new()
             .prefix(PREFIX)
             .permissions(Permissions::from_mode(0o755))
-            .tempdir_in(&self.directory)?;
-        for entry in old.as_ref().map(fs::read_dir).transpose()?.into_iter().flatten() {
-            let entry = entry?;
-            if entry.file_name() != self.leaf {
-                fs::hard_link(entry.path(), new.path().join(entry.file_name()))?;
+            .tempdir_in(self.directory.path())?;
+        let name = made.path().file_name().map(PathBuf::from).unwrap_or_default();
+        let new = self.own(&name)?.ok_or(io::ErrorKind::NotFound)?;
+        if let Some((_, old)) = &old {
+            for entry in fs::read_dir(old.path())? {
+                let leaf = entry?.file_name();
+                if leaf != self.leaf {
+                    fs::hard_link(old.at(&leaf), new.at(&leaf))?;
+                }
             }
         }
-        write(&new.path().join(&self.leaf))?;
+        write(&new.at(&self.leaf))?;
+        let data = self.directory.at(DATA);
         if fs::read_dir(new.path())?.next().is_none() {
             // Nothing is left to be found.
             match fs::remove_file(&data) {
@@ -98,22 +110,49 @@ impl Copies {
                 Ok(()) | Err(_) => {}
             }
         } else {
-            let name = new.path().file_name().map(PathBuf::from).unwrap_or_default();
             replace_link(&data, &name)?;
             // It is in use now, and the next change removes it.
-            drop(new.keep());
+            drop(made.keep());
         }
-        old.map_or(Ok(()), fs::remove_dir_all)
+        old.map_or(Ok(()), |(name, _)| fs::remove_dir_all(self.directory.at(name)))
+    }
+
+    /// Returns what `..data` leads to. Errors: it is somebody else's; such a directory may be anywhere.
+    fn current(&self) -> io::Result<Option<(PathBuf, Anchor)>> {
+        let foreign = || io::Error::other("..data beside it was not put there by us");
+        let name = match fs::read_link(self.directory.at(DATA)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => return Err(foreign()),
+            name => name?,
+        };
+        let is_own = name.file_name() == Some(name.as_os_str())
+            && name.as_os_str().as_encoded_bytes().starts_with(PREFIX.as_bytes());
+        if !is_own {
+            return Err(foreign());
+        }
+        Ok(self.own(&name)?.map(|directory| (name, directory)))
+    }
+
+    /// Opens a directory of ours, if it is there.
+    fn own(&self, name: &Path) -> io::Result<Option<Anchor>> {
+        let directory = match self.directory.below(name.as_os_str()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            directory => directory?,
+        };
+        if directory.metadata()?.uid() != nix::unistd::geteuid().as_raw() {
+            return Err(io::Error::other("the directory behind ..data was not made by us"));
+        }
+        Ok(Some(directory))
     }
 
     /// Removes the directories of changes that did not come to their end. Nobody is at one: the lock is ours.
     fn clear_except(&self, used: Option<&Path>) -> io::Result<()> {
-        for entry in fs::read_dir(&self.directory)? {
-            let path = entry?.path();
-            let name = path.file_name().unwrap_or_default().as_encoded_bytes();
-            if name.starts_with(PREFIX.as_bytes()) && Some(path.as_path()) != used && path.is_dir()
-            {
-                fs::remove_dir_all(&path)?;
+        for entry in fs::read_dir(self.directory.path())? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let is_made = name.as_encoded_bytes().starts_with(PREFIX.as_bytes());
+            if is_made && Some(Path::new(&name)) != used && entry.file_type()?.is_dir() {
+                fs::remove_dir_all(self.directory.at(&name))?;
             }
         }
         Ok(())
@@ -122,6 +161,8 @@ impl Copies {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use super::*;
 
     #[test]
@@ -135,5 +176,25 @@ mod tests {
         assert_eq!(fs::read(dir.path().join("..data/key")).unwrap(), b"whole");
         copies.remove().unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_link_that_leads_elsewhere_makes_nobody_write_or_remove_there() {
+        let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+        let victim = tempfile::tempdir_in("/dev/shm").unwrap();
+        fs::create_dir(victim.path().join("..secretfs-x")).unwrap();
+        File::create(victim.path().join("..secretfs-x/theirs")).unwrap();
+        let copies = Copies::beside(&dir.path().join("key")).unwrap();
+        let value = SecretBytes::copy_from(b"value").unwrap();
+        let data = dir.path().join(DATA);
+        for target in [victim.path().join("..secretfs-x").as_path(), Path::new(".."), dir.path()] {
+            symlink(target, &data).unwrap();
+            assert!(copies.put(&value, 0o400, None).is_err() && copies.remove().is_err());
+            fs::remove_file(&data).unwrap();
+        }
+        symlink(victim.path().join("..secretfs-x"), dir.path().join("..secretfs-y")).unwrap();
+        symlink("..secretfs-y", &data).unwrap();
+        assert!(copies.put(&value, 0o400, None).is_err());
+        assert!(victim.path().join("..secretfs-x/theirs").exists());
     }
 }

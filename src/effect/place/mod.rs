@@ -1,12 +1,13 @@
 //! Secrets where programs look for files: what `injections.toml` says of one, and how it gets there.
 //!
 //! Nothing is put over what somebody else has put there, and nothing of others is removed. A file that is
-//! ours is known by what it is: a link to its secret on the mount, or into `..data` beside it.
+//! ours is known by what it is: a link to its secret on the mount, or into `..data` beside it, or a bind of
+//! something on a mount of ours. No symbolic link is followed on the way: others may write in the directory.
 
 use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use nix::unistd::{Group, User};
 use serde::{Deserialize, Serialize};
@@ -14,7 +15,9 @@ use serde::{Deserialize, Serialize};
 use super::EffectError;
 use super::step::{Outcome, invalid};
 use crate::model::SecretName;
-use crate::system::SecretBytes;
+use crate::system::atomic_file::is_in_memory;
+use crate::system::binds::{self, BindError};
+use crate::system::{Anchor, SecretBytes};
 
 mod copies;
 
@@ -37,6 +40,8 @@ pub struct Placement {
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PlacementKind {
+    /// Is the secret on the mount, or a directory there, under another path: a bind mount.
+    Bind,
     /// In memory, and changed with the secret.
     Copy,
     /// Leads to the mount.
@@ -69,30 +74,40 @@ const PRIVATE: u32 = 0o600;
 impl Placement {
     /// Says what is wrong with it, if anything is.
     pub fn objection(&self) -> Option<&'static str> {
-        if !self.path.is_absolute() || self.path.file_name().is_none() {
-            return Some("the path must be absolute and name a file");
+        let is_plain = |part| matches!(part, Component::Normal(_) | Component::RootDir);
+        if !self.path.is_absolute()
+            || self.path.file_name().is_none()
+            || !self.path.components().all(is_plain)
+        {
+            return Some("the path must be absolute, without `..`, and name a file");
         }
         let bare = self.owner.is_none() && self.mode.is_none();
-        (self.kind == PlacementKind::Link && !bare)
-            .then_some("only a copy has an owner and a mode: a link leads to the mount")
+        (self.kind != PlacementKind::Copy && !bare)
+            .then_some("only a copy has an owner and a mode: links and binds lead to the mount")
     }
 
-    /// Makes the link, or the copy anew with this value.
+    /// Makes the link or the bind, or the copy anew with this value.
     pub(super) fn place(&self, mount: &Path, value: Option<&SecretBytes>) -> Outcome {
         match self.kind {
+            PlacementKind::Bind => {
+                let bound = binds::bind(&mount.join(self.secret.as_str()), &self.path);
+                bound.map_err(|error| self.unbound(&error))?;
+                Ok("bound".into())
+            }
             PlacementKind::Copy => {
                 let value = value.ok_or_else(|| invalid("the order has no value"))?;
                 let copies = self.copies()?;
                 let owner = self.owner.as_deref().map(account).transpose()?;
                 // Before the copy is made: what cannot be found there is not to lie there.
-                self.check_ours(&copies.target())?;
+                self.check_ours(&copies.path(), &copies.target())?;
                 let mode = self.mode.map_or(PRIVATE, |mode| mode.0);
                 copies.put(value, mode, owner).map_err(|error| self.failed(&error))?;
-                self.link(&copies.target())?;
+                self.link(&copies.path(), &copies.target())?;
                 Ok("copied".into())
             }
             PlacementKind::Link => {
-                self.link(&mount.join(self.secret.as_str()))?;
+                let directory = self.directory().map_err(|error| self.failed(&error))?;
+                self.link(&directory.at(self.leaf()), &mount.join(self.secret.as_str()))?;
                 Ok("linked".into())
             }
         }
@@ -100,50 +115,82 @@ impl Placement {
 
     /// Takes away what `place` has made. What is not there, or is somebody else's, stays so.
     pub fn take_away(&self, mount: &Path) -> Result<String, EffectError> {
-        let is_ours = |target: &Path| fs::read_link(&self.path).is_ok_and(|found| found == target);
-        match self.kind {
-            PlacementKind::Copy => {
+        let is_link_to =
+            |path: &Path, target: &Path| fs::read_link(path).is_ok_and(|found| found == target);
+        let failed = |error: io::Error| self.failed(&error);
+        match (self.kind, self.directory()) {
+            (_, Err(error)) if error.kind() == io::ErrorKind::NotFound => {}
+            (PlacementKind::Bind, _) => binds::unbind(&self.path, mount).map_err(failed)?,
+            (PlacementKind::Copy, Ok(directory)) if !is_in_memory(&directory.path()) => {}
+            (PlacementKind::Copy, _) => {
                 let copies = self.copies()?;
-                if is_ours(&copies.target()) {
-                    fs::remove_file(&self.path).map_err(|error| self.failed(&error))?;
-                    copies.remove().map_err(|error| self.failed(&error))?;
+                if is_link_to(&copies.path(), &copies.target()) {
+                    fs::remove_file(copies.path()).map_err(failed)?;
+                    copies.remove().map_err(failed)?;
                 }
             }
-            PlacementKind::Link if is_ours(&mount.join(self.secret.as_str())) => {
-                fs::remove_file(&self.path).map_err(|error| self.failed(&error))?;
+            (PlacementKind::Link, directory) => {
+                let directory = directory.map_err(failed)?;
+                let path = directory.at(self.leaf());
+                if is_link_to(&path, &mount.join(self.secret.as_str())) {
+                    fs::remove_file(&path).map_err(failed)?;
+                }
             }
-            PlacementKind::Link => {}
         }
         Ok("taken away".into())
     }
 
+    fn parent(&self) -> &Path {
+        self.path.parent().unwrap_or(&self.path)
+    }
+
+    fn leaf(&self) -> &Path {
+        self.path.file_name().map_or(&self.path, Path::new)
+    }
+
+    fn directory(&self) -> io::Result<Anchor> {
+        Anchor::open(self.parent())
+    }
+
     fn copies(&self) -> Result<Copies, EffectError> {
-        let parent = self.path.parent().unwrap_or(&self.path);
-        fs::metadata(parent).map_err(|error| self.failed(&error))?;
-        Copies::beside(&self.path).map_err(|error| EffectError::Invalid(error.to_string()))
+        Copies::beside(&self.path).map_err(|error| match error {
+            NoPlace::Directory(error) => self.failed(&error),
+            error @ (NoPlace::NoFile | NoPlace::OnDisk(_)) => {
+                EffectError::Invalid(error.to_string())
+            }
+        })
     }
 
     /// Makes a link in one step, unless it is there.
-    fn link(&self, target: &Path) -> Result<(), EffectError> {
-        if self.check_ours(target)? {
+    fn link(&self, path: &Path, target: &Path) -> Result<(), EffectError> {
+        if self.check_ours(path, target)? {
             return Ok(());
         }
-        replace_link(&self.path, target).map_err(|error| self.failed(&error))
+        replace_link(path, target).map_err(|error| self.failed(&error))
     }
 
     /// Tells whether our link is there. Errors: something else is.
-    fn check_ours(&self, target: &Path) -> Result<bool, EffectError> {
-        match fs::symlink_metadata(&self.path) {
+    fn check_ours(&self, path: &Path, target: &Path) -> Result<bool, EffectError> {
+        match fs::symlink_metadata(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(self.failed(&error)),
-            Ok(_) if fs::read_link(&self.path).is_ok_and(|found| found == target) => Ok(true),
+            Ok(_) if fs::read_link(path).is_ok_and(|found| found == target) => Ok(true),
             Ok(_) => Err(EffectError::Refused("what is there was not put there by us".into())),
         }
     }
 
+    fn unbound(&self, error: &BindError) -> EffectError {
+        match error {
+            BindError::Mount(_) | BindError::NotRoot | BindError::Occupied => {
+                EffectError::Refused(error.text())
+            }
+            BindError::NotMounted | BindError::Secret(_) => EffectError::Unreachable(error.text()),
+            BindError::Place(error) => self.failed(error),
+        }
+    }
+
     fn failed(&self, error: &io::Error) -> EffectError {
-        let parent = self.path.parent().unwrap_or(&self.path).display();
-        EffectError::Unreachable(format!("{parent}: {error}"))
+        EffectError::Unreachable(format!("{}: {error}", self.parent().display()))
     }
 }
 

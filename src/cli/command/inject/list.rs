@@ -32,17 +32,27 @@ pub(super) fn run(context: &Context) -> Done {
     out.table(&COLUMNS, &rows)
 }
 
-/// A consumer has no secret of its own: it is told of many.
+/// A consumer is told of many secrets: of several their number is shown.
 fn row(line: &Value) -> Vec<String> {
     let text = |key: &str| line.get(key).and_then(Value::as_str).unwrap_or_default();
-    let target = match line.get("consumer") {
-        Some(_) => format!("consumer {}", text("consumer")),
-        None => text("target").to_owned(),
+    let (target, secret, version) = match line.get("consumer") {
+        Some(_) => {
+            let told = line.get("versions").and_then(Value::as_object);
+            let (secret, version) = match told.map(|told| (told.len(), told.iter().next())) {
+                Some((1, Some((name, version)))) => (name.clone(), version.as_u64()),
+                Some((count, _)) => (format!("{count} secrets"), None),
+                None => (String::new(), None),
+            };
+            (format!("consumer {}", text("consumer")), secret, version)
+        }
+        None => {
+            let version = line.get("version").and_then(Value::as_u64);
+            (text("target").to_owned(), text("secret").to_owned(), version)
+        }
     };
-    let version = line.get("version").and_then(Value::as_u64);
     vec![
         target,
-        text("secret").to_owned(),
+        secret,
         version.map(|version| version.to_string()).unwrap_or_default(),
         short_time(text("time")),
         text("state").to_owned(),
