@@ -25,8 +25,13 @@ pub trait Backend: Send + Sync {
     fn get(&self, name: &str, which: &Which, deadline: Deadline) -> Result<Fetched>;
 
     /// Makes a new version, and the secret if there is none.
-    fn put(&self, name: &str, value: &SecretBytes, put: &Put, deadline: Deadline)
-    -> Result<Version>;
+    fn put(
+        &self,
+        name: &str,
+        value: &SecretBytes,
+        put: &Put,
+        deadline: Deadline,
+    ) -> Result<Version>;
 
     /// What is known of a secret without its value.
     fn describe(&self, name: &str, deadline: Deadline) -> Result<Description>;

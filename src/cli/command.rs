@@ -40,6 +40,7 @@ mod mv;
 mod oneiric;
 mod policy;
 mod put;
+mod quarantine;
 mod render;
 mod restore;
 mod revoke;
@@ -78,6 +79,7 @@ pub(super) fn run(context: &Context, command: Command) -> Result<ExitCode, Failu
             let orders = |rotation| Orders {
                 rotation,
                 injections: args.injections,
+                alerts: args.alerts,
                 mountpoint: args.mountpoint,
             };
             let part = match (args.rotation, args.order) {
@@ -93,6 +95,7 @@ pub(super) fn run(context: &Context, command: Command) -> Result<ExitCode, Failu
         Command::Explain(args) => explain::run(context, &args),
         Command::Get(args) => get::run(context, &args),
         Command::Grant(args) => grant::run(context, &args),
+        Command::Quarantine(args) => quarantine::run(context, &args),
         Command::History(args) => history::run(context, &args),
         Command::Holders(args) => holders::run(context, &args),
         Command::Import(args) => import::run(context, &args),

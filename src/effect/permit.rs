@@ -1,5 +1,5 @@
-//! What may be ordered: that which the administrator has written into `rotation.toml` and `injections.toml`,
-//! and nothing else.
+//! What may be ordered: that which the administrator has written into `rotation.toml`, `injections.toml` and
+//! `alerts.toml`, and nothing else.
 //!
 //! The server that gives the orders reads what callers write. Whoever breaks into it must not have programs
 //! run and files changed by the effector, which has more rights. So targets, commands, requests and notices
@@ -22,6 +22,7 @@ use super::{EffectError, Notice, Task, UnitAction, Verifier};
 pub struct Orders {
     pub rotation: PathBuf,
     pub injections: Option<PathBuf>,
+    pub alerts: Option<PathBuf>,
     pub mountpoint: Option<PathBuf>,
 }
 
@@ -33,6 +34,10 @@ impl Orders {
             None => Err(invalid("the effector has no list of injections")),
         };
         match task {
+            Task::Deliver(_) => match &self.alerts {
+                Some(path) => Permit::load(path)?.check(task),
+                None => Err(invalid("the effector has no list of receivers")),
+            },
             Task::Place(_) | Task::TakeAway(_) => injections(),
             Task::Notify(_) if self.injections.as_ref().is_some_and(|path| path.exists()) => {
                 Permit::load(&self.rotation)
@@ -77,6 +82,7 @@ impl Permit {
     /// Makes sure that a task is one of the administrator's.
     pub(super) fn check(&self, task: &Task) -> Result<(), EffectError> {
         let stands = match task {
+            Task::Deliver(delivery) => self.has(&delivery.to),
             Task::Generate(command) => self.has(command),
             Task::Set(target) | Task::Finish(target) | Task::Undo(target) => self.has(target),
             Task::Verify { verifier, target } => {
@@ -200,6 +206,25 @@ mod tests {
             assert!(orders(Some(path.clone())).check(&other).is_err(), "{to}");
         }
         assert!(orders(None).check(&placed(file)).is_err());
+    }
+
+    #[test]
+    fn what_is_told_goes_to_receivers_of_the_file_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("alerts.toml");
+        let to = "{ kind = \"syslog\", transport = \"tcp\", address = \"siem.example\" }";
+        let text = format!("[[receiver]]\nname = \"siem\"\nto = {to}\n");
+        fs::File::create(&path).unwrap().write_all(text.as_bytes()).unwrap();
+        let orders = |alerts| Orders { alerts, ..Orders::default() };
+        let told = |to: &str| {
+            let table: toml::Table = toml::from_str(&format!("to = {to}")).unwrap();
+            let to = table["to"].clone().try_into().unwrap();
+            Task::Deliver(crate::effect::Delivery { name: "siem".into(), to })
+        };
+        orders(Some(path.clone())).check(&told(to)).unwrap();
+        let elsewhere = told(&to.replace("siem", "evil"));
+        assert!(orders(Some(path)).check(&elsewhere).is_err());
+        assert!(orders(None).check(&told(to)).is_err());
     }
 
     #[test]

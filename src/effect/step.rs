@@ -30,6 +30,7 @@ impl Step<'_> {
             Task::Finish(target) => target.finish(self),
             Task::Undo(target) => target.undo(self),
             Task::Notify(notice) => notice.send(self),
+            Task::Deliver(delivery) => delivery.deliver(self),
             Task::Place(placement) => placement.place(self.mount()?, self.values.new.as_ref()),
             Task::TakeAway(placement) => placement.take_away(self.mount()?),
         };
@@ -39,6 +40,11 @@ impl Step<'_> {
     /// Returns the new value, without which most steps mean nothing.
     pub(super) fn new_value(&self) -> Result<&SecretBytes, EffectError> {
         self.values.new.as_ref().ok_or_else(|| invalid("the order has no new value"))
+    }
+
+    /// Returns the secret's name; a delivery is of none.
+    pub(super) fn secret(&self) -> &str {
+        self.order.secret.as_ref().map_or("", |secret| secret.as_str())
     }
 
     fn mount(&self) -> Result<&Path, EffectError> {

@@ -401,7 +401,7 @@ pub(super) fn clean_up(settings: &Settings, mountpoint: &Path) {
 }
 
 fn order(secret: &SecretName, timeout: Duration, task: Task) -> Order {
-    Order { rotation: "injection".into(), secret: secret.clone(), timeout, task }
+    Order { rotation: "injection".into(), secret: Some(secret.clone()), timeout, task }
 }
 
 fn read_state(file: &Path) -> State {
