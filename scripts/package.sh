@@ -63,7 +63,7 @@ doc=usr/share/doc/secretfs
 put 0644 scripts/packaging/debian/copyright $doc/copyright
 put 0644 systemd/secretfs.toml $doc/examples/secretfs.toml
 put 0644 scripts/packaging/policy.toml $doc/examples/policy.toml
-for page in OPERATIONS SEMANTICS POLICY AUDIT THREATS FORMAT; do
+for page in OPERATIONS SEMANTICS POLICY AUDIT ALERTS METRICS THREATS FORMAT; do
   put 0644 docs/$page.md $doc/$page.md
 done
 {

@@ -22,7 +22,9 @@ packages=(
   postgresql
   procps psmisc
   python3-venv            # target/python, of scripts/setup-python.sh
+  prometheus              # promtool, which checks metrics and rules
   rsync
+  rsyslog                 # receives alerts and the log
   stress-ng               # a hostile user of a filesystem
   systemd-container       # systemd-nspawn: a systemd to be a service of
   vim

@@ -69,7 +69,7 @@ impl Bench {
         task: Task,
         values: &Values,
     ) -> Result<Report, EffectError> {
-        let secret = "app/credential".parse().unwrap();
+        let secret = Some("app/credential".parse().unwrap());
         let order = Order { rotation: "r-1".into(), secret, timeout, task };
         let outcome = self.effector.carry_out(&order, values);
         let said = match &outcome {

@@ -665,7 +665,7 @@ fn give_orders() {
         .map(|notice| {
             let order = Order {
                 rotation: "r-1".into(),
-                secret: "app/key".parse().unwrap(),
+                secret: Some("app/key".parse().unwrap()),
                 timeout: common::DEADLINE,
                 task: Task::Notify(notice.clone().try_into().unwrap()),
             };

@@ -102,6 +102,9 @@ actions! {
     Promote = "promote",
     /// Retention removed segments. Written by the log itself.
     Prune = "prune",
+    /// A caller is kept from everything for a while.
+    Quarantine = "quarantine",
+    QuarantineEnd = "quarantine_end",
     Read = "read",
     /// A count of refusals that were not recorded one by one.
     Refusals = "refusals",

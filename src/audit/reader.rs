@@ -8,6 +8,7 @@ use std::io::BufReader;
 use std::path::Path;
 
 use super::segments::{self, Ending, SegmentFile, read_line};
+use super::tail::seq_of;
 use super::{Action, AuditError, Entry, Outcome};
 use crate::model::{SecretName, Seq, Timestamp, Uid};
 
@@ -60,7 +61,7 @@ impl Filter {
     }
 
     /// Returns texts without which a line cannot match: looking for them is cheaper than parsing it.
-    fn needles(&self) -> Vec<String> {
+    pub(super) fn needles(&self) -> Vec<String> {
         let secret = self.secret.as_ref().map(|name| format!(",\"secret\":\"{name}\","));
         let below = self.secret_prefix.as_ref().map(|name| format!(",\"secret\":\"{name}"));
         let uid = self.uid.map(|uid| format!(",\"uid\":{uid},"));
@@ -164,6 +165,11 @@ impl Iterator for Matches {
                 Err(error) => return Some(Err(error.into())),
             }
             let malformed = || AuditError::Malformed { file: self.segment.name(), line: self.line };
+            // Whoever goes on behind a line need not have read those before it.
+            let is_known = |after: Seq| seq_of(&self.text).is_some_and(|seq| seq <= after);
+            if self.filter.after.is_some_and(is_known) {
+                continue;
+            }
             let Ok(text) = std::str::from_utf8(&self.text) else { return Some(Err(malformed())) };
             if !self.needles.iter().all(|needle| text.contains(needle.as_str())) {
                 continue;

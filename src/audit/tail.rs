@@ -124,7 +124,7 @@ fn after_newline(block: &[u8]) -> usize {
     block.iter().position(|&byte| byte == b'\n').map_or(block.len(), |at| at + 1)
 }
 
-fn seq_of(line: &[u8]) -> Option<Seq> {
+pub(super) fn seq_of(line: &[u8]) -> Option<Seq> {
     let digits = line.strip_prefix(b"{\"seq\":")?;
     let end = digits.iter().position(|&byte| byte == b',')?;
     line.ends_with(b"\"}").then_some(())?;

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::latency::Latencies;
 use crate::model::{
     Generation, Injection, Inode, Levels, Metadata, SecretId, SecretName, SecretType, Seq, Status,
     Timestamp, Version,
@@ -202,6 +203,14 @@ pub struct Statistics {
     pub refused: u64,
     pub writes: u64,
     pub failures: u64,
+    /// From the decision on a read to its value.
+    pub opens: Latencies,
+    /// From a change that is asked for to its being durable, or refused.
+    pub commits: Latencies,
+    /// Lines of the log that may not be on disk yet.
+    pub audit_unsynced: u64,
+    /// Users who are kept from everything for a while.
+    pub quarantined: u64,
 }
 
 /// How much of the store one uid has made.

@@ -74,3 +74,10 @@ pub enum BrokerError {
     #[error("the store is still being verified")]
     Verifying,
 }
+
+impl BrokerError {
+    /// Tells whether something that is stored is not what was stored.
+    pub(super) fn is_damage(&self) -> bool {
+        matches!(self, Self::Damaged(_) | Self::Store(StoreError::Damaged(_)))
+    }
+}

@@ -14,7 +14,9 @@ use parking_lot::{Mutex, RwLock};
 use super::BrokerError;
 use super::elevation::Elevations;
 use super::index::{Entry, Folder, Node};
+use super::latency::Latency;
 use super::lease::LeaseRecord;
+use super::quarantine::Quarantines;
 use super::refusals::{Refusals, Verdict};
 use super::replay::Replay;
 use crate::audit::{Action, AuditLog, Event, Outcome, Recorded};
@@ -42,6 +44,7 @@ pub(super) struct Gate {
     /// What is granted on top of the policy; held while `policy` is replaced.
     leases: Mutex<BTreeMap<GrantId, LeaseRecord>>,
     elevations: Elevations,
+    quarantines: Quarantines,
     refusals: Refusals,
     clock: Arc<dyn Clock>,
     replay: Arc<Replay>,
@@ -55,6 +58,9 @@ pub(super) struct Counts {
     pub(super) reads: AtomicU64,
     pub(super) refused: AtomicU64,
     pub(super) writes: AtomicU64,
+    pub(super) opens: Latency,
+    /// Shared with changes that are under way.
+    pub(super) commits: Arc<Latency>,
 }
 
 /// Called with each line as it is written.
@@ -166,6 +172,7 @@ impl Gate {
             uses: UseCounts::default(),
             leases: Mutex::default(),
             elevations: Elevations::default(),
+            quarantines: Quarantines::default(),
             refusals: Refusals::default(),
             clock,
             replay,
@@ -183,6 +190,10 @@ impl Gate {
 
     pub(super) fn elevations(&self) -> &Elevations {
         &self.elevations
+    }
+
+    pub(super) fn quarantines(&self) -> &Quarantines {
+        &self.quarantines
     }
 
     /// Returns until when the caller's login session is elevated.
@@ -280,6 +291,12 @@ impl Gate {
     /// Tells whether a caller is an admin of the store. Not recorded.
     pub(super) fn is_admin(&self, caller: &Caller) -> bool {
         self.decide_store(caller).is_allowed()
+    }
+
+    /// Tells whether a caller is an admin of the store, or would be if its session were elevated.
+    pub(super) fn is_ever_admin(&self, caller: &Caller) -> bool {
+        let policy = self.policy.load();
+        is_admin(&policy, caller, &Context { quarantined: false, ..self.context(&policy, caller) })
     }
 
     /// Decides a request for a secret. A refusal is on record when this returns; a consent is for
@@ -464,6 +481,7 @@ impl Gate {
                     Reason::DeniedByRule
                     | Reason::NeedsApproval
                     | Reason::NoRule
+                    | Reason::Quarantined
                     | Reason::UsedUp => BrokerError::Denied,
                 })
             }
@@ -519,9 +537,19 @@ impl Gate {
     ) -> BrokerError {
         self.counts.failures.fetch_add(1, Ordering::Relaxed);
         let reason = err.to_string();
-        let event = Event { reason: Some(&reason), ..asked.event(caller, Outcome::Failed) };
+        let detail = err.is_damage().then(|| serde_json::json!({ "integrity": true }));
+        let event = Event { reason: Some(&reason), detail, ..asked.event(caller, Outcome::Failed) };
         drop(self.record(&event));
         err
+    }
+
+    /// Records that a check has found damage.
+    pub(super) fn record_damage(&self, what: &str) -> Result<(), BrokerError> {
+        self.record(&Event {
+            reason: Some(what),
+            detail: Some(serde_json::json!({ "integrity": true })),
+            ..Event::new(Action::Verify, Outcome::Failed)
+        })
     }
 
     /// Appends to the log; in the `synced` mode it is on disk when this returns.
@@ -552,6 +580,15 @@ impl Gate {
         let elevated = caller.session.is_some() && self.elevated_until(caller).is_some();
         // Every request comes here, and few policies have grants.
         let uptime = if policy.has_grants() { self.clock.uptime() } else { Uptime::UNKNOWN };
-        Context { now, uptime, elevated, uses: &self.uses }
+        let context = Context { now, uptime, elevated, quarantined: false, uses: &self.uses };
+        let quarantined = self.quarantines.holds(caller.uid, now, || self.clock.uptime())
+            && !is_admin(policy, caller, &context);
+        Context { quarantined, ..context }
     }
+}
+
+/// Tells whether a caller is an admin by the policy alone, elevated or not: no finding locks one out.
+fn is_admin(policy: &Policy, caller: &Caller, context: &Context<'_>) -> bool {
+    let context = Context { elevated: true, ..*context };
+    policy.decide(caller, Level::Admin, Target::Store, &context).is_allowed()
 }

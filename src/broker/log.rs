@@ -32,7 +32,11 @@ impl Broker {
                 "generation": verified.generation,
                 "notes": verified.notes.iter().map(ToString::to_string).collect::<Vec<_>>(),
             }),
-            Err(err) => serde_json::json!({ "ok": false, "error": err.to_string() }),
+            Err(err) => {
+                let why = err.to_string();
+                inner.gate.record_damage(&why)?;
+                serde_json::json!({ "ok": false, "error": why })
+            }
         })
     }
 

@@ -6,12 +6,12 @@
 //! cannot be written, there is no plaintext.
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::{Mutex, RwLock};
@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 
 use crate::audit::{Action, Anchor, AuditLog, Event, Head, Outcome, Rollback};
 use crate::crypto::{Header, Keyring, RecordSet, RootKey};
-use crate::model::{Caller, Clock, Generation, Inode, Needs, SecretId, SecretName, StoreId};
+use crate::model::{Caller, Clock, Generation, Inode, Needs, SecretId, SecretName, Seq, StoreId};
 use crate::policy::Policy;
 use crate::store::{Store, Table};
 
@@ -40,9 +40,11 @@ mod holds;
 mod index;
 mod injection;
 mod keys;
+mod latency;
 mod lease;
 mod load;
 mod log;
+mod quarantine;
 mod query;
 mod read;
 mod record;
@@ -50,6 +52,7 @@ mod refusals;
 mod replay;
 mod root;
 mod rotation;
+mod search;
 #[cfg(test)]
 mod tests;
 mod trash;
@@ -68,8 +71,10 @@ pub use error::{BrokerError, KeyError, StoreError};
 pub use frozen::{Frozen, FrozenId};
 pub use holds::Hold;
 pub use keys::{MakeSlot, read_header};
+pub use latency::{BOUNDS_MICROS, Latencies};
 pub use lease::{Ask, Granted};
 pub use log::{LogReader, Reading};
+pub use quarantine::Quarantine;
 pub use rotation::{By, Change, Stage, Step, Subject};
 
 use batch::Batch;
@@ -152,6 +157,8 @@ struct Inner {
     holds: Arc<Holds>,
     frozen: Mutex<FrozenSets>,
     replay: Arc<Replay>,
+    /// Segments of the log whose index was seen to be ours.
+    indexed: Mutex<BTreeSet<Seq>>,
 }
 
 /// How the store that was opened stands to what the log says.
@@ -241,6 +248,7 @@ impl Broker {
             holds: Arc::default(),
             frozen: Mutex::default(),
             replay,
+            indexed: Mutex::default(),
         });
         let writer = Writer::start(Arc::downgrade(&inner)).map_err(StoreError::Io)?;
         drop(inner.writer.set(writer));
@@ -405,6 +413,14 @@ impl Broker {
             refused: count(&inner.gate.counts.refused),
             writes: count(&inner.gate.counts.writes),
             failures: count(&inner.gate.counts.failures),
+            opens: inner.gate.counts.opens.now(),
+            commits: inner.gate.counts.commits.now(),
+            audit_unsynced: inner
+                .gate
+                .log()
+                .map(|log| log.head().seq.0.saturating_sub(log.synced_head().seq.0))
+                .unwrap_or(0),
+            quarantined: self.quarantines().len() as u64,
             ..Statistics::default()
         };
         if let Some(unlocked) = unlocked {
@@ -456,7 +472,10 @@ impl Inner {
             return Err(BrokerError::Sealed);
         }
         let writer = self.writer.get().ok_or(StoreError::Broken)?;
-        writer.submit(company, apply)
+        let begun = Instant::now();
+        let outcome = writer.submit(company, apply);
+        self.gate.counts.commits.add(begun.elapsed());
+        outcome
     }
 
     /// Queues a change; see [`Writer::submit_then`].
@@ -469,6 +488,11 @@ impl Inner {
         if self.unlocked.load().is_none() {
             return done(Err(BrokerError::Sealed));
         }
+        let (commits, begun) = (Arc::clone(&self.gate.counts.commits), Instant::now());
+        let done = move |result: Result<T>| {
+            commits.add(begun.elapsed());
+            done(result);
+        };
         match self.writer.get() {
             Some(writer) => writer.submit_then(company, apply, done),
             None => done(Err(StoreError::Broken.into())),

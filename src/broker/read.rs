@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use super::batch::{Batch, Effect};
 use super::gate::{Asked, Grant};
@@ -32,6 +33,7 @@ impl Broker {
     /// `Changing`, `Audit`, `Damaged`.
     pub fn read(&self, caller: &Caller, name: &SecretName, which: Which) -> Result<Opened> {
         let inner = &*self.inner;
+        let begun = Instant::now();
         let level = if which == Which::Pending { Level::Admin } else { Level::Read };
         let sight = inner.gate.sight(caller);
         let attributes = inner.attributes_for(&sight, name);
@@ -51,7 +53,9 @@ impl Broker {
         }
         // Where it is served all the same, who follows the log is warned.
         let reason = (chosen.status == Status::Expired).then_some("past its expiry");
-        inner.open_recorded(&unlocked, caller, asked, (&grant, reason), chosen)
+        let opened = inner.open_recorded(&unlocked, caller, asked, (&grant, reason), chosen);
+        inner.gate.counts.opens.add(begun.elapsed());
+        opened
     }
 
     /// Reads the current values of several secrets as they were at one moment: all or none. Each is

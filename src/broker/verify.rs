@@ -88,6 +88,9 @@ impl Broker {
         if let Err(err) = compare(&*inner.store, &keyring) {
             faults.push(err.to_string());
         }
+        if let Some(fault) = faults.first() {
+            inner.gate.record_damage(fault)?;
+        }
         Ok(Verification { secrets, versions, generation, faults })
     }
 }

@@ -15,6 +15,7 @@ mod backend;
 mod grant;
 mod inject;
 mod report;
+mod quarantine;
 mod rotation;
 mod scan;
 
@@ -26,6 +27,7 @@ pub(crate) use inject::{
     Oneiric, OneiricLoad, OneiricPlace, OneiricSync, Render, Run, Selection, Storing,
 };
 pub(crate) use report::{PolicySuggest, Recorded, Report};
+pub(crate) use quarantine::{Quarantine, QuarantineCommand};
 pub(crate) use rotation::{Rotate, Rotations};
 pub(crate) use scan::{Scan, ScanCommand, ScanHook, ScanRules, ScanRulesArgs};
 
@@ -141,6 +143,8 @@ pub(crate) enum Command {
     Backend(Backend),
     /// Grants levels on top of the policy for a time, lists such grants and revokes them.
     Grant(Box<Grant>),
+    /// Shows who is kept from every secret for a while, keeps somebody so, or ends that.
+    Quarantine(Quarantine),
     /// Elevates this login session by a one-time code, for what the policy lets only elevated ones do.
     Elevate(Elevate),
     /// Shows and rotates the store's keys.
@@ -305,6 +309,9 @@ pub(crate) struct EffectorArgs {
     /// Which files may be placed, and who is told of them.
     #[arg(long, value_name = "FILE")]
     pub injections: Option<PathBuf>,
+    /// Who may be told of alerts and of the log.
+    #[arg(long, value_name = "FILE")]
+    pub alerts: Option<PathBuf>,
     /// Where the secrets are.
     #[arg(long, value_name = "DIR")]
     pub mountpoint: Option<PathBuf>,

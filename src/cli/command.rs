@@ -42,6 +42,7 @@ mod mv;
 mod oneiric;
 mod policy;
 mod put;
+mod quarantine;
 mod render;
 mod report;
 mod restore;
@@ -82,6 +83,7 @@ pub(super) fn run(context: &Context, command: Command) -> Result<ExitCode, Failu
             let orders = |rotation| Orders {
                 rotation,
                 injections: args.injections,
+                alerts: args.alerts,
                 mountpoint: args.mountpoint,
                 keys: args.keys,
                 namespace: args.namespace,
@@ -99,6 +101,7 @@ pub(super) fn run(context: &Context, command: Command) -> Result<ExitCode, Failu
         Command::Explain(args) => explain::run(context, &args),
         Command::Get(args) => get::run(context, &args),
         Command::Grant(args) => grant::run(context, &args),
+        Command::Quarantine(args) => quarantine::run(context, &args),
         Command::History(args) => history::run(context, &args),
         Command::Holders(args) => holders::run(context, &args),
         Command::Import(args) => import::run(context, &args),

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use super::DaemonError;
 use super::accounts::{HostAccounts, local_names};
+use super::alerts::{self, Alerts};
 use super::config::{Config, Durability, IoMode, KeyConfig, NamesMode, OnRestart};
 use super::credentials::CredentialSocket;
 use super::init::PassphraseInput;
@@ -85,6 +86,7 @@ impl Parts {
         vec![
             task("audit retention", DAY, Broker::prune_audit),
             task("grants that have ended", MOMENTS, |broker| broker.end_grants().map(drop)),
+            task("indexes of the audit log", MOMENTS, |broker| broker.index_audit().map(drop)),
             task("trash retention", DAY, |broker| broker.purge_trash().map(drop)),
         ]
     }
@@ -99,6 +101,12 @@ pub(super) fn rotator(parts: &Parts, settings: Settings) -> Rotator {
 /// Makes what watches the log for anomalies.
 pub(super) fn watch(config: &Config, parts: &Parts, settings: anomaly::Settings) -> Arc<Watch> {
     Watch::new(parts.broker.clone(), clock(), config.learned(), settings)
+}
+
+/// Makes what tells others of alerts and of the log.
+pub(super) fn alerts(config: &Config, parts: &Parts, settings: alerts::Settings) -> Arc<Alerts> {
+    let (broker, effects) = (parts.broker.clone(), Arc::clone(&parts.effects));
+    Alerts::new(broker, effects, clock(), (config.delivered(), config.quarantined()), settings)
 }
 
 /// Makes what keeps files for programs.
@@ -436,6 +444,7 @@ pub(super) fn effector_arguments(config: &Config) -> Vec<OsString> {
     let orders = Orders {
         rotation: config.rotation.clone(),
         injections: Some(config.injections.clone()),
+        alerts: Some(config.alerts.clone()),
         mountpoint: Some(config.mountpoint.clone()),
         keys: Some(config.file.clone()),
         namespace: None,
@@ -444,10 +453,11 @@ pub(super) fn effector_arguments(config: &Config) -> Vec<OsString> {
 }
 
 fn order_arguments(orders: &Orders) -> Vec<OsString> {
-    let Orders { rotation, injections, mountpoint, keys, namespace } = orders;
+    let Orders { rotation, injections, alerts, mountpoint, keys, namespace } = orders;
     let pairs = [
         ("--rotation", Some(rotation)),
         ("--injections", injections.as_ref()),
+        ("--alerts", alerts.as_ref()),
         ("--mountpoint", mountpoint.as_ref()),
         ("--keys", keys.as_ref()),
         ("--namespace", namespace.as_ref()),

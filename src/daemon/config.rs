@@ -39,6 +39,8 @@ pub struct Config {
     pub rotation: PathBuf,
     /// Which secrets are kept where programs look for files; the file need not be there.
     pub injections: PathBuf,
+    /// Where alerts and the log go; the file need not be there.
+    pub alerts: PathBuf,
     pub key: KeyConfig,
     pub audit: AuditConfig,
     /// `None`: systemd loads no credentials from us.
@@ -83,6 +85,16 @@ impl Config {
     /// Returns where it is remembered what was injected.
     pub fn injected(&self) -> PathBuf {
         self.state_dir.join("injected.json")
+    }
+
+    /// Returns where it is remembered how far each receiver has the log.
+    pub fn delivered(&self) -> PathBuf {
+        self.state_dir.join("alerts.json")
+    }
+
+    /// Returns where it is remembered who is quarantined.
+    pub fn quarantined(&self) -> PathBuf {
+        self.state_dir.join("quarantine.json")
     }
 
     /// The journal of the store.
@@ -308,6 +320,7 @@ fn resolve(mode: Mode, layer: Layer, places: &Places, environment: &Environment)
         policy,
         anomalies,
         injections,
+        alerts,
         rotation,
         io,
         names,
@@ -328,6 +341,7 @@ fn resolve(mode: Mode, layer: Layer, places: &Places, environment: &Environment)
         state_dir: path(state_dir, &places.state_dir),
         anomalies: path(anomalies, &policy.with_file_name("anomalies.toml")),
         rotation: path(rotation, &policy.with_file_name("rotation.toml")),
+        alerts: path(alerts, &policy.with_file_name("alerts.toml")),
         injections: path(injections, &policy.with_file_name("injections.toml")),
         policy,
         key: resolve_key(layer.key, places, environment),

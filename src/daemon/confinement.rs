@@ -48,6 +48,7 @@ fn sandbox(config: &Config, is_root: bool) -> Sandbox {
         beside(&config.rotation),
         beside(&config.anomalies),
         beside(&config.injections),
+        beside(&config.alerts),
     ];
     // Those that a reload adds beside these are read too.
     read.extend(config.templates.iter().map(|template| beside(&template.file.0)));

@@ -8,6 +8,7 @@ mod check;
 mod command;
 mod elevate;
 mod grant;
+mod quarantine;
 mod rotate;
 mod scan;
 mod words;
@@ -21,11 +22,12 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
+use super::alerts::Alerts;
 use super::compose::{self, Parts};
 use super::config::{Config, KeyConfig, Sources};
 use super::error::chain;
 use super::init::{
-    PassphraseInput, check_anomalies, check_injections, check_policy, check_rotation,
+    PassphraseInput, check_alerts, check_anomalies, check_injections, check_policy, check_rotation,
 };
 use super::injections::Injections;
 use super::logging::Level;
@@ -36,7 +38,7 @@ use super::{DaemonError, inspection, metrics, trust};
 use crate::broker::{Broker, BrokerError, Origin, Progress, Put, Statistics, StoreError};
 use crate::crypto::RootKey;
 use crate::fs::Renderings;
-use crate::fs::control::{Health, Host};
+use crate::fs::control::{Health, Held, Host};
 use crate::model::{Caller, Clock, Timestamp};
 use crate::rotation::Rotator;
 use crate::system::{SecretBytes, mounts, topmost};
@@ -56,6 +58,7 @@ pub(super) struct Daemon {
     renderings: Arc<Renderings>,
     watch: Arc<Watch>,
     injections: Arc<Injections>,
+    alerts: Arc<Alerts>,
     sources: Sources,
     config: ArcSwap<Config>,
     /// The key source as of now: it can be changed while the configuration still names the old one.
@@ -76,7 +79,7 @@ pub(super) struct Daemon {
 impl Daemon {
     pub(super) fn new(
         (parts, rotator, renderings): (Parts, Rotator, Arc<Renderings>),
-        (watch, injections): (Arc<Watch>, Arc<Injections>),
+        (watch, injections, alerts): (Arc<Watch>, Arc<Injections>, Arc<Alerts>),
         supervision: Arc<Supervision>,
         (config, sources): (Config, Sources),
         level: Level,
@@ -93,6 +96,7 @@ impl Daemon {
             renderings,
             watch,
             injections,
+            alerts,
             sources,
             clock,
             level,
@@ -150,7 +154,9 @@ impl Daemon {
         let anomalies = check_anomalies(&new.anomalies).map_err(|error| invalid(&error))?;
         let injections =
             check_injections(&self.config.load().injections).map_err(|error| invalid(&error))?;
+        let alerts = check_alerts(&self.config.load().alerts).map_err(|error| invalid(&error))?;
         self.broker().replace_policy(caller, policy)?;
+        self.alerts.replace_settings(alerts);
         self.injections.replace_settings(injections);
         self.watch.replace_settings(anomalies);
         self.rotator.replace_settings(rotation);
@@ -201,8 +207,8 @@ impl Daemon {
         let reload = self.reload_fault.lock().as_ref().map(|why| format!("last reload: {why}"));
         let audit = statistics.audit_fault.as_ref().map(|why| format!("nothing is served: {why}"));
         let mount = self.mount_fault().map(str::to_owned);
-        let injections = self.injections.faults();
-        integrity.into_iter().chain(audit).chain(reload).chain(mount).chain(injections).collect()
+        let others = self.injections.faults().into_iter().chain(self.alerts.faults());
+        integrity.into_iter().chain(audit).chain(reload).chain(mount).chain(others).collect()
     }
 
     fn uptime_seconds(&self) -> u64 {
@@ -284,6 +290,11 @@ impl Daemon {
                 let version = self.broker().write(caller, &name, nothing, &put)?;
                 Ok(json!({ "name": name, "version": version }))
             }
+            Command::Quarantine { uid, lasting, reason } => {
+                self.run_quarantine(caller, uid, &lasting, &reason)
+            }
+            Command::QuarantineLift { uid } => self.run_quarantine_lift(caller, uid),
+            Command::QuarantineList => self.run_quarantine_list(caller),
             Command::Upgrade { path } => {
                 self.admit(caller, "upgrade")?;
                 trust::check_program(&path).map_err(|error| invalid(&error.into()))?;
@@ -368,10 +379,16 @@ impl Host for Daemon {
         self.injections.text()
     }
 
-    fn metrics(&self) -> String {
+    fn metrics(&self, held: &Held) -> String {
         let statistics = self.broker().statistics();
-        let healthy = health(&statistics, &self.faults(&statistics)) == Health::Ok;
-        metrics::text(&statistics, self.uptime_seconds(), healthy)
+        metrics::text(&metrics::Figures {
+            held,
+            healthy: health(&statistics, &self.faults(&statistics)) == Health::Ok,
+            statistics: &statistics,
+            uptime: self.uptime_seconds(),
+            rotations: self.rotations(),
+            queues: &self.alerts.queues(),
+        })
     }
 
     fn reload(&self, caller: &Caller) -> Result<Value> {
@@ -498,6 +515,7 @@ fn restart_needed(old: &Config, new: &Config) -> Vec<&'static str> {
         ("credentials", old.credentials != new.credentials),
         ("limits", format!("{:?}", old.limits) != format!("{:?}", new.limits)),
         ("io", old.io != new.io),
+        ("alerts", old.alerts != new.alerts),
         ("injections", old.injections != new.injections),
         ("names", old.names != new.names),
         ("sandbox", old.sandbox != new.sandbox),

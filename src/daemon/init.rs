@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use nix::unistd::{geteuid, getuid};
 
 use super::DaemonError;
+use super::alerts;
 use super::compose;
 use super::config::{Config, Environment, KeyConfig};
 use super::injections;
@@ -115,6 +116,11 @@ pub(super) fn check_rotation(path: &Path) -> Result<Settings, DaemonError> {
 /// Reads which files are kept for programs; no file means none.
 pub(super) fn check_injections(path: &Path) -> Result<injections::Settings, DaemonError> {
     check_settings(path, injections::Settings::parse)
+}
+
+/// Reads who is told of alerts; no file means nobody.
+pub(super) fn check_alerts(path: &Path) -> Result<alerts::Settings, DaemonError> {
+    check_settings(path, alerts::Settings::parse)
 }
 
 /// Reads how anomalies are looked for; no file means the usual way.

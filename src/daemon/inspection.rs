@@ -22,8 +22,14 @@ pub(super) fn begin(config: &Config, broker: &Broker) {
 
 /// Returns what is wrong with the files of a configuration.
 pub fn files(config: &Config) -> Vec<String> {
-    let files =
-        [&config.file, &config.policy, &config.rotation, &config.anomalies, &config.injections];
+    let files = [
+        &config.file,
+        &config.policy,
+        &config.rotation,
+        &config.anomalies,
+        &config.injections,
+        &config.alerts,
+    ];
     let templates = config.templates.iter().map(|template| template.file.0.as_path());
     if config.scan_on_write {
         files.into_iter().map(PathBuf::as_path).chain(templates).filter_map(objection).collect()

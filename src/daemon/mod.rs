@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod accounts;
+mod alerts;
 pub mod background;
 pub mod compose;
 pub mod config;

@@ -10,11 +10,12 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::alerts::Alerting;
 use super::background::Report;
 use super::config::{Config, Sources};
 use super::host::Daemon;
 use super::init::{
-    PassphraseInput, check_anomalies, check_injections, check_policy, check_rotation,
+    PassphraseInput, check_alerts, check_anomalies, check_injections, check_policy, check_rotation,
 };
 use super::injections::{Injecting, Injections};
 use super::keeper::message::{FromServer, ToServer};
@@ -150,6 +151,7 @@ struct Serving {
     timers: Timers,
     rotations: Rotations,
     watching: Watching,
+    alerting: Alerting,
     injecting: Injecting,
     injections: Arc<Injections>,
     _device: OwnedFd,
@@ -175,6 +177,7 @@ impl Serving {
         let rotation = check_rotation(&config.rotation)?;
         let anomalies = check_anomalies(&config.anomalies)?;
         let injections = check_injections(&config.injections)?;
+        let alerts = check_alerts(&config.alerts)?;
         let renderings = Arc::new(Renderings::default());
         renderings.replace(read_renderings(&config)?);
         supervision.confine(&config).map_err(DaemonError::io("entering the sandbox"))?;
@@ -192,9 +195,10 @@ impl Serving {
         let rotator = compose::rotator(&parts, rotation);
         let watch = compose::watch(&config, &parts, anomalies);
         let injections = compose::injections(&config, &parts, injections);
+        let alerts = compose::alerts(&config, &parts, alerts);
         let daemon = Arc::new(Daemon::new(
             (parts, rotator.clone(), renderings),
-            (Arc::clone(&watch), Arc::clone(&injections)),
+            (Arc::clone(&watch), Arc::clone(&injections), Arc::clone(&alerts)),
             Arc::clone(&supervision),
             (config.clone(), sources),
             level,
@@ -220,6 +224,7 @@ impl Serving {
             rotator.start().map_err(DaemonError::io("starting the schedule of rotations"))?;
         let watching =
             watch.start().map_err(DaemonError::io("starting the watch for anomalies"))?;
+        let alerting = alerts.start().map_err(DaemonError::io("starting to tell of alerts"))?;
         let injecting =
             injections.start().map_err(DaemonError::io("starting to keep injected files"))?;
         let timers = Timers::start(tasks).map_err(DaemonError::io("starting the timers"))?;
@@ -235,6 +240,7 @@ impl Serving {
             timers,
             rotations,
             watching,
+            alerting,
             injecting,
             injections,
             _device: device,
@@ -291,6 +297,7 @@ impl Serving {
         drop(self.timers);
         drop(self.rotations);
         drop(self.watching);
+        drop(self.alerting);
         drop(self.injecting);
         if end != End::Retired {
             self.injections.take_away();

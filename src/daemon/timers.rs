@@ -27,7 +27,7 @@ pub(super) struct Timers {
     thread: Option<JoinHandle<()>>,
 }
 
-/// After the start, so that a daemon that never runs for a day does its duty too, and the start
+/// After the start at most, so that a daemon that never runs for a day does its duty too, and the start
 /// itself is not slowed down.
 const FIRST_AFTER: Duration = Duration::from_secs(60);
 
@@ -79,7 +79,7 @@ struct Schedule {
 
 impl Schedule {
     fn new(every: Vec<Duration>) -> Self {
-        Self { due: vec![FIRST_AFTER; every.len()], every }
+        Self { due: every.iter().map(|every| FIRST_AFTER.min(*every)).collect(), every }
     }
 
     fn next_due(&self) -> Duration {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 
 use super::config::{Config, Environment};
-use super::init::{check_injections, check_policy, check_rotation};
+use super::init::{check_alerts, check_injections, check_policy, check_rotation};
 use super::injections;
 use super::lock::StoreLock;
 use super::mounting::{self, Mounting};
@@ -54,6 +54,7 @@ fn check(config: &Config) -> Result<(), DaemonError> {
         check_policy(&config.policy).map(drop),
         check_rotation(&config.rotation).map(drop),
         check_injections(&config.injections).map(drop),
+        check_alerts(&config.alerts).map(drop),
     ] {
         match checked {
             // Of the server's own user, whom it believes as well as root.

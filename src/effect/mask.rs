@@ -20,8 +20,17 @@ pub(super) struct Mask(Vec<SecretBytes>);
 impl Mask {
     /// Masks these values, their passwords and their lines.
     pub(super) fn of(values: &Values) -> Self {
+        Self::of_each(&[&values.current, &values.new, &values.admin])
+    }
+
+    /// Masks the key of a delivery.
+    pub(super) fn of_key(values: &Values) -> Self {
+        Self::of_each(&[&values.admin])
+    }
+
+    fn of_each(values: &[&Option<SecretBytes>]) -> Self {
         let mut parts = Vec::new();
-        for value in [&values.current, &values.new, &values.admin].into_iter().flatten() {
+        for value in values.iter().copied().flatten() {
             parts.extend(SecretBytes::copy_from(value.expose().trim_ascii()));
             parts.extend(credential::password(value));
             let lines = value.expose().split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);

@@ -5,8 +5,8 @@
 //! an answer that never came: setting twice, finishing twice and undoing what was never set all succeed.
 //! No answer holds a value, but the one of [`Task::Generate`].
 //!
-//! Two things are not a rotation's: with a [`Search`] somebody looks at files in the place of who asks for it, and with
-//! a [`KeyOrder`] asks a service to seal or open a key.
+//! Alerts and lines of the log leave the same way, as a [`Delivery`]. Two things are no orders: with a [`Search`]
+//! somebody looks at files in the place of who asks for it, and with a [`KeyOrder`] asks a service to seal or open a key.
 #![forbid(unsafe_code)]
 
 use std::time::Duration;
@@ -19,6 +19,7 @@ use crate::system::SecretBytes;
 mod address;
 mod client;
 mod command;
+mod delivery;
 mod key;
 mod mask;
 mod message;
@@ -33,10 +34,12 @@ mod step;
 mod stream;
 mod target;
 mod verifier;
+mod web;
 
 pub use address::{Address, AddressError};
 pub use client::Effector;
 pub use command::{Argv, Command};
+pub use delivery::{Delivery, Journald, Message, Receiver, Syslog, Transport, Webhook};
 pub use key::KeyOrder;
 pub use notice::{Notice, Processes, Signal, SignalName, Unit, UnitAction};
 pub use permit::Orders;
@@ -51,7 +54,8 @@ pub use verifier::{Exec, Http, Nothing, Presented, Verifier};
 pub struct Order {
     /// The rotation's id, which programs that are run are told.
     pub rotation: String,
-    pub secret: SecretName,
+    /// Of a delivery, none.
+    pub secret: Option<SecretName>,
     /// After which the step is ended, whatever it is doing.
     pub timeout: Duration,
     pub task: Task,
@@ -80,14 +84,17 @@ pub enum Task {
     Place(Placement),
     /// Takes that away.
     TakeAway(Placement),
+    /// Takes messages to a receiver.
+    Deliver(Delivery),
 }
 
-/// The values that go with an order. A program's output is masked of all of them.
+/// The values that go with an order. A program's output is masked of all of them, but of messages.
 #[derive(Debug, Default)]
 pub struct Values {
     pub current: Option<SecretBytes>,
+    /// Of a delivery, its messages: see [`Message`].
     pub new: Option<SecretBytes>,
-    /// Of the secret that [`Target::admin`] names.
+    /// Of the secret that [`Target::admin`] names, or the key of a [`Webhook`].
     pub admin: Option<SecretBytes>,
 }
 

@@ -1,5 +1,5 @@
-//! What may be ordered: that which the administrator has written into `rotation.toml` and `injections.toml`,
-//! and nothing else.
+//! What may be ordered: that which the administrator has written into `rotation.toml`, `injections.toml` and
+//! `alerts.toml`, and nothing else.
 //!
 //! The server that gives the orders reads what callers write. Whoever breaks into it must not have programs
 //! run and files changed by the effector, which has more rights. So targets, commands, requests and notices
@@ -22,6 +22,7 @@ use super::{EffectError, Notice, Task, UnitAction, Verifier};
 pub struct Orders {
     pub rotation: PathBuf,
     pub injections: Option<PathBuf>,
+    pub alerts: Option<PathBuf>,
     pub mountpoint: Option<PathBuf>,
     /// The configuration, with the services whose keys may be asked.
     pub keys: Option<PathBuf>,
@@ -44,6 +45,10 @@ impl Orders {
                 let objection = placement.objection().or((!listed).then_some(NO_LIST));
                 objection.map_or(Ok(()), |why| Err(invalid(why)))
             }
+            Task::Deliver(_) => match &self.alerts {
+                Some(path) => Permit::load(path)?.check(task),
+                None => Err(invalid("the effector has no list of receivers")),
+            },
             Task::Notify(_) if self.injections.as_ref().is_some_and(|path| path.exists()) => {
                 Permit::load(&self.rotation)
                     .and_then(|permit| permit.check(task))
@@ -89,6 +94,7 @@ impl Permit {
     /// Makes sure that a task is one of the administrator's.
     pub(super) fn check(&self, task: &Task) -> Result<(), EffectError> {
         let stands = match task {
+            Task::Deliver(delivery) => self.has(&delivery.to),
             Task::Generate(command) => self.has(command),
             Task::Set(target) | Task::Finish(target) | Task::Undo(target) => self.has(target),
             Task::Verify { verifier, target } => {
@@ -218,6 +224,25 @@ mod tests {
         orders(Some(path.clone())).check(&taken(&file.replace("/run/a", "/run/b"))).unwrap();
         assert!(orders(Some(path)).check(&taken(&file.replace("/run/a", "/run/../a"))).is_err());
         assert!(orders(None).check(&taken(file)).is_err());
+    }
+
+    #[test]
+    fn what_is_told_goes_to_receivers_of_the_file_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("alerts.toml");
+        let to = "{ kind = \"syslog\", transport = \"tcp\", address = \"siem.example\" }";
+        let text = format!("[[receiver]]\nname = \"siem\"\nto = {to}\n");
+        fs::File::create(&path).unwrap().write_all(text.as_bytes()).unwrap();
+        let orders = |alerts| Orders { alerts, ..Orders::default() };
+        let told = |to: &str| {
+            let table: toml::Table = toml::from_str(&format!("to = {to}")).unwrap();
+            let to = table["to"].clone().try_into().unwrap();
+            Task::Deliver(crate::effect::Delivery { name: "siem".into(), to })
+        };
+        orders(Some(path.clone())).check(&told(to)).unwrap();
+        let elsewhere = told(&to.replace("siem", "evil"));
+        assert!(orders(Some(path)).check(&elsewhere).is_err());
+        assert!(orders(None).check(&told(to)).is_err());
     }
 
     #[test]

@@ -111,7 +111,7 @@ impl<'a> Run<'a> {
         command.args(self.command.argv.arguments()).args(self.verb).current_dir("/");
         command.env_clear().env("PATH", PATH).env("LANG", "C.UTF-8").env("HOME", &rights.home);
         command.env("USER", &rights.name).env("LOGNAME", &rights.name);
-        command.env("SECRETFS_SECRET", step.order.secret.as_str());
+        command.env("SECRETFS_SECRET", step.secret());
         command.env("SECRETFS_ROTATION", &step.order.rotation);
         let hand_over = |value| {
             readable_memory(c"secretfs-value", value)
@@ -263,7 +263,7 @@ mod tests {
         let command = Command { argv: argv.try_into().unwrap(), user: None, timeout_seconds: None };
         let order = Order {
             rotation: "r1".into(),
-            secret: "app/key".parse().unwrap(),
+            secret: Some("app/key".parse().unwrap()),
             timeout: std::time::Duration::from_secs(20),
             task: Task::Generate(command.clone()),
         };

@@ -97,7 +97,9 @@ pub fn carry_out_one(
 }
 
 fn carry_out(order: &Order, values: &Values, orders: &Orders) -> Result<Report, EffectError> {
-    let mask = Mask::of(values);
+    // Messages hold no value, and what a receiver says of one is to be read.
+    let is_delivery = matches!(order.task, Task::Deliver(_));
+    let mask = if is_delivery { Mask::of_key(values) } else { Mask::of(values) };
     let done = orders
         .check(&order.task)
         .and_then(|()| Step { order, values, mask: &mask, orders }.carry_out());
@@ -120,7 +122,11 @@ fn time_for(order: &Order) -> Duration {
             Some(command)
         }
         Task::Verify { verifier: Verifier::Exec(verifier), .. } => Some(&verifier.command),
-        Task::Finish(_)
+        Task::Deliver(super::Delivery { to: super::Receiver::Command(command), .. }) => {
+            Some(command)
+        }
+        Task::Deliver(_)
+        | Task::Finish(_)
         | Task::Notify(_)
         | Task::Place(_)
         | Task::Set(_)

@@ -36,6 +36,7 @@ impl Step<'_> {
                 placement.place(self.mount_for(placement)?, self.values.new.as_ref())
             }
             Task::TakeAway(placement) => placement.take_away(self.mount_for(placement)?),
+            Task::Deliver(delivery) => delivery.deliver(self),
         };
         Ok(Report { note: note?, value: None })
     }
@@ -54,6 +55,11 @@ impl Step<'_> {
         }
         let mountpoint = self.orders.mountpoint.as_deref();
         mountpoint.ok_or_else(|| invalid("the effector was not told where the secrets are"))
+    }
+
+    /// Returns the secret's name; a delivery is of none.
+    pub(super) fn secret(&self) -> &str {
+        self.order.secret.as_ref().map_or("", |secret| secret.as_str())
     }
 
     /// Returns who changes the target, and with what password.

@@ -1,5 +1,6 @@
 //! Open handles, and what each of them holds.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
-use super::control::{Backup, Command, EventReader, HealthReader, Restore};
+use super::control::{Backup, Command, EventReader, HealthReader, Held, Restore};
 use super::directory::Cursor;
 use super::error::{FsError, Result};
 use super::journal::{Fate, HandleSlots, Kept, KeptKind, Traits};
@@ -15,7 +16,7 @@ use super::numbered::Numbered;
 use super::quota::Ticket;
 use super::scratch::ScratchFile;
 use super::writer::Writer;
-use crate::broker::{Broker, BrokerError, LogReader, Opened};
+use crate::broker::{Broker, BrokerError, Found, LogReader, Opened};
 use crate::model::{Caller, SecretId, SecretName, Uid, Version};
 use crate::system::SecretBytes;
 
@@ -151,6 +152,19 @@ impl Handles {
     /// Calls `visit` with each handle; it must not open or close one.
     pub(super) fn for_each(&self, mut visit: impl FnMut(&Handle)) {
         self.handles.for_each(|_, handle| visit(handle));
+    }
+
+    /// Counts what is held open.
+    pub(super) fn held(&self, broker: &Broker) -> Held {
+        let (mut handles, mut versions) = (0, BTreeSet::new());
+        self.handles.for_each(|_, handle| {
+            handles += 1;
+            versions.extend(handle.pinned().map(|pinned| (pinned.name.clone(), pinned.version)));
+        });
+        let is_current = |(name, version): &&(SecretName, Version)| matches!(broker.presence(name), Ok(Found::Secret(secret)) if secret.version == *version);
+        let current = versions.iter().filter(is_current).count();
+        let superseded = (versions.len() - current) as u64;
+        Held { handles, versions: versions.len() as u64, superseded }
     }
 
     /// Forgets the plaintext of a revoked secret. What shows several secrets at once goes too: it does

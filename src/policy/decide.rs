@@ -8,6 +8,9 @@ use crate::model::{Caller, Level, Levels, SecretName};
 use super::guard::Means;
 use super::{Binding, Context, Decision, Effect, Grant, Guard, Policy, Reason, Rule, Target};
 
+/// What decisions on a caller that is quarantined call their rule.
+const QUARANTINE: &str = "quarantine";
+
 impl Policy {
     /// Decides whether the caller may do that. A deny wins over every allow, also over `admin`,
     /// but denies only the levels that it names. The denials of a binding hold on when its uses
@@ -19,6 +22,10 @@ impl Policy {
         target: Target<'_>,
         context: &Context<'_>,
     ) -> Decision {
+        if context.quarantined {
+            let rule = Some(QUARANTINE.into());
+            return Decision::Denied { rule, reason: Reason::Quarantined };
+        }
         let mut unlimited: Option<&Grant> = None;
         let mut limited: Option<(&Binding, &Grant)> = None;
         let mut used_up: Option<&Grant> = None;
@@ -89,6 +96,9 @@ impl Policy {
     /// [`Levels::allow`] is never wider than [`Policy::decide`]. An admin who is denied `read`
     /// still is one for `decide`.
     pub fn levels(&self, caller: &Caller, target: Target<'_>, context: &Context<'_>) -> Levels {
+        if context.quarantined {
+            return Levels::NONE;
+        }
         let guards = |guard: &Guard| guard.selects(target);
         let (allowed, denied) = self.sum(caller, context, guards, |effect, rule| match effect {
             Effect::Allow => rule.allows(target),
@@ -113,6 +123,9 @@ impl Policy {
         dir: Option<&SecretName>,
         context: &Context<'_>,
     ) -> Levels {
+        if context.quarantined {
+            return Levels::NONE;
+        }
         let guards = |guard: &Guard| guard.covers(dir);
         let (allowed, denied) = self.sum(caller, context, guards, |effect, rule| match effect {
             Effect::Allow => rule.may_match_below(dir),
@@ -165,6 +178,7 @@ impl Policy {
     /// that only a look at the secrets themselves can say what it may know of.
     pub fn has_attribute_rules(&self, caller: &Caller, context: &Context<'_>) -> bool {
         self.by_attributes
+            && !context.quarantined
             && self.bindings_of(caller.uid).any(|binding| {
                 binding.has_attribute_rules()
                     && binding.speaks_to(caller)

@@ -49,8 +49,13 @@ pub struct ExpectationResult {
 impl Expectation {
     pub(super) fn run(&self, policy: &Policy, now: Timestamp) -> ExpectationResult {
         let now = self.at.unwrap_or(now);
-        let context =
-            Context { now, uptime: Uptime::UNKNOWN, elevated: self.elevated, uses: &NothingUsed };
+        let context = Context {
+            now,
+            uptime: Uptime::UNKNOWN,
+            elevated: self.elevated,
+            quarantined: false,
+            uses: &NothingUsed,
+        };
         let mut caller = self.caller.clone();
         if let (Some(process), Some(ago)) = (&mut caller.process, self.started_ago) {
             Arc::make_mut(process).started = now.saturating_sub(ago).unwrap_or(Timestamp::MIN);

@@ -139,6 +139,8 @@ pub struct Context<'a> {
     pub uptime: Uptime,
     /// Whether the caller's login session is elevated.
     pub elevated: bool,
+    /// Whether the caller is kept from everything for a while, whatever the rules say.
+    pub quarantined: bool,
     pub uses: &'a dyn Uses,
 }
 
@@ -184,6 +186,7 @@ pub enum Reason {
     /// A rule allows it, and the login session must be elevated.
     NeedsElevation,
     NoRule,
+    Quarantined,
     UsedUp,
 }
 
@@ -195,6 +198,9 @@ impl Reason {
             Self::NeedsApproval => "another admin must approve it: ask by `secretfs grant`",
             Self::NeedsElevation => "the login session must be elevated: run `secretfs elevate`",
             Self::NoRule => "no rule allows it",
+            Self::Quarantined => {
+                "the caller is quarantined: an admin may end it by `secretfs quarantine lift`"
+            }
             Self::UsedUp => "the uses of the binding that allows it are spent",
         }
     }
@@ -242,10 +248,11 @@ impl Policy {
 
     /// Tells whether some binding that holds allows the caller something, guarded or not.
     pub fn has_rules(&self, caller: &Caller, context: &Context<'_>) -> bool {
-        self.bindings_of(caller.uid).any(|binding| {
-            let allows = |grant: &Grant| grant.effect == Effect::Allow;
-            binding.conditions_hold(caller, context) && binding.grants.iter().any(allows)
-        })
+        !context.quarantined
+            && self.bindings_of(caller.uid).any(|binding| {
+                let allows = |grant: &Grant| grant.effect == Effect::Allow;
+                binding.conditions_hold(caller, context) && binding.grants.iter().any(allows)
+            })
     }
 
     /// Returns how many uses a binding with that id allows; `None` when it does not count them.

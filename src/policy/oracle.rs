@@ -321,8 +321,13 @@ fn to_caller(question: &Question) -> Caller {
 fn compare(spec: &Spec, policy: &Policy, question: &Question) -> Result<(), TestCaseError> {
     let caller = to_caller(question);
     let now = Timestamp::from_second(question.now).unwrap();
-    let context =
-        Context { now, uptime: Uptime::UNKNOWN, elevated: question.elevated, uses: question };
+    let context = Context {
+        now,
+        uptime: Uptime::UNKNOWN,
+        elevated: question.elevated,
+        quarantined: false,
+        uses: question,
+    };
     let name = question.name.map(|name| name.parse::<SecretName>().unwrap());
     let attributes = question.attributes.as_ref().map(|(tags, service)| Attributes {
         secret_type: SecretType::ApiKey,

@@ -38,6 +38,7 @@ fn context(now: &str) -> Context<'static> {
         now: now.parse().unwrap(),
         uptime: Uptime::UNKNOWN,
         elevated: false,
+        quarantined: false,
         uses: &NothingUsed,
     }
 }

@@ -104,7 +104,11 @@ impl Run<'_> {
         let admin = match &task {
             Task::Set(target) | Task::Finish(target) | Task::Undo(target) => target.admin(),
             Task::Verify { target, .. } => target.as_ref().and_then(Target::admin),
-            Task::Generate(_) | Task::Notify(_) | Task::Place(_) | Task::TakeAway(_) => None,
+            Task::Deliver(_)
+            | Task::Generate(_)
+            | Task::Notify(_)
+            | Task::Place(_)
+            | Task::TakeAway(_) => None,
         };
         let admin = admin.map(|name| self.helper(name, "is used to rotate")).transpose()?;
         let copy = |value: Option<&SecretBytes>| {
@@ -121,7 +125,7 @@ impl Run<'_> {
     fn carry_out(&self, task: Task, values: Values) -> Result<Report, EffectError> {
         let order = Order {
             rotation: self.rotation.clone(),
-            secret: self.subject.name.clone(),
+            secret: Some(self.subject.name.clone()),
             timeout: self.timeout,
             task,
         };

@@ -74,7 +74,11 @@ const OTHER: u32 = 99;
 
 fn activity(entry: &Entry) -> u32 {
     match entry.action {
-        Action::BreakGlass | Action::CreateDirectory | Action::Grant | Action::MfaEnrol => CREATE,
+        Action::BreakGlass
+        | Action::CreateDirectory
+        | Action::Grant
+        | Action::MfaEnrol
+        | Action::Quarantine => CREATE,
         Action::Write if entry.version == Some(crate::model::Version::FIRST) => CREATE,
         Action::Append
         | Action::AuditRead
@@ -97,6 +101,7 @@ fn activity(entry: &Entry) -> u32 {
         | Action::GrantRevoke
         | Action::MfaForget
         | Action::Prune
+        | Action::QuarantineEnd
         | Action::RemoveDirectory => DELETE,
         Action::Anchor
         | Action::Anomaly

@@ -2,6 +2,7 @@
 
 mod carrying;
 mod exporting;
+mod finding;
 mod reading;
 mod tamper;
 mod writing;

@@ -10,14 +10,15 @@ use std::thread;
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use self::stats::{Sole, Stats};
 use super::Done;
-use crate::audit::Entry;
 use crate::audit::export::{Format, export};
+use crate::audit::{Action, Entry, Outcome};
 use crate::cli::Context;
 use crate::cli::args::{Log, LogFormat};
+use crate::cli::client::Client;
 use crate::cli::error::{Failure, Kind};
 use crate::cli::out::{Out, text_of};
 use crate::cli::table::short_time;
@@ -33,23 +34,27 @@ const COLUMNS: [&str; 8] =
 pub(super) fn run(context: &Context, args: &Log) -> Done {
     let filter = Filter::new(args, compose::clock().as_ref())?;
     let client = context.client()?;
-    let file = File::open(client.path(".control/audit/log")).map_err(|err| {
-        Failure::from_errno("the audit log", &err).hint("it is for admins; others have `events`")
-    })?;
-    let mut lines = Lines(BufReader::new(file));
     let (mut kept, mut stats) = (VecDeque::new(), Stats::default());
     let about_one = filter.sole().is_some_and(|sole| sole != Sole::Nothing);
     let totals = args.stats || filter.name.is_some() || about_one;
-    while let Some(line) = lines.next()? {
-        if let Some(event) = filter.admit(&line) {
-            if totals {
-                stats.count(&event);
-            }
-            kept.push_back(event);
-            if args.limit > 0 && kept.len() > args.limit {
-                kept.pop_front();
-            }
+    let mut keep = |event: Value| {
+        if totals {
+            stats.count(&event);
         }
+        kept.push_back(event);
+        if args.limit > 0 && kept.len() > args.limit {
+            kept.pop_front();
+        }
+    };
+    // What is asked for is found by the daemon, which need not read all; a log that is followed is read here.
+    let mut lines = None;
+    if args.follow || filter.sole() == Some(Sole::Nothing) {
+        let lines = lines.insert(Lines::open(&client)?);
+        while let Some(line) = lines.next()? {
+            filter.admit(&line).into_iter().for_each(&mut keep);
+        }
+    } else {
+        search(&client, &filter, &mut keep)?;
     }
     if totals {
         stats.add_removed(&client, &filter)?;
@@ -62,9 +67,7 @@ pub(super) fn run(context: &Context, args: &Log) -> Done {
     if totals && args.format.is_none() && !context.out.is_json() {
         context.out.note(stats.line());
     }
-    if !args.follow {
-        return Ok(());
-    }
+    let Some(lines) = lines.as_mut().filter(|_| args.follow) else { return Ok(()) };
     loop {
         match lines.next()? {
             Some(line) => printer.show(filter.admit(&line).as_slice())?,
@@ -74,8 +77,42 @@ pub(super) fn run(context: &Context, args: &Log) -> Done {
     }
 }
 
+/// Has the daemon find what is asked for, page by page.
+fn search(client: &Client, filter: &Filter, keep: &mut dyn FnMut(Value)) -> Done {
+    let mut question = filter.question();
+    loop {
+        let found =
+            client.control("audit/find", Value::Object(question.clone()).to_string().as_bytes());
+        let mut found =
+            found.map_err(|failure| failure.hint("the log is for admins; others have `events`"))?;
+        let entries = found.get_mut("entries").map(Value::take);
+        let Some(Value::Array(entries)) = entries else {
+            return Err(Failure::new(
+                Kind::BackendConnection,
+                "the audit log",
+                "a malformed answer",
+            ));
+        };
+        entries.into_iter().filter(|event| filter.fits(event)).for_each(&mut *keep);
+        match found.get("next").filter(|next| next.is_u64()) {
+            Some(next) => question.insert("after".to_owned(), next.clone()),
+            None => return Ok(()),
+        };
+    }
+}
+
 /// The lines of a file that may grow: a last line without its end waits for the rest.
 struct Lines<R>(BufReader<R>);
+
+impl Lines<File> {
+    fn open(client: &Client) -> Result<Self, Failure> {
+        let file = File::open(client.path(".control/audit/log")).map_err(|err| {
+            let failure = Failure::from_errno("the audit log", &err);
+            failure.hint("it is for admins; others have `events`")
+        })?;
+        Ok(Self(BufReader::new(file)))
+    }
+}
 
 impl<R: io::Read> Lines<R> {
     fn next(&mut self) -> Result<Option<String>, Failure> {
@@ -137,6 +174,31 @@ impl Filter {
             (None, None, None, [("exe", exe)], None, None) => Some(Sole::Exe(exe)),
             _ => None,
         }
+    }
+
+    /// Returns what the daemon is asked: what fits is among that, and is looked at again.
+    fn question(&self) -> Map<String, Value> {
+        let mut question = Map::new();
+        let mut ask = |key: &str, value: Option<Value>| {
+            question.extend(value.map(|value| (key.to_owned(), value)));
+        };
+        ask("name", self.name.as_ref().map(|name| name.as_str().into()));
+        ask("uid", self.uid.map(Value::from));
+        ask("unit", self.unit.as_deref().map(Value::from));
+        ask("since", self.since.map(|since| since.to_string().into()));
+        // The daemon leaves the moment itself out.
+        let until = self.until.and_then(|until| until.checked_add(Duration::from_micros(1)).ok());
+        ask("until", until.map(|until| until.to_string().into()));
+        for (key, text) in &self.exact {
+            // A word that is none in the log is in no line.
+            let is_known = match *key {
+                "action" => text.parse::<Action>().is_ok(),
+                "outcome" => text.parse::<Outcome>().is_ok(),
+                _ => true,
+            };
+            ask(key, is_known.then(|| text.as_str().into()));
+        }
+        question
     }
 
     /// Returns the event of a line, if it is one and is asked for.

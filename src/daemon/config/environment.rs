@@ -26,7 +26,8 @@ enum Kind {
 }
 
 /// Variable, table, key. A variable that is empty counts as unset.
-const SETTINGS: [(&str, &str, &str, Kind); 26] = [
+const SETTINGS: [(&str, &str, &str, Kind); 27] = [
+    ("SECRETFS_ALERTS", "", "alerts", Kind::Text),
     ("SECRETFS_ANOMALIES", "", "anomalies", Kind::Text),
     ("SECRETFS_AUDIT_RETENTION_DAYS", "audit", "retention_days", Kind::Number),
     ("SECRETFS_AUDIT_SEGMENT_MIB", "audit", "segment_mib", Kind::Number),

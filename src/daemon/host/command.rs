@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
+use super::words::{Number, Span};
 use crate::broker::BrokerError;
 use crate::daemon::config::{Environment, KeyConfig};
 use crate::keysource::WrappingKey;
@@ -43,6 +44,16 @@ pub(super) enum Command {
         #[serde(default)]
         create: bool,
     },
+    Quarantine {
+        uid: Number,
+        #[serde(rename = "for")]
+        lasting: Span,
+        reason: Box<str>,
+    },
+    QuarantineLift {
+        uid: Number,
+    },
+    QuarantineList,
     Upgrade {
         path: PathBuf,
     },

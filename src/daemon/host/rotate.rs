@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::words::{Flag, Number};
 use super::{Daemon, Result};
 use crate::broker::BrokerError;
+use crate::daemon::metrics::Rotations;
 use crate::model::{Caller, SecretName};
 use crate::rotation::{Options, Rotator, State, ValueFrom, holders};
 
@@ -112,6 +113,20 @@ impl Daemon {
 
 impl Daemon {
     /// What `status` says of rotation.
+    /// Counts rotations for metrics.
+    pub(super) fn rotations(&self) -> Rotations {
+        let now = self.clock.now();
+        // Sealed: nothing can be rotated, and nothing is known of it.
+        let due = self.rotator.due().unwrap_or_default();
+        let overdue = due.iter().filter(|due| due.at <= now);
+        let longest = due.first().map(|due| now.duration_since(due.at).as_secs());
+        Rotations {
+            at_work: self.rotator.at_work().len() as u64,
+            due: overdue.count() as u64,
+            longest_overdue_seconds: longest.and_then(|wait| u64::try_from(wait).ok()).unwrap_or(0),
+        }
+    }
+
     pub(super) fn rotation_status(&self) -> Vec<(&'static str, String)> {
         let at_work = self.rotator.at_work().len().to_string();
         let next = self.rotator.next();

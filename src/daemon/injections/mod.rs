@@ -293,5 +293,5 @@ impl fmt::Debug for Injecting {
 }
 
 fn order(secret: &SecretName, timeout: Duration, task: Task) -> Order {
-    Order { rotation: "injection".into(), secret: secret.clone(), timeout, task }
+    Order { rotation: "injection".into(), secret: Some(secret.clone()), timeout, task }
 }

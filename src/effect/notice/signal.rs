@@ -137,7 +137,7 @@ mod tests {
             toml::from_str(&format!("kind = \"signal\"\nsignal = \"SIGHUP\"\n{process}")).unwrap();
         let order = Order {
             rotation: "r1".into(),
-            secret: "app/key".parse().unwrap(),
+            secret: Some("app/key".parse().unwrap()),
             timeout: std::time::Duration::from_secs(20),
             task: Task::Notify(notice.clone()),
         };

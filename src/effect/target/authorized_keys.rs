@@ -95,7 +95,7 @@ impl AuthorizedKeys {
         let file = self
             .file()
             .map_err(|error| EffectError::Refused(format!("acting as {}: {error}", self.user)))?;
-        let comment = format!("secretfs:{}", step.order.secret);
+        let comment = format!("secretfs:{}", step.secret());
         rewrite(&file, &comment, edit)
             .map_err(|error| EffectError::Refused(format!("{}: {error}", file.path.display())))?;
         Ok(format!("{} is changed", file.path.display()))

@@ -21,6 +21,7 @@ pub(in crate::fs) enum Prompt {
     Admin,
     Elevate,
     Explain,
+    Find,
     Grant,
     Holders,
     Reload,
@@ -99,6 +100,7 @@ impl Prompt {
                 let name: SecretName = name.parse().map_err(BrokerError::Name)?;
                 Ok(broker.explain(caller, &name)?)
             }
+            Self::Find => Ok(broker.audit_find(caller, &parse(text, "name")?)?),
             Self::Grant => Ok(host.grant(caller, &parse(text, "names")?)?),
             Self::Holders => Ok(host.holders(caller, &parse(text, "secret")?)?),
             Self::Reload => Ok(host.reload(caller)?),

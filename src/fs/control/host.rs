@@ -21,7 +21,7 @@ pub trait Host: Send + Sync {
     /// JSON lines for `.control/injections`.
     fn injections(&self) -> String;
     /// Prometheus text for `.control/metrics`.
-    fn metrics(&self) -> String;
+    fn metrics(&self, held: &Held) -> String;
     /// `.control/reload`: policy and configuration; a bad file changes nothing.
     fn reload(&self, caller: &Caller) -> Result<Value, BrokerError>;
     /// `.control/seal`.
@@ -52,6 +52,17 @@ pub trait Host: Send + Sync {
     fn spool(&self) -> Result<File, BrokerError>;
     /// `.control/restore`: takes a whole backup; as long as it takes.
     fn restore(&self, caller: &Caller, backup: File) -> Result<(), BrokerError>;
+}
+
+/// What open files hold at the moment.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Held {
+    /// Open files and directories of the whole mount.
+    pub handles: u64,
+    /// Versions that some of them read.
+    pub versions: u64,
+    /// Those that are not their secret's current ones any more.
+    pub superseded: u64,
 }
 
 /// One word for probes.

@@ -13,7 +13,7 @@ mod restore;
 mod text;
 mod trash;
 
-pub use host::{Health, Host};
+pub use host::{Health, Held, Host};
 
 pub(super) use backup::{Backup, Patience};
 pub(super) use command::{Command, Prompt, parse};
@@ -96,7 +96,7 @@ pub(super) enum Text {
 }
 
 /// Every control file, in the order in which they are listed.
-pub(super) static FILES: [File; 24] = [
+pub(super) static FILES: [File; 25] = [
     file("admin", Kind::Command(Prompt::Admin), 0o600, "DO key=value ... | {\"do\": DO, ...}\n"),
     file("backup", Kind::Backup, 0o400, ""),
     file(
@@ -147,6 +147,11 @@ pub(super) static FILES: [File; 24] = [
     audit_file("log", Kind::AuditLog),
     audit_file("anomalies", Kind::Text(Text::Anomalies)),
     audit_file("totals", Kind::Text(Text::AuditTotals)),
+    File {
+        mode: 0o600,
+        usage: "NAME [uid=] [exe=] [unit=] [outcome=] [action=] [since=] [until=] [after=] | {\"uid\": UID, ...}\n",
+        ..audit_file("find", Kind::Command(Prompt::Find))
+    },
 ];
 
 const fn file(name: &'static str, kind: Kind, mode: u16, usage: &'static str) -> File {

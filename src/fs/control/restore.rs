@@ -229,7 +229,7 @@ mod tests {
             unreachable!()
         }
 
-        fn metrics(&self) -> String {
+        fn metrics(&self, _: &super::super::Held) -> String {
             unreachable!()
         }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Host, Text};
+use super::{Held, Host, Text};
 use crate::broker::{Broker, BrokerError, Share};
 use crate::fs::error::Result;
 use crate::model::Caller;
@@ -16,6 +16,7 @@ pub(in crate::fs) fn text(
     broker: &Broker,
     host: &dyn Host,
     caller: &Caller,
+    held: impl Fn() -> Held,
 ) -> Result<String> {
     match text {
         // Counts, and how far the log has come, tell what others do.
@@ -32,7 +33,7 @@ pub(in crate::fs) fn text(
         Text::AuditHead => Ok(format!("{:#}\n", broker.audit_head())),
         Text::AuditTotals => Ok(broker.audit_totals()? + "\n"),
         Text::Injections => Ok(host.injections()),
-        Text::Metrics => Ok(host.metrics()),
+        Text::Metrics => Ok(host.metrics(&held())),
         Text::Status => {
             let mut pairs = host.status();
             if !broker.is_admin(caller) {

@@ -409,7 +409,8 @@ impl Tree {
                 }
             }
             Kind::Text(text) => {
-                let text = control::text(text, &self.broker, &*self.host, caller)?;
+                let held = || self.handles.held(&self.broker);
+                let text = control::text(text, &self.broker, &*self.host, caller, held)?;
                 Content::Bytes(text.into_bytes().into())
             }
         };
