@@ -17,6 +17,7 @@ pub mod keysource;
 pub mod model;
 pub mod policy;
 pub mod rotation;
+pub mod route;
 pub mod scan;
 pub mod schedule;
 pub mod store;

@@ -6,14 +6,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module with the modules that it may import.
-const LAYERS: [(&str, &[&str]); 23] = [
+const LAYERS: [(&str, &[&str]); 24] = [
     ("model", &[]),
     ("system", &["model"]),
     ("anomaly", &["audit", "model"]),
     ("audit", &["model", "system"]),
     ("credential", &["model", "system"]),
     ("crypto", &["model", "system"]),
-    ("effect", &["credential", "model", "system"]),
+    ("effect", &["backend", "credential", "model", "system"]),
     ("generate", &["credential", "crypto", "model", "system"]),
     ("identity", &["model", "system"]),
     ("inject", &["model", "system"]),
@@ -25,6 +25,7 @@ const LAYERS: [(&str, &[&str]); 23] = [
     ("keysource", &["crypto", "model", "system"]),
     ("backend", &["model", "system"]),
     ("broker", &["audit", "crypto", "model", "policy", "store", "system", "versions"]),
+    ("route", &["backend", "broker", "model", "system"]),
     ("rotation", &["broker", "credential", "effect", "generate", "model", "schedule", "system"]),
     ("fs", &["broker", "identity", "inject", "model", "system"]),
     (
@@ -32,6 +33,7 @@ const LAYERS: [(&str, &[&str]); 23] = [
         &[
             "anomaly",
             "audit",
+            "backend",
             "broker",
             "credential",
             "crypto",
@@ -44,6 +46,7 @@ const LAYERS: [(&str, &[&str]); 23] = [
             "model",
             "policy",
             "rotation",
+            "route",
             "scan",
             "schedule",
             "store",

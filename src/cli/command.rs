@@ -79,6 +79,7 @@ pub(super) fn run(context: &Context, command: Command) -> Result<ExitCode, Failu
                 rotation,
                 injections: args.injections,
                 mountpoint: args.mountpoint,
+                backends: None,
             };
             let part = match (args.rotation, args.order) {
                 (None, _) => EffectorPart::Search,

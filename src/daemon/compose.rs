@@ -419,12 +419,13 @@ pub(super) fn effector_arguments(config: &Config) -> Vec<OsString> {
         rotation: config.rotation.clone(),
         injections: Some(config.injections.clone()),
         mountpoint: Some(config.mountpoint.clone()),
+        backends: None,
     };
     [&["effector".into()], order_arguments(&orders).as_slice()].concat()
 }
 
 fn order_arguments(orders: &Orders) -> Vec<OsString> {
-    let Orders { rotation, injections, mountpoint } = orders;
+    let Orders { rotation, injections, mountpoint, .. } = orders;
     let pairs = [
         ("--rotation", Some(rotation)),
         ("--injections", injections.as_ref()),
@@ -447,7 +448,9 @@ pub fn serve_effector(part: EffectorPart) -> io::Result<()> {
         EffectorPart::Order(orders) => {
             let mut search = std::process::Command::new(program);
             search.args(["effector", "--search"]);
-            effect::carry_out_one(channel, &orders, search)
+            effect::carry_out_one(channel, &orders, search, &|name| {
+                Err(crate::backend::BackendError::Invalid(format!("no backend {name}")))
+            })
         }
         EffectorPart::Search => effect::search_as_caller(channel, super::search::report),
         EffectorPart::Whole(orders) => {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::message::{receive_answer, send_order};
+use super::message::{receive_answer, send_backend, send_order};
 use super::{CarryOut, EffectError, Order, Report, Search, Searching, Values};
 use crate::system::{Channel, PidFd};
 
@@ -68,6 +68,15 @@ impl Effector {
         self.hand_over(&theirs)?;
         drop(theirs);
         Searching::order(ours, search, caller)
+    }
+
+    /// Has a process of its own begin that speaks to a service; it ends with the channel.
+    pub(super) fn begin_backend(&self, name: &str) -> io::Result<Channel> {
+        let (ours, theirs) = Channel::pair()?;
+        self.hand_over(&theirs)?;
+        drop(theirs);
+        send_backend(&ours, name)?;
+        Ok(ours)
     }
 
     fn of(source: Source) -> Self {

@@ -5,7 +5,8 @@
 //! an answer that never came: setting twice, finishing twice and undoing what was never set all succeed.
 //! No answer holds a value, but the one of [`Task::Generate`].
 //!
-//! A [`Search`] is the one thing that is not a rotation's: somebody looks at files in the place of who asks for it.
+//! Two things are not a rotation's: a [`Search`], for which somebody looks at files in the place of who asks for it,
+//! and a [`RemoteBackend`], another service that keeps secrets, which the server itself cannot reach.
 #![forbid(unsafe_code)]
 
 use std::time::Duration;
@@ -23,6 +24,7 @@ mod message;
 mod notice;
 mod permit;
 mod place;
+mod remote;
 mod run;
 mod search;
 mod server;
@@ -38,8 +40,9 @@ pub use command::{Argv, Command};
 pub use notice::{Notice, Processes, Signal, SignalName, Unit, UnitAction};
 pub use permit::Orders;
 pub use place::{Copies, FileMode, NoPlace, Placement, PlacementKind, replace_link};
+pub use remote::RemoteBackend;
 pub use search::{MAX_REPORT_BYTES, Search, Searching, search_as_caller};
-pub use server::{carry_out_one, serve};
+pub use server::{OpenBackend, carry_out_one, serve};
 pub use target::{AuthorizedKeys, ExecTarget, Mysql, Postgresql, Redis, Target, Tls, Users};
 pub use verifier::{Exec, Http, Nothing, Presented, Verifier};
 

@@ -23,6 +23,8 @@ pub struct Orders {
     pub rotation: PathBuf,
     pub injections: Option<PathBuf>,
     pub mountpoint: Option<PathBuf>,
+    /// Where services that keep secrets are configured.
+    pub backends: Option<PathBuf>,
 }
 
 impl Orders {

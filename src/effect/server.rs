@@ -23,7 +23,8 @@ use super::message::{Wanted, receive_order, send_answer};
 use super::permit::Orders;
 use super::search::relay;
 use super::step::Step;
-use super::{EffectError, Order, Report, Task, Values, Verifier};
+use super::{EffectError, Order, Report, Task, Values, Verifier, remote};
+use crate::backend::{Backend, BackendError};
 use crate::system::{Channel, die_with_parent, harden_process};
 
 /// Starts a process for each order until the other end is closed. `program` is called with `arguments` and
@@ -64,22 +65,36 @@ fn reap(mut child: Child) -> io::Result<()> {
     thread::Builder::new().name("reaper".to_owned()).spawn(wait).map(drop)
 }
 
+/// Makes the client of a service by its name, as the administrator has configured it.
+pub type OpenBackend<'a> = dyn Fn(&str) -> Result<Arc<dyn Backend>, BackendError> + 'a;
+
 /// Carries out the order that comes over a channel, and answers. `orders` are the files that say what may be
 /// ordered. `search` is run for a search, and has to call [`search_as_caller`](super::search_as_caller).
-pub fn carry_out_one(channel: Channel, orders: &Orders, search: Command) -> io::Result<()> {
+pub fn carry_out_one(
+    channel: Channel,
+    orders: &Orders,
+    search: Command,
+    open: &OpenBackend<'_>,
+) -> io::Result<()> {
     harden_process()?;
     die_with_parent(getppid().as_raw().cast_unsigned())?;
     let Some(wanted) = receive_order(&channel)? else { return Ok(()) };
+    if let Wanted::Backend(name) = &wanted {
+        // Each call has its own time.
+        return remote::serve_backend(&channel, open(name));
+    }
     let answering = Arc::new(Answering { channel, answered: Mutex::new(false) });
     let time = match &wanted {
         Wanted::Order(order, _) => time_for(order),
         Wanted::Search(order, _) => order.ends_after(),
+        Wanted::Backend(_) => Duration::ZERO,
     };
     watch(&answering, Instant::now() + time)?;
     let outcome = match wanted {
         Wanted::Order(order, values) => carry_out(&order, &values, orders),
         // No file says who may ask: whoever does gets no more than is theirs.
         Wanted::Search(order, caller) => relay(search, &order, caller),
+        Wanted::Backend(_) => return Ok(()),
     };
     answering.answer(outcome)
 }
