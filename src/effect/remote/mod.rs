@@ -22,6 +22,8 @@ use crate::system::{Channel, SecretBytes};
 
 mod message;
 mod server;
+#[cfg(test)]
+mod tests;
 
 pub(super) use server::serve_backend;
 
