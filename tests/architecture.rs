@@ -23,7 +23,7 @@ const LAYERS: [(&str, &[&str]); 24] = [
     ("store", &["model", "system"]),
     ("versions", &["model"]),
     ("keysource", &["crypto", "model", "system"]),
-    ("backend", &["model", "system"]),
+    ("backend", &["inject", "model", "system"]),
     ("broker", &["audit", "crypto", "model", "policy", "store", "system", "versions"]),
     ("route", &["backend", "broker", "model", "system"]),
     ("rotation", &["broker", "credential", "effect", "generate", "model", "schedule", "system"]),
@@ -59,6 +59,7 @@ const LAYERS: [(&str, &[&str]); 24] = [
         &[
             "anomaly",
             "audit",
+            "backend",
             "broker",
             "credential",
             "crypto",
