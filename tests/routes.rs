@@ -245,6 +245,20 @@ fn how_long_a_copy_may_still_be_served_is_known_after_a_restart() {
 }
 
 #[test]
+fn a_clock_that_is_set_back_makes_no_copy_fresh_for_longer() {
+    let world = World::new();
+    world.service.set("key", b"old");
+    world.read("cloud/key").unwrap();
+    world.service.set("key", b"new");
+    world.clock.set(1_700_000_000);
+    assert_eq!(world.read("cloud/key").unwrap(), b"old");
+    eventually("it is fetched", || world.read("cloud/key").unwrap() == b"new");
+    let calls = world.service.all_calls();
+    assert_eq!(world.read("cloud/key").unwrap(), b"new");
+    assert_eq!(world.service.all_calls(), calls, "it is fresh now");
+}
+
+#[test]
 fn each_failure_has_its_errno_and_what_is_here_is_served_all_the_while() {
     let Some(mounted) = Mounted::new(World::new()) else { return };
     let world = &mounted.world;

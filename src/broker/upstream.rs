@@ -170,15 +170,15 @@ impl Held {
         Timestamp::from_microsecond(micros).unwrap_or(Timestamp::UNIX_EPOCH)
     }
 
-    /// Notes that the service has said so again.
+    /// Notes that the service has said so again. It may seem earlier than the last time: clocks are set back.
     pub(super) fn confirm(&self, at: Timestamp) {
-        self.confirmed.fetch_max(at.as_microsecond(), Ordering::Relaxed);
+        self.confirmed.store(at.as_microsecond(), Ordering::Relaxed);
     }
 
     /// Takes over what is known of the entry that this one replaces.
     pub(super) fn follow(&self, before: &Self) {
         if self.version == before.version {
-            self.confirmed.fetch_max(before.confirmed.load(Ordering::Relaxed), Ordering::Relaxed);
+            self.confirm(before.confirmed());
         }
     }
 }

@@ -296,6 +296,9 @@ pub(crate) struct EffectorArgs {
     /// Where the secrets are.
     #[arg(long, value_name = "DIR")]
     pub mountpoint: Option<PathBuf>,
+    /// The configuration, for the services that keep secrets.
+    #[arg(long, value_name = "FILE")]
+    pub backends: Option<PathBuf>,
     /// Carries out one order.
     #[arg(long)]
     pub order: bool,

@@ -81,7 +81,7 @@ pub(super) fn run(context: &Context, command: Command) -> Result<ExitCode, Failu
                 rotation,
                 injections: args.injections,
                 mountpoint: args.mountpoint,
-                backends: None,
+                backends: args.backends,
             };
             let part = match (args.rotation, args.order) {
                 (None, _) => EffectorPart::Search,

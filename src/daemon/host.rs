@@ -39,6 +39,7 @@ use crate::fs::Renderings;
 use crate::fs::control::{Health, Host};
 use crate::model::{Caller, Clock, Timestamp};
 use crate::rotation::Rotator;
+use crate::route::{Routes, State};
 use crate::system::{SecretBytes, mounts, topmost};
 use check::LastCheck;
 use command::Command;
@@ -56,6 +57,7 @@ pub(super) struct Daemon {
     renderings: Arc<Renderings>,
     watch: Arc<Watch>,
     injections: Arc<Injections>,
+    routes: Routes,
     sources: Sources,
     config: ArcSwap<Config>,
     /// The key source as of now: it can be changed while the configuration still names the old one.
@@ -76,7 +78,7 @@ pub(super) struct Daemon {
 impl Daemon {
     pub(super) fn new(
         (parts, rotator, renderings): (Parts, Rotator, Arc<Renderings>),
-        (watch, injections): (Arc<Watch>, Arc<Injections>),
+        (watch, injections, routes): (Arc<Watch>, Arc<Injections>, Routes),
         supervision: Arc<Supervision>,
         (config, sources): (Config, Sources),
         level: Level,
@@ -93,6 +95,7 @@ impl Daemon {
             renderings,
             watch,
             injections,
+            routes,
             sources,
             clock,
             level,
@@ -202,7 +205,10 @@ impl Daemon {
         let audit = statistics.audit_fault.as_ref().map(|why| format!("nothing is served: {why}"));
         let mount = self.mount_fault().map(str::to_owned);
         let injections = self.injections.faults();
-        integrity.into_iter().chain(audit).chain(reload).chain(mount).chain(injections).collect()
+        let backends = self.routes.down().into_iter();
+        let backends = backends.map(|(backend, why)| format!("backend {backend} is down: {why}"));
+        let faults = integrity.into_iter().chain(audit).chain(reload).chain(mount);
+        faults.chain(injections).chain(backends).collect()
     }
 
     fn uptime_seconds(&self) -> u64 {
@@ -350,6 +356,7 @@ impl Host for Daemon {
         pairs.extend(self.supervision.status());
         pairs.extend(counts(&statistics));
         pairs.extend(self.rotation_status());
+        pairs.extend(self.routes.states().iter().map(|state| ("route", route_words(state))));
         pairs.extend(faults.into_iter().map(|fault| ("fault", fault)));
         pairs.extend(config.warnings.iter().map(|warning| ("warning", warning.clone())));
         pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
@@ -371,7 +378,8 @@ impl Host for Daemon {
     fn metrics(&self) -> String {
         let statistics = self.broker().statistics();
         let healthy = health(&statistics, &self.faults(&statistics)) == Health::Ok;
-        metrics::text(&statistics, self.uptime_seconds(), healthy)
+        let text = metrics::text(&statistics, self.uptime_seconds(), healthy);
+        text + &metrics::backends(&self.routes.states())
     }
 
     fn reload(&self, caller: &Caller) -> Result<Value> {
@@ -501,6 +509,7 @@ fn restart_needed(old: &Config, new: &Config) -> Vec<&'static str> {
         ("injections", old.injections != new.injections),
         ("names", old.names != new.names),
         ("sandbox", old.sandbox != new.sandbox),
+        ("route", old.routes != new.routes),
         ("scan_on_write", old.scan_on_write != new.scan_on_write),
         ("threads", old.threads != new.threads),
         ("deadline_seconds", old.deadline != new.deadline),
@@ -510,6 +519,14 @@ fn restart_needed(old: &Config, new: &Config) -> Vec<&'static str> {
         ("log.target", old.log.target != new.log.target),
     ];
     changed.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+}
+
+/// Says how it stands with a service.
+fn route_words(state: &State) -> String {
+    let State { backend, path, down, copies, oldest, .. } = state;
+    let how = down.as_ref().map_or_else(|| "up".to_owned(), |why| format!("down ({why})"));
+    let seconds = oldest.as_secs();
+    format!("{path} from {backend}: {how}, {copies} copies, the oldest of {seconds} s ago")
 }
 
 fn invalid(error: &DaemonError) -> BrokerError {

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use crate::broker::Statistics;
+use crate::route::State;
 
 /// Formats the counts. Names of secrets are in no label: they are not for everybody who scrapes.
 pub(super) fn text(statistics: &Statistics, uptime_seconds: u64, healthy: bool) -> String {
@@ -31,9 +32,61 @@ pub(super) fn text(statistics: &Statistics, uptime_seconds: u64, healthy: bool) 
     text
 }
 
+/// Formats how it stands with each service. Its name in the configuration is a label.
+pub(super) fn backends(states: &[State]) -> String {
+    type Value = fn(&State) -> u64;
+    let rows: [(&str, &str, &str, Value); 7] = [
+        ("secretfs_backend_up", "gauge", "1 unless it is left alone.", |s| s.down.is_none().into()),
+        ("secretfs_backend_copies", "gauge", "Secrets of it that are here.", |s| s.copies),
+        (
+            "secretfs_backend_oldest_seconds",
+            "gauge",
+            "Since it has confirmed the copy that has waited longest.",
+            |s| s.oldest.as_secs(),
+        ),
+        ("secretfs_backend_requests_total", "counter", "Requests to it.", |s| s.requests),
+        ("secretfs_backend_failures_total", "counter", "Requests that failed.", |s| s.failures),
+        (
+            "secretfs_backend_stale_reads_total",
+            "counter",
+            "Reads of a copy that was not fresh.",
+            |s| s.stale_reads,
+        ),
+        ("secretfs_backend_unfit_total", "counter", "Answers that were not kept.", |s| s.unfit),
+    ];
+    let mut text = String::new();
+    for (name, kind, help, value) in rows.into_iter().filter(|_| !states.is_empty()) {
+        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        for state in states {
+            let _ = writeln!(text, "{name}{{backend={:?}}} {}", state.backend, value(state));
+        }
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_backend_has_a_row_of_each_metric_and_without_one_there_is_none() {
+        let state = |backend: &str| State {
+            backend: backend.to_owned(),
+            path: "cloud".parse().unwrap(),
+            down: None,
+            copies: 3,
+            oldest: std::time::Duration::from_secs(7),
+            requests: 11,
+            failures: 0,
+            stale_reads: 0,
+            unfit: 0,
+        };
+        let text = backends(&[state("aws"), state("vault")]);
+        assert!(text.contains("secretfs_backend_copies{backend=\"aws\"} 3\n"));
+        assert!(text.contains("secretfs_backend_oldest_seconds{backend=\"vault\"} 7\n"));
+        assert_eq!(text.lines().filter(|line| line.starts_with("# TYPE")).count(), 7);
+        assert_eq!(backends(&[]), "");
+    }
 
     #[test]
     fn every_metric_has_help_a_type_and_one_number() {

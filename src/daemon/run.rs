@@ -28,6 +28,7 @@ use super::{DaemonError, compose, inspection, logging, notify, ownership};
 use crate::fs::control::Host;
 use crate::fs::{Renderings, Tree};
 use crate::rotation::Rotations;
+use crate::route::Refreshing;
 use crate::system::{Asked, Channel, Signals, harden_process};
 
 pub use super::mounting::FS_TYPE;
@@ -151,6 +152,7 @@ struct Serving {
     rotations: Rotations,
     watching: Watching,
     injecting: Injecting,
+    refreshing: Refreshing,
     injections: Arc<Injections>,
     _device: OwnedFd,
     _lock: StoreLock,
@@ -192,9 +194,10 @@ impl Serving {
         let rotator = compose::rotator(&parts, rotation);
         let watch = compose::watch(&config, &parts, anomalies);
         let injections = compose::injections(&config, &parts, injections);
+        let routes = compose::routes(&config, &parts)?;
         let daemon = Arc::new(Daemon::new(
             (parts, rotator.clone(), renderings),
-            (Arc::clone(&watch), Arc::clone(&injections)),
+            (Arc::clone(&watch), Arc::clone(&injections), routes.clone()),
             Arc::clone(&supervision),
             (config.clone(), sources),
             level,
@@ -222,6 +225,8 @@ impl Serving {
             watch.start().map_err(DaemonError::io("starting the watch for anomalies"))?;
         let injecting =
             injections.start().map_err(DaemonError::io("starting to keep injected files"))?;
+        let refreshing =
+            routes.start().map_err(DaemonError::io("starting to refresh what backends keep"))?;
         let timers = Timers::start(tasks).map_err(DaemonError::io("starting the timers"))?;
         watch_over(&supervision.by, config.watchdog, mounted.tree(), wake)
             .map_err(DaemonError::io("starting the watchdog"))?;
@@ -236,6 +241,7 @@ impl Serving {
             rotations,
             watching,
             injecting,
+            refreshing,
             injections,
             _device: device,
             _lock: lock,
@@ -292,6 +298,7 @@ impl Serving {
         drop(self.rotations);
         drop(self.watching);
         drop(self.injecting);
+        drop(self.refreshing);
         if end != End::Retired {
             self.injections.take_away();
         }

@@ -12,6 +12,8 @@ const FAILURES: u32 = 3;
 /// How long it is left alone at first, and at most.
 const FIRST_REST: Duration = Duration::from_secs(1);
 const LONGEST_REST: Duration = Duration::from_secs(30);
+/// How long the one request may take that tries it. One that says nothing by then never does.
+const TRIAL: Duration = Duration::from_secs(60);
 
 /// What a request taught.
 #[derive(Clone, Debug)]
@@ -45,15 +47,13 @@ struct Open {
     /// From when on it is tried.
     until: Duration,
     rest: Duration,
-    /// Somebody tries it.
-    trying: bool,
 }
 
 impl Breaker {
     /// Returns why no request is made now. It changes nothing.
     pub(super) fn refusal(&self, now: Duration) -> Option<&UpstreamError> {
         let open = self.open.as_ref()?;
-        (open.trying || now < open.until).then_some(&open.why)
+        (now < open.until).then_some(&open.why)
     }
 
     /// Admits a request, or says why there is none. Whoever is admitted tells [`learn`](Self::learn).
@@ -62,7 +62,8 @@ impl Breaker {
             return Err(why.clone());
         }
         if let Some(open) = &mut self.open {
-            open.trying = true;
+            // Until it is known what comes of it, nobody else tries.
+            open.until = now + TRIAL;
         }
         Ok(())
     }
@@ -100,7 +101,7 @@ impl Breaker {
         let rest = asked.flatten().map_or(rest, |asked| asked.max(FIRST_REST));
         let until = now + rest + rest.mul_f64(jitter.clamp(0.0, 1.0) / 4.0);
         let change = if before.is_some() { Change::None } else { Change::Down };
-        self.open = Some(Open { why, until, rest: rest.min(LONGEST_REST), trying: false });
+        self.open = Some(Open { why, until, rest: rest.min(LONGEST_REST) });
         change
     }
 }

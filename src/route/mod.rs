@@ -110,6 +110,12 @@ impl Routes {
         self.sources.iter().map(|source| source.state()).collect()
     }
 
+    /// Returns the services that are left alone, and why.
+    pub fn down(&self) -> Vec<(String, String)> {
+        let down = |source: &Arc<Source>| Some((source.backend().to_owned(), source.down()?));
+        self.sources.iter().filter_map(down).collect()
+    }
+
     fn source(&self, name: &SecretName) -> Option<&Arc<Source>> {
         self.sources.iter().find(|source| source.covers(name))
     }

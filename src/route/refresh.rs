@@ -11,7 +11,7 @@ use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use super::source::{Source, between, jitter};
+use super::source::{Source, jitter};
 use crate::broker::{BrokerError, Fault, UpstreamError};
 use crate::model::SecretName;
 
@@ -152,7 +152,7 @@ impl Refresher {
         let here: BTreeSet<SecretName> = copies.iter().map(|copy| copy.name.clone()).collect();
         let old = copies
             .into_iter()
-            .filter(|copy| between(copy.confirmed, now) >= source.cache.fresh / 2)
+            .filter(|copy| source.age(copy.confirmed, now) >= source.cache.fresh / 2)
             .map(|copy| copy.name);
         let mut due: Vec<SecretName> = old.collect();
         if source.cache.prefetch {

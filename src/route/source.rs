@@ -8,6 +8,7 @@
 //! Locks: each is held for a look or a change in memory and never while another one is taken.
 
 use std::collections::{HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread;
@@ -34,6 +35,8 @@ const MAX_LANES: usize = 8;
 const MAX_QUEUE: usize = 10_000;
 /// For how long readers are told what has just failed, before it is tried again.
 const REMEMBERED: Duration = Duration::from_secs(1);
+/// By so much a clock may be set back without any consequence.
+const TOLERANCE: Duration = Duration::from_secs(60);
 /// Names of which something is remembered.
 const MAX_VERDICTS: usize = 10_000;
 
@@ -174,7 +177,8 @@ impl Source {
         copy: Option<Copy<'_>>,
         now: Timestamp,
     ) -> Standing {
-        let age = copy.filter(|copy| *copy.backend == *self.backend).map(|copy| age(copy, now));
+        let ours = copy.filter(|copy| *copy.backend == *self.backend);
+        let age = ours.map(|copy| self.age(copy.confirmed, now));
         if let Some(age) = age
             && age <= self.cache.fresh
         {
@@ -199,8 +203,16 @@ impl Source {
 
     /// See [`Upstream::stale_for`](crate::broker::Upstream::stale_for).
     pub(super) fn stale_for(&self, copy: Copy<'_>, now: Timestamp) -> Option<Duration> {
-        let past = age(copy, now).checked_sub(self.cache.fresh)?;
+        let past = self.age(copy.confirmed, now).checked_sub(self.cache.fresh)?;
         (!past.is_zero()).then_some(past)
+    }
+
+    /// Returns how long ago a copy was confirmed. One of the future is no longer fresh: the clock was set back.
+    pub(super) fn age(&self, confirmed: Timestamp, now: Timestamp) -> Duration {
+        if between(now, confirmed) > TOLERANCE {
+            return self.cache.fresh.saturating_add(TOLERANCE);
+        }
+        between(confirmed, now)
     }
 
     pub(super) fn is_directory(&self, path: &SecretName) -> bool {
@@ -272,13 +284,17 @@ impl Source {
         lanes.running += 1;
         drop(lanes);
         let source = Arc::clone(self);
-        let spawned =
-            thread::Builder::new().name("route".into()).spawn(move || while source.work_one() {});
+        let spawned = thread::Builder::new().name("route".into()).spawn(move || source.work());
         if let Err(error) = spawned {
             tracing::error!(%error, "no thread for requests to a backend");
             // Whoever waits gets an answer from the others, or at the deadline.
             self.lanes.lock().running -= 1;
         }
+    }
+
+    /// Does what waits. A request that panics has been reported by the panic hook, and is the only one that ends.
+    fn work(&self) {
+        while catch_unwind(AssertUnwindSafe(|| self.work_one())).unwrap_or(true) {}
     }
 
     /// Does the next thing that waits. Returns whether there was one.
@@ -323,12 +339,10 @@ impl Source {
         self.land(name)
     }
 
-    /// Ends a flight that has begun: fetches the secret and calls who waits for it.
+    /// Ends a flight that has begun: fetches the secret, and then calls who waits for it.
     fn land(&self, name: &SecretName) -> Result<(), UpstreamError> {
-        let outcome = self.resolve(name);
-        let flight = self.lanes.lock().flights.remove(name).unwrap_or_default();
-        flight.waiting.into_iter().for_each(|done| done());
-        outcome
+        let _landing = Landing { source: self, name };
+        self.resolve(name)
     }
 
     /// Finds out what stands at a name, so that it can be said.
@@ -600,16 +614,21 @@ impl Source {
         *self.directories.lock() = Directories::default();
     }
 
+    /// Returns why the service is left alone, if it is.
+    pub(super) fn down(&self) -> Option<String> {
+        self.breaker.lock().down().map(str::to_owned)
+    }
+
     /// See [`Routes::states`](super::Routes::states).
     pub(super) fn state(&self) -> State {
         let now = self.clock.now();
         let copies = self.broker.copies(&self.backend).unwrap_or_default();
-        let oldest = copies.iter().map(|copy| between(copy.confirmed, now)).max();
+        let oldest = copies.iter().map(|copy| self.age(copy.confirmed, now)).max();
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         State {
             backend: self.backend().to_owned(),
             path: self.path.clone(),
-            down: self.breaker.lock().down().map(str::to_owned),
+            down: self.down(),
             copies: copies.len() as u64,
             oldest: oldest.unwrap_or_default(),
             requests: count(&self.counts.requests),
@@ -625,6 +644,19 @@ fn is_unaccepted(failure: &BackendError) -> bool {
     matches!(failure, BackendError::Unauthenticated(_))
 }
 
+/// A flight that has begun. However it ends, nobody waits for it any longer.
+struct Landing<'a> {
+    source: &'a Source,
+    name: &'a SecretName,
+}
+
+impl Drop for Landing<'_> {
+    fn drop(&mut self) {
+        let flight = self.source.lanes.lock().flights.remove(self.name).unwrap_or_default();
+        flight.waiting.into_iter().for_each(|done| done());
+    }
+}
+
 impl std::fmt::Debug for Source {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { path, backend, .. } = self;
@@ -635,12 +667,8 @@ impl std::fmt::Debug for Source {
     }
 }
 
-fn age(copy: Copy<'_>, now: Timestamp) -> Duration {
-    between(copy.confirmed, now)
-}
-
-/// Returns the time from one moment to a later one. A clock that was set back makes nothing old.
-pub(super) fn between(from: Timestamp, to: Timestamp) -> Duration {
+/// Returns the time from one moment to a later one.
+fn between(from: Timestamp, to: Timestamp) -> Duration {
     Duration::try_from(to.duration_since(from)).unwrap_or_default()
 }
 
