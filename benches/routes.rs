@@ -5,6 +5,7 @@
 //! their ratios. The service counts its requests: a warm read must make none.
 #![expect(
     clippy::cast_precision_loss,
+    clippy::indexing_slicing,
     clippy::print_stdout,
     clippy::unwrap_used,
     reason = "a benchmark is a program for people"

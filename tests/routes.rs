@@ -1,6 +1,5 @@
 //! Parts of the tree that another service keeps: what is asked of it and when, what is served meanwhile, and
 //! what a failure of it means.
-#![expect(clippy::unwrap_used, reason = "a test file")]
 
 mod routed;
 
@@ -361,9 +360,8 @@ fn how_long_a_secret_has_been_stale_is_an_attribute() {
 #[test]
 fn a_write_is_the_services_first_and_then_ours() {
     let Some(mounted) = Mounted::new(World::new()) else { return };
-    let path = mounted.path("cloud/new");
-    std::fs::write(&path, b"one").unwrap();
-    std::fs::write(&path, b"two").unwrap();
+    mounted.write("cloud/new", b"one");
+    mounted.write("cloud/new", b"two");
     assert_eq!(mounted.world.service.value("new").unwrap(), b"two");
     let gets = mounted.world.service.calls("get");
     assert_eq!(mounted.read("cloud/new").unwrap(), b"two");
@@ -452,7 +450,7 @@ fn a_rename_across_a_border_is_a_copy_and_one_within_is_refused() {
     let Some(mounted) = Mounted::new(World::new()) else { return };
     mounted.world.service.set("key", b"v");
     mounted.read("cloud/key").unwrap();
-    std::fs::write(mounted.path("local"), b"here").unwrap();
+    mounted.write("local", b"here");
     let rename = |from: &str, to: &str| {
         let renamed = std::fs::rename(mounted.path(from), mounted.path(to));
         renamed.map_err(|error| error.raw_os_error().unwrap())

@@ -21,12 +21,13 @@ const LOOK: Duration = Duration::from_secs(1);
 /// The running threads; dropping it stops them after the request at hand.
 #[derive(Debug)]
 pub struct Refreshing {
-    threads: Vec<(Option<Sender<()>>, Option<JoinHandle<()>>)>,
+    stops: Vec<Sender<()>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl Refreshing {
     pub(super) fn start(sources: &[Arc<Source>]) -> std::io::Result<Self> {
-        let mut started = Self { threads: Vec::new() };
+        let mut started = Self { stops: Vec::new(), threads: Vec::new() };
         for source in sources {
             let (stop, stopped) = mpsc::channel::<()>();
             let mut refresher = Refresher::new(Arc::clone(source));
@@ -43,7 +44,8 @@ impl Refreshing {
                 }
             };
             let thread = thread::Builder::new().name("refresh".into()).spawn(run)?;
-            started.threads.push((Some(stop), Some(thread)));
+            started.stops.push(stop);
+            started.threads.push(thread);
         }
         Ok(started)
     }
@@ -51,12 +53,10 @@ impl Refreshing {
 
 impl Drop for Refreshing {
     fn drop(&mut self) {
-        for (stop, _) in &mut self.threads {
-            drop(stop.take());
-        }
-        for (_, thread) in &mut self.threads {
+        self.stops.clear();
+        for thread in self.threads.drain(..) {
             // One that panicked has been reported by the panic hook.
-            drop(thread.take().map(JoinHandle::join));
+            drop(thread.join());
         }
     }
 }

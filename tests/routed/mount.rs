@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -56,6 +57,13 @@ impl Mounted {
 
     pub fn path(&self, name: &str) -> PathBuf {
         self.mountpoint.path().join(name)
+    }
+
+    /// Writes a file as `cat >` does; close's error counts.
+    pub fn write(&self, name: &str, value: &[u8]) {
+        let mut file = File::create(self.path(name)).unwrap();
+        file.write_all(value).unwrap();
+        nix::unistd::close(OwnedFd::from(file)).unwrap();
     }
 
     /// Reads a file as root; an errno otherwise.
