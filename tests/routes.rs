@@ -413,6 +413,35 @@ fn a_write_over_a_version_that_is_not_known_here_loses_nothing_and_one_that_expe
 }
 
 #[test]
+fn what_somebody_has_made_there_meanwhile_is_not_made_anew() {
+    let world = World::new();
+    assert!(world.read("cloud/key").is_err());
+    world.service.set("key", b"theirs");
+    let new = Put { create_new: true, ..Put::default() };
+    let refused = world.write("cloud/key", b"ours", &new);
+    assert!(matches!(refused, Err(BrokerError::Exists(_))), "{refused:?}");
+    assert_eq!(world.read("cloud/key").unwrap(), b"theirs");
+}
+
+#[test]
+fn a_request_that_comes_too_late_is_on_record_as_nobodys_read() {
+    let Some(mounted) = Mounted::with_deadline(World::new(), SECOND) else { return };
+    let world = &mounted.world;
+    world.service.set("key", b"v");
+    mounted.read("cloud/key").unwrap();
+    // Too old: the name is known, and it is the open that has to wait.
+    world.pass(FRESH + STALE + SECOND);
+    world.service.hold();
+    assert_eq!(mounted.read("cloud/key").unwrap_err(), libc::ETIMEDOUT);
+    world.service.let_go();
+    eventually("it is confirmed", || world.routes.states()[0].oldest.is_zero());
+    // Whoever waits for the same flight now is called after the one who was late, or finds it ended.
+    world.broker.fetch(&name("cloud/key"), routed::LONG).unwrap();
+    assert_eq!(world.lines(Action::Read).len(), 1);
+    assert_eq!(mounted.read("cloud/key").unwrap(), b"v");
+}
+
+#[test]
 fn a_removed_secret_is_gone_there_too_and_comes_back_from_there() {
     let world = World::new();
     world.service.set("key", b"v");

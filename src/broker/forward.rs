@@ -12,7 +12,7 @@ use super::change::{discard, find, find_trashed};
 use super::gate::{Asked, Grant};
 use super::rotation::check_idle;
 use super::trash::bring_back;
-use super::upstream::{Forward, Remote, RemoteVersion, Upstream, UpstreamError};
+use super::upstream::{Fault, Forward, Remote, RemoteVersion, Upstream, UpstreamError};
 use super::write::{add_version, check, new_record, note, random_id};
 use super::writer::Company;
 use super::{Broker, BrokerError, Inner, Kind, Put, Result};
@@ -55,12 +55,17 @@ impl Broker {
                 Err(err) => return done(Err(err)),
             };
             let strict = put.expect.is_some() || put.create_new;
+            let exists = put.create_new.then(|| name.clone());
             let forward = Forward { value: Arc::clone(&value), strict, known };
             let at = name.clone();
             let then = move |answer: std::result::Result<RemoteVersion, UpstreamError>| match answer
             {
                 Ok(remote) => broker.make_forwarded((&caller, &name), value, (grant, remote), done),
-                Err(err) => done(Err(broker.not_forwarded(&caller, Action::Write, &name, err))),
+                Err(err) => {
+                    let is_there = exists.filter(|_| err.fault == Fault::Conflict);
+                    let err = broker.not_forwarded(&caller, Action::Write, &name, err);
+                    done(Err(is_there.map_or(err, BrokerError::Exists)));
+                }
             };
             upstream.put(&at, forward, Box::new(then));
         });

@@ -136,15 +136,21 @@ impl Fuse {
         queued.begin();
         let Some(promise) = self.workers.promise(InHand { reply, queued }) else { return };
         let (tree, workers, uid) = (self.tree.clone(), self.workers.clone(), request.uid());
-        self.tree.fetch_then(name, move || match again(&tree) {
-            // It is to be waited for once more, which nobody else's call may be held up by.
-            Err(FsError::Broker(
-                BrokerError::Changing(_) | BrokerError::Elsewhere(_) | BrokerError::Verifying,
-            )) => {
-                let deadline = workers.deadline();
-                workers.submit(uid, promise, move || tree.patiently(deadline, again));
+        self.tree.fetch_then(name, move || {
+            if promise.is_late() {
+                // What is not answered any more is not to be on record as read.
+                return;
             }
-            answer => promise.keep(answer),
+            match again(&tree) {
+                // It is to be waited for once more, which nobody else's call may be held up by.
+                Err(FsError::Broker(
+                    BrokerError::Changing(_) | BrokerError::Elsewhere(_) | BrokerError::Verifying,
+                )) => {
+                    let deadline = workers.deadline();
+                    workers.submit(uid, promise, move || tree.patiently(deadline, again));
+                }
+                answer => promise.keep(answer),
+            }
         });
     }
 

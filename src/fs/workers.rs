@@ -173,6 +173,11 @@ impl State {
 }
 
 impl<R: Reply> Promise<R> {
+    /// Tells whether the deadline has given the answer.
+    pub(super) fn is_late(&self) -> bool {
+        self.slot.is_answered()
+    }
+
     /// Gives the answer, unless the deadline has.
     pub(super) fn keep(self, answer: Result<R::Answer>) {
         self.slot.answer(answer);

@@ -29,6 +29,11 @@ pub struct Mounted {
 impl Mounted {
     /// Mounts a world; `None` where there is no root or no `/dev/fuse`.
     pub fn new(world: World) -> Option<Self> {
+        Self::with_deadline(world, DEADLINE)
+    }
+
+    /// The same, where nobody waits for longer than that.
+    pub fn with_deadline(world: World, deadline: Duration) -> Option<Self> {
         if !nix::unistd::geteuid().is_root() || File::open("/dev/fuse").is_err() {
             let all = std::env::var_os("SECRETFS_REQUIRE_ALL").is_some_and(|value| value == "1");
             assert!(!all, "no root or no /dev/fuse here, and SECRETFS_REQUIRE_ALL=1");
@@ -46,11 +51,11 @@ impl Mounted {
             renderings: Arc::new(Renderings::default()),
             cached: false,
             owners: Owners::Caller,
-            deadline: DEADLINE,
+            deadline,
             journal: Arc::new(journal),
         });
         let device = fs::open_device(mountpoint.path(), Owners::Caller).unwrap();
-        let options = Options { threads: 2, deadline: DEADLINE, predecessor: None };
+        let options = Options { threads: 2, deadline, predecessor: None };
         let mount = fs::serve(tree, Arc::new(ByNumbers), &options, &device).unwrap();
         Some(Self { world, touched, mountpoint, mount: Some(mount) })
     }
