@@ -26,6 +26,7 @@ use super::timers::Task;
 use super::touch::Toucher;
 use super::trust;
 use super::watch::Watch;
+use super::wrapping;
 use crate::anomaly;
 use crate::audit;
 use crate::backend::{Backend, BackendError};
@@ -36,6 +37,7 @@ use crate::crypto::RootKey;
 use crate::effect::{self, Effector, Orders, RemoteBackend};
 use crate::fs::{self, control::Host};
 use crate::identity::{self, Callers, Observer};
+use crate::keysource::Wrapping;
 use crate::model::{Caller, Clock, Gid, Needs, StoreId, Uid};
 use crate::policy::{self, ExpectationResult, Policy, PolicyError};
 use crate::rotation::{self, Rotator, Settings};
@@ -66,7 +68,12 @@ impl Parts {
         key: &KeyConfig,
         passphrase: &PassphraseInput,
     ) -> Result<RootKey, BrokerError> {
-        Ok(keys::unlock(&*self.store, key, passphrase)?)
+        Ok(keys::unlock(&*self.store, key, passphrase, &self.wrapping())?)
+    }
+
+    /// Returns who asks services to seal and open keys.
+    pub(super) fn wrapping(&self) -> Arc<dyn Wrapping> {
+        wrapping::by_effector(Arc::clone(&self.effects))
     }
 
     /// Returns the work that comes round.
@@ -137,14 +144,15 @@ const A_CENTURY: Duration = Duration::from_secs(36_525 * 24 * 3600);
 /// Makes the store's file with a new root key, its slot, and the first keyring. Nothing is at `path`.
 pub fn create_store(
     path: &Path,
-    key: &KeyConfig,
+    config: &Config,
     passphrase: &PassphraseInput,
 ) -> Result<StoreId, DaemonError> {
+    let wrapping = wrapping::in_process(config.backends.clone());
     let store = RedbStore::create(path).map_err(BrokerError::from)?;
     let mut id = None;
     let mut slot = |store_id, root: &RootKey| {
         id = Some(store_id);
-        new_slot(key, passphrase, store_id, root)
+        new_slot((&config.key, passphrase), &wrapping, store_id, root)
     };
     Broker::create(&store, &SystemClock, &mut slot)?;
     id.ok_or_else(|| DaemonError::Key("no slot was made".into()))
@@ -174,7 +182,9 @@ pub(super) fn open(
     let mut parts = broker_parts(config, Arc::clone(&store), policy, exceptions);
     parts.log.options.start = Some(supervision.start_line());
     let key = &supervision.key;
-    let broker = match root_key(config, &*store, passphrase, supervision) {
+    let wrapping = wrapping::by_effector(Arc::clone(&effects));
+    let unlock = || root_key(config, &*store, passphrase, (supervision, &wrapping));
+    let broker = match wrapping::patiently(unlock, keys::UnlockError::passes) {
         Ok(Some(root)) => {
             let kept = SecretBytes::copy_from(root.expose().expose());
             let broker = Broker::open(parts, root)?;
@@ -202,10 +212,10 @@ fn root_key(
     config: &Config,
     store: &dyn Store,
     passphrase: &PassphraseInput,
-    supervision: &Supervision,
+    (supervision, wrapping): (&Supervision, &Arc<dyn Wrapping>),
 ) -> Result<Option<RootKey>, keys::UnlockError> {
     if supervision.predecessor.is_none() {
-        return keys::unlock(store, &config.key, passphrase).map(Some);
+        return keys::unlock(store, &config.key, passphrase, wrapping).map(Some);
     }
     let kept = supervision.key.get().map_err(keys::UnlockError::from)?;
     kept.map(RootKey::from_secret).transpose().map_err(keys::UnlockError::from)
@@ -279,7 +289,9 @@ pub fn restore_offline(
     let store: Arc<dyn Store> = Arc::new(RedbStore::create(path).map_err(BrokerError::from)?);
     unpack_backup(backup, &*store)?;
     check_same_store(config, &*store)?;
-    let root = keys::unlock(&*store, &config.key, passphrase).map_err(DaemonError::from)?;
+    let wrapping = wrapping::in_process(config.backends.clone());
+    let root =
+        keys::unlock(&*store, &config.key, passphrase, &wrapping).map_err(DaemonError::from)?;
     let exceptions = Exceptions { accept_rollback: true };
     let broker = Broker::open(broker_parts(config, Arc::clone(&store), policy, exceptions), root)?;
     let uid = Uid(nix::unistd::getuid().as_raw());
@@ -471,7 +483,9 @@ pub fn serve_effector(part: EffectorPart) -> io::Result<()> {
         EffectorPart::Order(orders) => {
             let mut search = std::process::Command::new(program);
             search.args(["effector", "--search"]);
-            effect::carry_out_one(channel, &orders, search, &|name| open_backend(&orders, name))
+            let open = |name: &str| open_backend(&orders, name);
+            let ask_service = wrapping::carry_out(orders.backends.clone());
+            effect::carry_out_one(channel, &orders, search, (&open, &ask_service))
         }
         EffectorPart::Search => effect::search_as_caller(channel, super::search::report),
         EffectorPart::Whole(orders) => {

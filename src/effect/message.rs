@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use serde::{Deserialize, Serialize};
 
 use super::search::Search;
-use super::{EffectError, Order, Report, Values};
+use super::{EffectError, KeyOrder, Order, Report, Values};
 use crate::system::{Channel, Parcel, PidFd, SecretBytes};
 
 /// The longest value that goes along, whatever the store's limit is.
@@ -25,6 +25,8 @@ enum Letter {
     Search(Search),
     /// The channel stays, for calls of the service of that name.
     Backend(String),
+    /// A value that is to be sealed follows as a descriptor.
+    Key { order: KeyOrder, has_value: bool },
 }
 
 /// What is wanted.
@@ -33,6 +35,7 @@ pub(super) enum Wanted {
     Order(Box<Order>, Values),
     Search(Search, OwnedFd),
     Backend(String),
+    Key(KeyOrder, Option<SecretBytes>),
 }
 
 /// What came of it. A value follows as a descriptor.
@@ -62,6 +65,17 @@ pub(super) fn send_backend(channel: &Channel, name: &str) -> io::Result<()> {
     channel.send(&Letter::Backend(name.to_owned()))
 }
 
+/// Sends the order to seal a value, or to open what is in the order.
+pub(super) fn send_key(
+    channel: &Channel,
+    order: &KeyOrder,
+    value: Option<&SecretBytes>,
+) -> io::Result<()> {
+    channel.send(&Letter::Key { order: order.clone(), has_value: value.is_some() })?;
+    let parcels: Vec<Parcel> = value.into_iter().map(Parcel::pack).collect::<io::Result<_>>()?;
+    send_parcels(channel, &parcels)
+}
+
 /// Waits for an order. `None`: nobody wants anything any more.
 pub(super) fn receive_order(channel: &Channel) -> io::Result<Option<Wanted>> {
     let Some((letter, descriptors)) = channel.receive_along::<Letter>()? else { return Ok(None) };
@@ -71,6 +85,11 @@ pub(super) fn receive_order(channel: &Channel) -> io::Result<Option<Wanted>> {
         Letter::Search(search) => {
             let caller = descriptors.into_iter().next().ok_or(io::ErrorKind::InvalidData)?;
             return Ok(Some(Wanted::Search(search, caller)));
+        }
+        Letter::Key { order, has_value } => {
+            let memory = has_value.then(|| channel.receive_descriptors()).transpose()?;
+            let value = unpack(has_value, memory.into_iter().flatten().next())?;
+            return Ok(Some(Wanted::Key(order, value)));
         }
     };
     let order: Box<Order> = serde_json::from_str(&order).map_err(io::Error::other)?;

@@ -23,7 +23,7 @@ pub struct Orders {
     pub rotation: PathBuf,
     pub injections: Option<PathBuf>,
     pub mountpoint: Option<PathBuf>,
-    /// Where services that keep secrets are configured.
+    /// The configuration, with the services that keep secrets, and those whose keys may be asked.
     pub backends: Option<PathBuf>,
 }
 
