@@ -3,8 +3,8 @@
 //! [`Routes`] is the broker's [`Upstream`]. A copy that is *fresh* is served without asking. One that is
 //! *stale* is served at once while it is fetched anew behind the reader's back; so what a service is down
 //! for is noticed only by who asks for what was never here, or what is too old for that. Requests of
-//! readers are made once however many wait ([`source`]), a service that fails is left alone for a while
-//! ([`breaker`]), and what was served is confirmed before it is stale ([`refresh`]). All times are the
+//! readers are made once however many wait (`source`), a service that fails is left alone for a while
+//! (`breaker`), and what was served is confirmed before it is stale (`refresh`). All times are the
 //! broker's clock's.
 #![forbid(unsafe_code)]
 
