@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-for bench in audit_index broker flood read_path rotation scale scan takeover write_path; do
+for bench in audit_index broker flood read_path rotation routes scale scan takeover write_path; do
   echo "== $bench"
   cargo bench --locked --bench "$bench" -- --smoke
 done

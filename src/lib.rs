@@ -18,6 +18,7 @@ pub mod model;
 pub mod policy;
 pub mod report;
 pub mod rotation;
+pub mod route;
 pub mod scan;
 pub mod schedule;
 pub mod store;

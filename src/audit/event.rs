@@ -76,6 +76,8 @@ actions! {
     Anomaly = "anomaly",
     Append = "append",
     AuditRead = "audit_read",
+    /// A service that keeps secrets cannot be reached any more, or can again.
+    BackendConnection = "backend_connection",
     Backup = "backup",
     /// Somebody takes a grant in an emergency.
     BreakGlass = "break_glass",
@@ -87,6 +89,8 @@ actions! {
     Destroy = "destroy",
     /// A one-time code was taken, or refused, to elevate a login session.
     Elevate = "elevate",
+    /// A change is on its way to the service that keeps the secret.
+    Forward = "forward",
     /// A grant is given.
     Grant = "grant",
     GrantApprove = "grant_approve",

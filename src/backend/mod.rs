@@ -82,7 +82,7 @@ pub trait KeyService: Send + Sync {
 pub type Result<T> = std::result::Result<T, BackendError>;
 
 /// What a service can do.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Abilities {
     /// Older versions can be read.
     pub versions: bool,
@@ -100,7 +100,7 @@ pub struct Abilities {
 pub struct VersionId(pub String);
 
 /// Which version of a secret.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub enum Which {
     #[default]
     Current,
@@ -110,7 +110,7 @@ pub enum Which {
 }
 
 /// A version, without its value.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Version {
     pub id: VersionId,
     /// When the service says that it was made.
@@ -132,7 +132,7 @@ pub struct Fetched {
 }
 
 /// How a version is put.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Put {
     /// Fails with [`BackendError::Conflict`] unless this is the current version, or there is none.
     pub expect: Option<Expect>,
@@ -142,14 +142,14 @@ pub struct Put {
 }
 
 /// What a compare-and-set compares with.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum Expect {
     Absent,
     Version(VersionId),
 }
 
 /// A secret, without its value.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Description {
     pub current: Option<VersionId>,
     pub created: Option<Timestamp>,
@@ -162,11 +162,11 @@ pub struct Description {
 }
 
 /// Where the next page begins, in the service's own words.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct PageToken(pub String);
 
 /// A page of names.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Page {
     pub names: Vec<String>,
     /// `None` on the last page.

@@ -1,6 +1,7 @@
 //! What the broker is asked and what it answers: plain values, none of them a secret but `Opened`'s.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use super::latency::Latencies;
 use crate::model::{
@@ -144,6 +145,8 @@ pub struct Description {
     pub secret: Secret,
     pub metadata: Metadata,
     pub versions: Vec<VersionSummary>,
+    /// For how long a copy of another service's secret has waited to be fetched anew.
+    pub stale: Option<Duration>,
     /// Keyed: equal for equal values within one store, and says nothing else. Lower-case hex.
     pub fingerprint: String,
 }

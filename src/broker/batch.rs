@@ -121,6 +121,7 @@ impl<'a> Batch<'a> {
             Some(Record::Secret(record)) => Ok(record),
             Some(
                 Record::Codes(_)
+                | Record::Confirmed(_)
                 | Record::Directory(_)
                 | Record::Lease(_)
                 | Record::MadeDirectory { .. }

@@ -48,6 +48,9 @@ impl Broker {
         if self.done(caller, Action::Delete).is_some() {
             return Ok(());
         }
+        if let Some(upstream) = self.upstream_of(name) {
+            return self.forward_remove(&*upstream, caller, name);
+        }
         let (caller, name) = (caller.clone(), name.clone());
         self.inner.submit(Company::Shared, move |batch| {
             let asked = Asked { action: Action::Delete, name: &name, version: None };
@@ -89,6 +92,7 @@ impl Broker {
         self.inner.submit(Company::Alone, move |batch| {
             let asked = Asked { action: Action::RemoveDirectory, name: &path, version: None };
             batch.inner.gate.admit_below(&caller, asked)?;
+            batch.inner.check_no_route(&path)?;
             match batch.kind_at(&path) {
                 None => return Err(BrokerError::NotFound(path)),
                 Some(Kind::Secret) => return Err(BrokerError::NotDirectory(path)),
@@ -133,6 +137,7 @@ fn rename_secret(
     if from == to {
         return Ok(());
     }
+    batch.inner.check_routes(from, to)?;
     check_reads(batch, caller, (from, &record.metadata.attributes), (to, &attributes), asked)?;
     let concerned = [Some((id, from)), target.as_ref().map(|(id, _)| (*id, to))];
     let idle =
@@ -184,6 +189,9 @@ fn rename_directory(
     if to.is_below(from) {
         return Err(BrokerError::Invalid("a directory cannot be moved into itself".into()));
     }
+    let asked = Asked { action: Action::Rename, name: from, version: None };
+    batch.inner.gate.admit_below(caller, asked)?;
+    batch.inner.check_routes(from, to)?;
     let replaced = check_directory_target(batch, to, replace)?;
     let (secrets, made) = below(batch, from);
     let gate = &batch.inner.gate;
@@ -313,7 +321,7 @@ pub(super) fn find(
 }
 
 /// Moves a secret to the trash.
-fn discard(
+pub(super) fn discard(
     batch: &mut Batch<'_>,
     caller: &Caller,
     action: Action,

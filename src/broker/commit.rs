@@ -7,6 +7,7 @@
 use std::sync::atomic::Ordering;
 
 use super::batch::{Batch, Effect, Line};
+use super::index::Entry;
 use super::lease::resumed;
 use super::root::Root;
 use super::writer::Job;
@@ -117,6 +118,11 @@ impl Inner {
         for effect in effects {
             match effect {
                 Effect::InsertSecret(name, entry) => {
+                    if let Some(held) = entry.held()
+                        && let Some(before) = index.secret(&name).and_then(Entry::held)
+                    {
+                        held.follow(before);
+                    }
                     index.insert(&name, *entry);
                     changed.push(name);
                 }

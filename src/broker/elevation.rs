@@ -214,6 +214,7 @@ fn find(batch: &Batch<'_>, uid: Uid) -> Result<Option<CodeRecord>> {
         Some(Record::Codes(record)) => Some(record),
         Some(
             Record::Secret(_)
+            | Record::Confirmed(_)
             | Record::Directory(_)
             | Record::Lease(_)
             | Record::MadeDirectory { .. }

@@ -1,5 +1,6 @@
 //! Why the broker refused or failed.
 
+use super::UpstreamError;
 use crate::audit::AuditError;
 use crate::crypto::CryptoError;
 use crate::model::{Generation, NameError, SecretName, Uid, Version};
@@ -22,6 +23,9 @@ pub enum BrokerError {
     Damaged(#[source] CryptoError),
     #[error("access denied")]
     Denied,
+    /// Another service keeps it, and it has to be fetched first: see [`Broker::fetch`](super::Broker::fetch).
+    #[error("{0} has to be fetched from its backend")]
+    Elsewhere(SecretName),
     #[error("{0} already exists")]
     Exists(SecretName),
     #[error("{0} is past its expiry")]
@@ -42,6 +46,9 @@ pub enum BrokerError {
     NotDirectory(SecretName),
     #[error("{0} does not exist")]
     NotFound(SecretName),
+    /// It would have to go from one service to another.
+    #[error("{0} is kept elsewhere than where it would go")]
+    OtherRoute(SecretName),
     #[error(transparent)]
     Policy(#[from] PolicyError),
     #[error("uid {uid} has made {limit} {what}, as many as {setting} allows")]
@@ -66,6 +73,11 @@ pub enum BrokerError {
     Store(#[from] StoreError),
     #[error("the value is {bytes} bytes, more than the limit of {limit}")]
     TooBig { bytes: u64, limit: u64 },
+    /// Whoever keeps the secret cannot do this.
+    #[error("{0}")]
+    Unsupported(String),
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
     /// Whether it was done is not known.
     #[error("{0}")]
     Unfinished(String),

@@ -6,10 +6,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
+use std::sync::Arc;
 
 use super::allowance::{Kind as Counted, Tally};
 use super::record::{Record, SecretRecord};
 use super::rotation::Stage;
+use super::upstream::Held;
 use super::{Kind, Pinned, Secret};
 use crate::model::{
     Attributes, Gid, Injection, Inode, Levels, SecretId, SecretName, SecretType, Status, Timestamp,
@@ -100,6 +102,8 @@ struct Rare {
     tags: Vec<Box<str>>,
     injection: Injection,
     decoy: bool,
+    /// Of a copy of another service's secret.
+    held: Option<Arc<Held>>,
 }
 
 impl Entry {
@@ -117,6 +121,7 @@ impl Entry {
             tags: metadata.attributes.tags.clone(),
             injection: metadata.injection.clone(),
             decoy: metadata.decoy,
+            held: record.remote.as_ref().map(Held::of),
         };
         Some(Self {
             id,
@@ -160,6 +165,16 @@ impl Entry {
     /// Tells whether nothing should ever open it.
     pub(super) fn is_decoy(&self) -> bool {
         self.rare.as_ref().is_some_and(|rare| rare.decoy)
+    }
+
+    /// Returns what another service's secret it is a copy of.
+    pub(super) fn held(&self) -> Option<&Held> {
+        self.rare.as_deref()?.held.as_deref()
+    }
+
+    /// Returns the same, to be looked at without the index.
+    pub(super) fn shared_held(&self) -> Option<Arc<Held>> {
+        self.rare.as_deref()?.held.clone()
     }
 
     /// Returns what one caller with `levels` is shown.

@@ -13,7 +13,7 @@ use super::record::Record;
 use super::root::Root;
 use super::{BrokerError, Inner};
 use crate::crypto::{Keyring, RecordSet};
-use crate::model::{GrantId, SecretId};
+use crate::model::{GrantId, SecretId, Timestamp};
 use crate::store::{Snapshot, Store, StoreError, Table};
 
 /// What the records say.
@@ -30,6 +30,7 @@ pub(super) fn load(store: &dyn Store, keyring: &Keyring) -> Result<Loaded, Broke
     let snapshot = store.snapshot()?;
     let root = read_root(&*snapshot, keyring)?;
     let (mut index, mut uses, mut leases) = (Index::default(), BTreeMap::new(), BTreeMap::new());
+    let mut confirmed = BTreeMap::new();
     each_record(&*snapshot, keyring, &mut |id, record| {
         match record {
             Record::Secret(record) if record.deleted.is_some() => {
@@ -46,13 +47,29 @@ pub(super) fn load(store: &dyn Store, keyring: &Keyring) -> Result<Loaded, Broke
             }
             // It is read when somebody gives a code.
             Record::Codes(_) => {}
+            Record::Confirmed(times) => confirmed = times,
             Record::Lease(record) => drop(leases.insert(record.lease.id, record)),
             Record::Uses(counts) => uses = counts,
             Record::Rotation(record) => index.set_rotation(record.secret, record.stage),
         }
         Ok(())
     })?;
+    if !confirmed.is_empty() {
+        confirm(&index, &confirmed);
+    }
     Ok(Loaded { root, index, uses, leases })
+}
+
+/// Takes note of when copies of other services' secrets were last confirmed.
+fn confirm(index: &Index, times: &BTreeMap<SecretId, i64>) {
+    let Some(root) = index.folder(None) else { return };
+    root.each_secret(&mut String::new(), &mut |_, entry| {
+        let time =
+            times.get(&entry.id).and_then(|micros| Timestamp::from_microsecond(*micros).ok());
+        if let (Some(held), Some(time)) = (entry.held(), time) {
+            held.confirm(time);
+        }
+    });
 }
 
 /// Reads and authenticates the root record.

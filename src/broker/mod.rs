@@ -25,6 +25,7 @@ use crate::store::{Store, Table};
 
 mod allowance;
 mod answer;
+mod arrival;
 mod attributes;
 mod backup;
 mod batch;
@@ -34,6 +35,7 @@ mod change;
 mod commit;
 mod elevation;
 mod error;
+mod forward;
 mod frozen;
 mod gate;
 mod holds;
@@ -56,6 +58,7 @@ mod search;
 #[cfg(test)]
 mod tests;
 mod trash;
+mod upstream;
 mod verify;
 mod write;
 mod writer;
@@ -65,6 +68,7 @@ pub use answer::{
     Progress, Put, Replace, Secret, Share, Statistics, Trashed, Verification, VersionSummary,
     Which,
 };
+pub use arrival::{Arrival, KeptCopy, TakenIn};
 pub use attributes::Inspect;
 pub use backup::{unpack_backup, write_backup};
 pub use error::{BrokerError, KeyError, StoreError};
@@ -76,6 +80,9 @@ pub use lease::{Ask, Granted};
 pub use log::{LogReader, Reading};
 pub use quarantine::Quarantine;
 pub use rotation::{By, Change, Stage, Step, Subject};
+pub use upstream::{
+    Copy, Done, Fault, Forward, ForwardDone, RemoteVersion, Standing, Upstream, UpstreamError,
+};
 
 use batch::Batch;
 use cache::Cache;
@@ -154,6 +161,7 @@ struct Inner {
     commit_hooks: Mutex<Vec<ChangeHook>>,
     revoke_hooks: Mutex<Vec<RevokeHook>>,
     inspector: std::sync::OnceLock<Box<dyn Inspect>>,
+    upstream: std::sync::OnceLock<Arc<dyn Upstream>>,
     holds: Arc<Holds>,
     frozen: Mutex<FrozenSets>,
     replay: Arc<Replay>,
@@ -245,6 +253,7 @@ impl Broker {
             commit_hooks: Mutex::default(),
             revoke_hooks: Mutex::default(),
             inspector: std::sync::OnceLock::new(),
+            upstream: std::sync::OnceLock::new(),
             holds: Arc::default(),
             frozen: Mutex::default(),
             replay,

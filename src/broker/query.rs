@@ -4,13 +4,15 @@
 //! refused the same way whether it exists or not.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::gate::{Asked, Sight};
 use super::index::{At, Entry, Node};
+use super::upstream::{Held, Unknown};
 use super::{
     Broker, BrokerError, Description, Directory, Facet, Found, Inner, Known, Listed, Result,
-    VersionSummary,
+    Unlocked, VersionSummary,
 };
 use crate::audit::Action;
 use crate::model::{Attributes, Caller, Injection, Inode, Level, Levels, SecretName, Timestamp};
@@ -50,7 +52,14 @@ impl Broker {
             At::Folder(_) | At::Nothing if named.is_empty() && !sight.may_enter(path) => {
                 Err(refuse())
             }
-            At::Folder(_) | At::Nothing => Err(absent()),
+            At::Folder(_) => Err(absent()),
+            At::Nothing => match inner.look_elsewhere(path, sight.now())? {
+                Unknown::Directory => Ok(Found::Directory(Directory {
+                    inode: unlocked.keyring.load().inode(path.as_str()),
+                    may_write: sight.may_write_below(Some(path)),
+                })),
+                Unknown::Nothing => Err(absent()),
+            },
         }
     }
 
@@ -89,9 +98,15 @@ impl Broker {
         let sight = inner.gate.sight(caller);
         let unlocked = inner.unlocked()?;
         let index = unlocked.index.read();
-        let folder = index.folder(directory).ok_or_else(|| {
-            directory.map_or(BrokerError::Sealed, |path| BrokerError::NotFound(path.clone()))
-        })?;
+        let folder = match (index.folder(directory), directory) {
+            (Some(folder), _) => folder,
+            (None, None) => return Err(BrokerError::Sealed),
+            // Nothing of what a service has below it was asked for yet.
+            (None, Some(path)) if inner.is_directory_elsewhere(&index.at(path), path) => {
+                return Ok(Vec::new());
+            }
+            (None, Some(path)) => return Err(BrokerError::NotFound(path.clone())),
+        };
         let keyring = unlocked.keyring.load();
         let known = folder.after(after).filter_map(|(segment, node)| {
             let path = SecretName::join(directory, segment).ok()?;
@@ -168,12 +183,21 @@ impl Broker {
             created_by: entry.created_by.0,
             size: entry.size,
         };
+        let copy = secret_copy(&unlocked, name);
+        let now = self.inner.gate.now();
+        let stale = self
+            .inner
+            .upstream
+            .get()
+            .zip(copy.as_deref())
+            .and_then(|(upstream, held)| upstream.stale_for(name, held.copy(), now));
         let fingerprint =
             record.history.current().map(|entry| entry.fingerprint).unwrap_or_default();
         Ok(Description {
             secret,
             metadata: record.metadata,
             versions: record.history.entries().iter().map(summary).collect(),
+            stale,
             fingerprint: fingerprint.iter().map(|byte| format!("{byte:02x}")).collect(),
         })
     }
@@ -188,8 +212,16 @@ impl Broker {
         if !self.inner.gate.is_admin(caller) {
             explanation.bindings.clear();
         }
-        serde_json::to_value(explanation)
-            .map_err(|err| BrokerError::Invalid(format!("the explanation cannot be shown: {err}")))
+        let mut shown = serde_json::to_value(explanation).map_err(|err| {
+            BrokerError::Invalid(format!("the explanation cannot be shown: {err}"))
+        })?;
+        // Who keeps a name is in the configuration: it says nothing of whether there is such a secret.
+        if let Some(backend) = self.inner.upstream.get().and_then(|upstream| upstream.explain(name))
+            && let Some(shown) = shown.as_object_mut()
+        {
+            shown.insert("backend".into(), backend);
+        }
+        Ok(shown)
     }
 
     /// Returns the levels that the caller has on a name, whether it exists or not. Not recorded.
@@ -279,6 +311,11 @@ impl Inner {
         let index = unlocked.as_deref()?.index.read();
         index.secret(name).map(Entry::attributes)
     }
+}
+
+/// Returns what another service's secret one is a copy of.
+fn secret_copy(unlocked: &Unlocked, name: &SecretName) -> Option<Arc<Held>> {
+    unlocked.index.read().secret(name).and_then(Entry::shared_held)
 }
 
 impl Facet {

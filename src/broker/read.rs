@@ -42,7 +42,8 @@ impl Broker {
         let unlocked = inner.unlocked()?;
         let recorded = inner.replay.version_read(caller, name);
         let which = recorded.map_or(which, Which::Number);
-        let chosen = inner.choose(&unlocked, name, which, sight.now())?;
+        let chosen = inner.choose(&unlocked, name, which, sight.now());
+        let chosen = chosen.map_err(|err| inner.unfetched(caller, asked, err))?;
         let asked = Asked { version: Some(chosen.version), ..asked };
         inner.check_status(caller, asked, chosen.status)?;
         if which == Which::Current {
@@ -183,7 +184,11 @@ impl Inner {
         let absent = || self.verdict.absent(BrokerError::NotFound(name.clone()));
         let (id, version, status) = {
             let index = unlocked.index.read();
-            let entry = index.secret(name).ok_or_else(absent)?;
+            let entry = index.secret(name);
+            if which == Which::Current || entry.is_none() {
+                self.check_at_hand(name, entry, now)?;
+            }
+            let entry = entry.ok_or_else(absent)?;
             (entry.id, entry.version, entry.status_at(now))
         };
         if which == Which::Current {
@@ -215,12 +220,22 @@ impl Inner {
         let (mut all, mut bytes) = (Vec::new(), 0_u64);
         for name in names {
             let absent = || self.verdict.absent(BrokerError::NotFound(name.clone()));
-            let entry = index.secret(name).ok_or_else(absent)?;
+            let entry = index.secret(name);
+            self.check_at_hand(name, entry, now)?;
+            let entry = entry.ok_or_else(absent)?;
             bytes = bytes.saturating_add(entry.size);
             let (id, version, status) = (entry.id, entry.version, entry.status_at(now));
             all.push(Chosen { id, version, status });
         }
         Ok((all, bytes))
+    }
+
+    /// Records that a secret of another service's could not be fetched.
+    fn unfetched(&self, caller: &Caller, asked: Asked<'_>, err: BrokerError) -> BrokerError {
+        if matches!(err, BrokerError::Upstream(_)) {
+            return self.gate.failed(caller, asked, err);
+        }
+        err
     }
 
     /// Fails, and records that, for a secret whose value nobody gets any more.
@@ -299,6 +314,7 @@ impl Inner {
                 (
                     _,
                     Record::Codes(_)
+                    | Record::Confirmed(_)
                     | Record::Directory(_)
                     | Record::Lease(_)
                     | Record::MadeDirectory { .. }
@@ -333,6 +349,7 @@ pub(super) fn uses(batch: &Batch<'_>) -> Result<BTreeMap<Box<str>, u32>> {
         Some(
             Record::Secret(_)
             | Record::Codes(_)
+            | Record::Confirmed(_)
             | Record::Directory(_)
             | Record::Lease(_)
             | Record::MadeDirectory { .. }

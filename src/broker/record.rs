@@ -9,6 +9,7 @@ use super::BrokerError;
 use super::elevation::CodeRecord;
 use super::lease::LeaseRecord;
 use super::rotation::Stage;
+use super::upstream::Remote;
 use crate::model::{
     Injection, Metadata, SecretId, SecretName, Status, Timestamp, Uid, optional_micros,
 };
@@ -34,6 +35,8 @@ pub(super) enum Record {
     Lease(LeaseRecord),
     /// What is kept of a user's one-time codes.
     Codes(CodeRecord),
+    /// When copies of other services' secrets were last confirmed, in microseconds since 1970.
+    Confirmed(BTreeMap<SecretId, i64>),
 }
 
 /// What is kept of a secret's rotations, beside its record.
@@ -65,13 +68,19 @@ pub(super) struct SecretRecord {
     /// Tells secrets in the trash that had one name apart: the first is 1, and a later one gets a
     /// higher number than those that are there.
     pub(super) trash_number: u32,
+    /// What of another service it is a copy of. Stored behind the record, as [`Later`] is.
+    #[serde(skip)]
+    pub(super) remote: Option<Remote>,
 }
 
 /// Where the one `Uses` record lies.
 pub(super) const USES_ID: SecretId = SecretId([0xff; 16]);
 
+/// Where the one `Confirmed` record lies.
+pub(super) const CONFIRMED_ID: SecretId = SecretId([0xfe; 16]);
+
 /// What was added to a secret's record later. It is written behind it, where any of it is set, so that records
-/// without it are as they always were.
+/// without it are as they always were. Behind it, where the secret is a copy, stands its [`Remote`].
 #[derive(Debug, Default, Deserialize, PartialEq, Serialize)]
 struct Later {
     injection: Injection,
@@ -83,24 +92,32 @@ impl Record {
     pub(super) fn encode(&self) -> Result<Zeroizing<Vec<u8>>, BrokerError> {
         let unfit = |err| BrokerError::Invalid(format!("a record cannot be encoded: {err}"));
         let bytes = postcard::to_stdvec(self).map(Zeroizing::new).map_err(unfit)?;
-        let Self::Secret(SecretRecord { metadata, .. }) = self else { return Ok(bytes) };
+        let Self::Secret(SecretRecord { metadata, remote, .. }) = self else { return Ok(bytes) };
         let later = Later { injection: metadata.injection.clone(), decoy: metadata.decoy };
-        if later == Later::default() {
+        if later == Later::default() && remote.is_none() {
             return Ok(bytes);
         }
         let more = postcard::to_stdvec(&later).map(Zeroizing::new).map_err(unfit)?;
-        Ok(Zeroizing::new([bytes.as_slice(), more.as_slice()].concat()))
+        let last = match remote {
+            Some(remote) => postcard::to_stdvec(remote).map_err(unfit)?,
+            None => Vec::new(),
+        };
+        Ok(Zeroizing::new([bytes.as_slice(), more.as_slice(), last.as_slice()].concat()))
     }
 
     /// Reads what `encode` wrote.
     pub(super) fn decode(plain: &[u8]) -> Result<Self, BrokerError> {
         let damaged = |err| StoreError::Damaged(format!("a record cannot be decoded: {err}"));
         let (mut record, rest) = postcard::take_from_bytes(plain).map_err(damaged)?;
-        if let Self::Secret(SecretRecord { metadata, .. }) = &mut record
+        if let Self::Secret(SecretRecord { metadata, remote, .. }) = &mut record
             && !rest.is_empty()
         {
-            let Later { injection, decoy } = postcard::from_bytes(rest).map_err(damaged)?;
+            let (Later { injection, decoy }, rest) =
+                postcard::take_from_bytes(rest).map_err(damaged)?;
             (metadata.injection, metadata.decoy) = (injection, decoy);
+            if !rest.is_empty() {
+                *remote = Some(postcard::from_bytes(rest).map_err(damaged)?);
+            }
         }
         Ok(record)
     }
@@ -109,6 +126,7 @@ impl Record {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::broker::RemoteVersion;
     use crate::model::{Attributes, Injection};
 
     fn record(injection: Injection, decoy: bool) -> Record {
@@ -135,7 +153,23 @@ mod tests {
             history: History::default(),
             deleted: None,
             trash_number: 0,
+            remote: None,
         })
+    }
+
+    #[test]
+    fn a_copy_of_another_service_comes_back_as_one() {
+        let version = RemoteVersion { backend: "aws".into(), version: "7".into() };
+        let from = Remote { version, confirmed: Timestamp::from_second(5).unwrap() };
+        for decoy in [false, true] {
+            let mut copy = record(Injection::default(), decoy);
+            if let Record::Secret(record) = &mut copy {
+                record.remote = Some(from.clone());
+            }
+            let bytes = copy.encode().unwrap();
+            assert_eq!(Record::decode(&bytes).unwrap(), copy);
+            assert!(Record::decode(&bytes[..bytes.len() - 1]).is_err());
+        }
     }
 
     #[test]

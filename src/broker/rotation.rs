@@ -106,7 +106,7 @@ impl Broker {
     /// Decides whether a secret may be rotated, which takes `write`, and returns it. A refusal is
     /// recorded; a consent is by the steps that follow.
     ///
-    /// Errors: `Denied`, `NotFound`, `Verifying`, `Sealed`.
+    /// Errors: `Denied`, `NotFound`, `Unsupported` (another service keeps it), `Verifying`, `Sealed`.
     pub fn admit_rotation(&self, by: By<'_>, name: &SecretName) -> Result<Subject> {
         let inner = &*self.inner;
         if let By::Caller(caller) = by {
@@ -115,6 +115,9 @@ impl Broker {
             let asked = Asked { action: Action::Rotate, name, version: None };
             let _granted = inner.gate.admit_by(&sight, Level::Write, attributes.as_ref(), asked)?;
         }
+        let by = by.caller();
+        let what = "rotate it there, and it is fetched from there";
+        self.check_kept_here(by.as_ref(), Level::Write, name, what)?;
         self.subject(name)
     }
 
@@ -253,6 +256,7 @@ fn rotation(record: Record) -> Option<RotationRecord> {
         Record::Rotation(record) => Some(record),
         Record::Secret(_)
         | Record::Codes(_)
+        | Record::Confirmed(_)
         | Record::Directory(_)
         | Record::Lease(_)
         | Record::MadeDirectory { .. }

@@ -48,30 +48,11 @@ impl Broker {
         if self.done(caller, Action::Restore).is_some() {
             return Ok(());
         }
+        if let Some((upstream, name)) = self.restored_elsewhere(id, to)? {
+            return self.forward_restore(&*upstream, caller, (id, &name));
+        }
         let (caller, to) = (caller.clone(), to.cloned());
-        self.inner.submit(Company::Alone, move |batch| {
-            let (mut record, grant) = find_trashed(batch, &caller, Action::Restore, id)?;
-            let to = to.unwrap_or_else(|| record.name.clone());
-            let attributes = record.metadata.attributes.clone();
-            let asked = Asked { action: Action::Restore, name: &to, version: None };
-            let grant_target =
-                batch.inner.gate.admit(&caller, Level::Write, Some(&attributes), asked)?;
-            check_reads(batch, &caller, (&record.name, &attributes), (&to, &attributes), asked)?;
-            if batch.kind_at(&to).is_some() {
-                return Err(BrokerError::Exists(to));
-            }
-            batch.check_place(&to)?;
-            let version = current_version(&record);
-            note(batch, &caller, Action::Restore, &record.name.clone(), version, &grant);
-            if to != record.name {
-                note(batch, &caller, Action::Restore, &to, version, &grant_target);
-            }
-            record.deleted = None;
-            record.metadata.status = Status::Active;
-            record.name = to;
-            batch.effect(Effect::RemoveTrashed(id));
-            batch.put_secret(id, record)
-        })
+        self.inner.submit(Company::Alone, move |batch| bring_back(batch, &caller, id, to.as_ref()))
     }
 
     /// Destroys a secret in the trash for good: its record and every value.
@@ -124,6 +105,35 @@ impl Broker {
     fn purge_after(&self, deleted: Timestamp) -> Timestamp {
         deleted.checked_add(self.inner.limits.trash_retention).unwrap_or(Timestamp::MAX)
     }
+}
+
+/// Brings a secret back, to its old name or to another one.
+pub(super) fn bring_back(
+    batch: &mut Batch<'_>,
+    caller: &Caller,
+    id: SecretId,
+    to: Option<&SecretName>,
+) -> Result<()> {
+    let (mut record, grant) = find_trashed(batch, caller, Action::Restore, id)?;
+    let to = to.unwrap_or(&record.name).clone();
+    let attributes = record.metadata.attributes.clone();
+    let asked = Asked { action: Action::Restore, name: &to, version: None };
+    let grant_target = batch.inner.gate.admit(caller, Level::Write, Some(&attributes), asked)?;
+    check_reads(batch, caller, (&record.name, &attributes), (&to, &attributes), asked)?;
+    if batch.kind_at(&to).is_some() {
+        return Err(BrokerError::Exists(to));
+    }
+    batch.check_place(&to)?;
+    let version = current_version(&record);
+    note(batch, caller, Action::Restore, &record.name.clone(), version, &grant);
+    if to != record.name {
+        note(batch, caller, Action::Restore, &to, version, &grant_target);
+    }
+    record.deleted = None;
+    record.metadata.status = Status::Active;
+    record.name = to;
+    batch.effect(Effect::RemoveTrashed(id));
+    batch.put_secret(id, record)
 }
 
 fn destroy(batch: &mut Batch<'_>, id: SecretId, record: &SecretRecord) -> Result<()> {

@@ -39,7 +39,8 @@ impl Broker {
                     expected.extend(kept.map(|entry| (id, entry.version)));
                 }
                 Record::Codes(record) => drop(expected.insert((record.seed, Version::FIRST))),
-                Record::Directory(_)
+                Record::Confirmed(_)
+                | Record::Directory(_)
                 | Record::Lease(_)
                 | Record::MadeDirectory { .. }
                 | Record::Rotation(_)

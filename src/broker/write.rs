@@ -58,14 +58,18 @@ impl Broker {
         }
         let announced = put.origin == Origin::Daemon && !put.stage;
         let announced = announced.then(|| (self.clone(), name.clone()));
-        let (caller, name, put) = (caller.clone(), name.clone(), put.clone());
-        let apply = move |batch: &mut Batch<'_>| write(batch, &caller, &name, &value, &put);
-        self.inner.submit_then(Company::Shared, apply, move |outcome| {
+        let done = move |outcome: Result<Version>| {
             if let (Ok(_), Some((broker, name))) = (&outcome, &announced) {
                 broker.inner.announce(name);
             }
             done(outcome);
-        });
+        };
+        if let Some(upstream) = self.upstream_of(name) {
+            return self.forward_write(upstream, (caller, name), value, put, done);
+        }
+        let (caller, name, put) = (caller.clone(), name.clone(), put.clone());
+        let apply = move |batch: &mut Batch<'_>| write(batch, &caller, &name, &value, &put);
+        self.inner.submit_then(Company::Shared, apply, done);
     }
 
     pub(super) fn check_size(&self, bytes: u64, put: &Put) -> Result<()> {
@@ -86,6 +90,7 @@ impl Broker {
         if let Some(version) = self.done(caller, Action::Promote) {
             return Ok(version);
         }
+        self.check_kept_here(Some(caller), Level::Admin, name, "nothing is staged")?;
         let (caller, name) = (caller.clone(), name.clone());
         self.inner.submit(Company::Shared, move |batch| promote(batch, &caller, &name))
     }
@@ -115,7 +120,7 @@ fn write(
     checked.map_err(|err| gate.failed(caller, asked, err))?;
     let (id, mut record) = match existing {
         Some(existing) => existing,
-        None => (random_id()?, new_record(batch, caller, name, value)),
+        None => (random_id()?, new_record(batch, caller.uid, name, value)),
     };
     let version = add_version(batch, caller.uid, id, &mut record, value, put.stage)?;
     note(batch, caller, action, name, version, &grant);
@@ -123,7 +128,7 @@ fn write(
     Ok(version)
 }
 
-fn check(
+pub(super) fn check(
     batch: &Batch<'_>,
     name: &SecretName,
     existing: Option<&SecretRecord>,
@@ -240,9 +245,9 @@ pub(super) fn note(
     });
 }
 
-fn new_record(
+pub(super) fn new_record(
     batch: &Batch<'_>,
-    caller: &Caller,
+    created_by: Uid,
     name: &SecretName,
     value: &SecretBytes,
 ) -> SecretRecord {
@@ -254,7 +259,7 @@ fn new_record(
             status: Status::Active,
             created: batch.now,
             modified: batch.now,
-            created_by: caller.uid,
+            created_by,
             expires: None,
             last_rotated: None,
             rotation_days: None,
@@ -269,6 +274,7 @@ fn new_record(
         history: crate::versions::History::default(),
         deleted: None,
         trash_number: 0,
+        remote: None,
     }
 }
 

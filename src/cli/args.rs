@@ -315,9 +315,9 @@ pub(crate) struct EffectorArgs {
     /// Where the secrets are.
     #[arg(long, value_name = "DIR")]
     pub mountpoint: Option<PathBuf>,
-    /// The configuration, with the services whose keys may be asked.
+    /// The configuration, for the services that keep secrets, and those whose keys may be asked.
     #[arg(long, value_name = "FILE")]
-    pub keys: Option<PathBuf>,
+    pub backends: Option<PathBuf>,
     /// The mount namespace in which binds are made, such as /proc/1/ns/mnt.
     #[arg(long, value_name = "FILE")]
     pub namespace: Option<PathBuf>,

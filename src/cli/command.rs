@@ -85,7 +85,7 @@ pub(super) fn run(context: &Context, command: Command) -> Result<ExitCode, Failu
                 injections: args.injections,
                 alerts: args.alerts,
                 mountpoint: args.mountpoint,
-                keys: args.keys,
+                backends: args.backends,
                 namespace: args.namespace,
             };
             let part = match (args.rotation, args.order) {

@@ -180,16 +180,20 @@ fn broker_kind(error: &BrokerError) -> Kind {
         | BrokerError::RotationFailed { .. } => Kind::Rotation,
         BrokerError::Invalid(_)
         | BrokerError::Name(_)
+        | BrokerError::OtherRoute(_)
         | BrokerError::Policy(_)
         | BrokerError::Quota { .. }
-        | BrokerError::TooBig { .. } => Kind::Config,
+        | BrokerError::TooBig { .. }
+        | BrokerError::Unsupported(_) => Kind::Config,
         BrokerError::NotDirectory(_) | BrokerError::NotFound(_) => Kind::SecretNotFound,
         BrokerError::Audit(_)
         | BrokerError::Rollback { .. }
         | BrokerError::Store(_)
         | BrokerError::Busy(_)
         | BrokerError::Changing(_)
+        | BrokerError::Elsewhere(_)
         | BrokerError::Unfinished(_)
+        | BrokerError::Upstream(_)
         | BrokerError::Verifying => Kind::BackendConnection,
     }
 }
@@ -218,7 +222,11 @@ fn explain(code: i32) -> (Kind, &'static str, &'static str) {
             "store a new value, or set --expires to a later day",
         ),
         libc::EKEYREVOKED => (Kind::Authorization, "the secret was revoked", ""),
-        libc::EKEYREJECTED => (Kind::Decryption, "the key is wrong", ""),
+        libc::EKEYREJECTED => (
+            Kind::Decryption,
+            "the key is wrong, or the backend does not accept the daemon's credential",
+            "",
+        ),
         libc::EBADMSG => (
             Kind::Decryption,
             "what is stored does not authenticate: it is damaged or was changed",
@@ -230,7 +238,11 @@ fn explain(code: i32) -> (Kind, &'static str, &'static str) {
             "see the daemon's log",
         ),
         libc::ETIMEDOUT => (Kind::BackendConnection, "it took too long", "try again"),
-        libc::EHOSTUNREACH => (Kind::BackendConnection, "the backend cannot be reached", ""),
+        libc::EHOSTUNREACH => (
+            Kind::BackendConnection,
+            "the backend that keeps it cannot be reached, and no copy is young enough",
+            "see the daemon's log",
+        ),
         libc::ENOTCONN | libc::ECONNABORTED => (
             Kind::BackendConnection,
             "the daemon is gone",
@@ -252,7 +264,16 @@ fn explain(code: i32) -> (Kind, &'static str, &'static str) {
             (Kind::BackendConnection, "your uid has too many files open in the mount", "")
         }
         libc::EINVAL => (Kind::Config, "the daemon takes no such name, value or command", ""),
-        libc::EOPNOTSUPP => (Kind::Config, "a filesystem of secrets does not do this", ""),
+        libc::EOPNOTSUPP => (
+            Kind::Config,
+            "a filesystem of secrets does not do this, or the backend that keeps the secret does not",
+            "`cat NAME@why` says who keeps it",
+        ),
+        libc::EXDEV => (
+            Kind::Config,
+            "another service keeps the secrets there",
+            "copy it, and remove the original",
+        ),
         _ => (Kind::BackendConnection, "", ""),
     }
 }

@@ -14,7 +14,9 @@ use std::time::Duration;
 use super::DaemonError;
 use super::accounts::{HostAccounts, local_names};
 use super::alerts::{self, Alerts};
-use super::config::{Config, Durability, IoMode, KeyConfig, NamesMode, OnRestart};
+use super::config::{
+    Config, Durability, IoMode, KeyConfig, Layer, NamesMode, OnRestart, RouteConfig,
+};
 use super::credentials::CredentialSocket;
 use super::init::PassphraseInput;
 use super::injections::{self, Injections};
@@ -23,21 +25,24 @@ use super::keys;
 use super::supervision::{By, Supervision};
 use super::timers::Task;
 use super::touch::Toucher;
+use super::trust;
 use super::watch::Watch;
 use super::wrapping;
 use crate::anomaly;
 use crate::audit;
+use crate::backend::{Backend, BackendError};
 use crate::broker::{
     Broker, BrokerError, LogSettings, Parts as BrokerParts, Progress, read_header, unpack_backup,
 };
 use crate::crypto::RootKey;
-use crate::effect::{self, Effector, Orders};
+use crate::effect::{self, Effector, Orders, RemoteBackend};
 use crate::fs::{self, control::Host};
 use crate::identity::{self, Callers, Observer};
 use crate::keysource::Wrapping;
 use crate::model::{Caller, Clock, Gid, Needs, StoreId, Uid};
 use crate::policy::{self, ExpectationResult, Policy, PolicyError};
 use crate::rotation::{self, Rotator, Settings};
+use crate::route::{Route, Routes};
 use crate::store::{JournaledStore, Options, RedbStore, Store, StoreError};
 use crate::system::{Channel, KeyCell, SecretBytes, SystemClock, close_from, name_process};
 
@@ -96,6 +101,23 @@ impl Parts {
 pub(super) fn rotator(parts: &Parts, settings: Settings) -> Rotator {
     let (broker, effects) = (parts.broker.clone(), Arc::clone(&parts.effects) as _);
     Rotator::new(rotation::Parts { broker, effects, clock: clock(), settings })
+}
+
+/// Joins the routes of the configuration with clients that the effector makes the calls for, and has the broker
+/// fetch from them.
+pub(super) fn routes(config: &Config, parts: &Parts) -> Result<Routes, DaemonError> {
+    let route = |route: &RouteConfig| Route {
+        path: route.path.clone(),
+        backend: route.backend.clone(),
+        client: Arc::new(RemoteBackend::new(Arc::clone(&parts.effects), &route.backend)),
+        cache: route.cache,
+    };
+    let configured = config.routes.iter().map(route).collect();
+    let routes = Routes::new(&parts.broker, &clock(), configured)?;
+    if !config.routes.is_empty() {
+        parts.broker.fetch_from(Arc::new(routes.clone()));
+    }
+    Ok(routes)
 }
 
 /// Makes what watches the log for anomalies.
@@ -446,20 +468,20 @@ pub(super) fn effector_arguments(config: &Config) -> Vec<OsString> {
         injections: Some(config.injections.clone()),
         alerts: Some(config.alerts.clone()),
         mountpoint: Some(config.mountpoint.clone()),
-        keys: Some(config.file.clone()),
+        backends: Some(config.file.clone()),
         namespace: None,
     };
     [&["effector".into()], order_arguments(&orders).as_slice()].concat()
 }
 
 fn order_arguments(orders: &Orders) -> Vec<OsString> {
-    let Orders { rotation, injections, alerts, mountpoint, keys, namespace } = orders;
+    let Orders { rotation, injections, alerts, mountpoint, backends, namespace } = orders;
     let pairs = [
         ("--rotation", Some(rotation)),
         ("--injections", injections.as_ref()),
         ("--alerts", alerts.as_ref()),
         ("--mountpoint", mountpoint.as_ref()),
-        ("--keys", keys.as_ref()),
+        ("--backends", backends.as_ref()),
         ("--namespace", namespace.as_ref()),
     ];
     let given = pairs.into_iter().filter_map(|(name, path)| Some([name.into(), path?.into()]));
@@ -479,8 +501,9 @@ pub fn serve_effector(part: EffectorPart) -> io::Result<()> {
         EffectorPart::Order(orders) => {
             let mut search = std::process::Command::new(program);
             search.args(["effector", "--search"]);
-            let ask_service = wrapping::carry_out(orders.keys.clone());
-            effect::carry_out_one(channel, &orders, search, &ask_service)
+            let open = |name: &str| open_backend(&orders, name);
+            let ask_service = wrapping::carry_out(orders.backends.clone());
+            effect::carry_out_one(channel, &orders, search, (&open, &ask_service))
         }
         EffectorPart::Search => effect::search_as_caller(channel, super::search::report),
         EffectorPart::Whole(orders) => {
@@ -490,6 +513,20 @@ pub fn serve_effector(part: EffectorPart) -> io::Result<()> {
             effect::serve(&channel, program, &arguments)
         }
     }
+}
+
+/// Makes the client of a service as the administrator has configured it, whatever the server says of it.
+fn open_backend(orders: &Orders, name: &str) -> Result<Arc<dyn Backend>, BackendError> {
+    let invalid = |why: String| BackendError::Invalid(why);
+    let path = orders.backends.as_ref();
+    let path = path.ok_or_else(|| invalid("the effector has no list of backends".into()))?;
+    let text = trust::read(path).map_err(|error| invalid(error.to_string()))?;
+    let layer = Layer::parse(&text).map_err(|fault| invalid(fault.message))?;
+    let settings = layer.backend.get(name);
+    let settings =
+        settings.ok_or_else(|| invalid(format!("{} has no backend {name}", path.display())))?;
+    // The server's environment is not ours, and has no token for us.
+    settings.open(&|_| None)
 }
 
 /// Which of its processes one is. Most are told what may be ordered.

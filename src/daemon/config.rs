@@ -18,6 +18,10 @@ pub use layer::{
     OneiricLayer, TemplateLayer,
 };
 
+mod route;
+
+pub use route::{RouteConfig, RouteLayer};
+
 use super::paths::{Mode, Places};
 use crate::backend;
 use crate::broker::Limits;
@@ -65,6 +69,8 @@ pub struct Config {
     pub oneiric: Option<OneiricLayer>,
     /// Services that keep secrets, by their names.
     pub backends: BTreeMap<String, backend::Settings>,
+    /// Parts of the tree that other services keep.
+    pub routes: Vec<RouteConfig>,
     /// Whether metadata and configuration with secrets in them are refused.
     pub scan_on_write: bool,
     /// Things to tell the administrator that are no errors.
@@ -372,6 +378,7 @@ fn resolve(mode: Mode, layer: Layer, places: &Places, environment: &Environment)
         templates: template.unwrap_or_default(),
         oneiric,
         backends: layer.backend,
+        routes: layer.route.unwrap_or_default().iter().map(RouteConfig::of).collect(),
         scan_on_write: scan_on_write.unwrap_or(true),
         warnings: Vec::new(),
     }

@@ -41,6 +41,7 @@ use crate::fs::Renderings;
 use crate::fs::control::{Health, Held, Host};
 use crate::model::{Caller, Clock, Timestamp};
 use crate::rotation::Rotator;
+use crate::route::{Routes, State};
 use crate::system::{SecretBytes, mounts, topmost};
 use check::LastCheck;
 use command::Command;
@@ -59,6 +60,7 @@ pub(super) struct Daemon {
     watch: Arc<Watch>,
     injections: Arc<Injections>,
     alerts: Arc<Alerts>,
+    routes: Routes,
     sources: Sources,
     config: ArcSwap<Config>,
     /// The key source as of now: it can be changed while the configuration still names the old one.
@@ -79,7 +81,7 @@ pub(super) struct Daemon {
 impl Daemon {
     pub(super) fn new(
         (parts, rotator, renderings): (Parts, Rotator, Arc<Renderings>),
-        (watch, injections, alerts): (Arc<Watch>, Arc<Injections>, Arc<Alerts>),
+        (watch, injections, alerts, routes): (Arc<Watch>, Arc<Injections>, Arc<Alerts>, Routes),
         supervision: Arc<Supervision>,
         (config, sources): (Config, Sources),
         level: Level,
@@ -97,6 +99,7 @@ impl Daemon {
             watch,
             injections,
             alerts,
+            routes,
             sources,
             clock,
             level,
@@ -207,8 +210,11 @@ impl Daemon {
         let reload = self.reload_fault.lock().as_ref().map(|why| format!("last reload: {why}"));
         let audit = statistics.audit_fault.as_ref().map(|why| format!("nothing is served: {why}"));
         let mount = self.mount_fault().map(str::to_owned);
+        let backends = self.routes.down().into_iter();
+        let backends = backends.map(|(backend, why)| format!("backend {backend} is down: {why}"));
         let others = self.injections.faults().into_iter().chain(self.alerts.faults());
-        integrity.into_iter().chain(audit).chain(reload).chain(mount).chain(others).collect()
+        let faults = integrity.into_iter().chain(audit).chain(reload).chain(mount);
+        faults.chain(others).chain(backends).collect()
     }
 
     fn uptime_seconds(&self) -> u64 {
@@ -361,6 +367,7 @@ impl Host for Daemon {
         pairs.extend(self.supervision.status());
         pairs.extend(counts(&statistics));
         pairs.extend(self.rotation_status());
+        pairs.extend(self.routes.states().iter().map(|state| ("route", route_words(state))));
         pairs.extend(faults.into_iter().map(|fault| ("fault", fault)));
         pairs.extend(config.warnings.iter().map(|warning| ("warning", warning.clone())));
         pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
@@ -388,6 +395,7 @@ impl Host for Daemon {
             uptime: self.uptime_seconds(),
             rotations: self.rotations(),
             queues: &self.alerts.queues(),
+            backends: &self.routes.states(),
         })
     }
 
@@ -519,6 +527,7 @@ fn restart_needed(old: &Config, new: &Config) -> Vec<&'static str> {
         ("injections", old.injections != new.injections),
         ("names", old.names != new.names),
         ("sandbox", old.sandbox != new.sandbox),
+        ("route", old.routes != new.routes),
         ("scan_on_write", old.scan_on_write != new.scan_on_write),
         ("threads", old.threads != new.threads),
         ("deadline_seconds", old.deadline != new.deadline),
@@ -528,6 +537,14 @@ fn restart_needed(old: &Config, new: &Config) -> Vec<&'static str> {
         ("log.target", old.log.target != new.log.target),
     ];
     changed.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+}
+
+/// Says how it stands with a service.
+fn route_words(state: &State) -> String {
+    let State { backend, path, down, copies, oldest, .. } = state;
+    let how = down.as_ref().map_or_else(|| "up".to_owned(), |why| format!("down ({why})"));
+    let seconds = oldest.as_secs();
+    format!("{path} from {backend}: {how}, {copies} copies, the oldest of {seconds} s ago")
 }
 
 fn invalid(error: &DaemonError) -> BrokerError {

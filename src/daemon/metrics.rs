@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::alerts::Queue;
 use crate::broker::{BOUNDS_MICROS, Latencies, Statistics};
 use crate::fs::control::Held;
+use crate::route::State;
 
 /// What is measured.
 pub(super) struct Figures<'a> {
@@ -19,6 +20,7 @@ pub(super) struct Figures<'a> {
     pub(super) uptime: u64,
     pub(super) rotations: Rotations,
     pub(super) queues: &'a [Queue],
+    pub(super) backends: &'a [State],
 }
 
 /// How rotations stand.
@@ -32,7 +34,7 @@ pub(super) struct Rotations {
 
 /// Formats the counts.
 pub(super) fn text(figures: &Figures<'_>) -> String {
-    let Figures { statistics, held, healthy, uptime, rotations, queues } = figures;
+    let Figures { statistics, held, healthy, uptime, rotations, queues, backends: states } = figures;
     let Statistics { sealed, integrity, secrets, in_trash, generation, audit_seq, .. } = statistics;
     let Statistics { reads_allowed, refused, writes, failures, audit_unsynced, .. } = statistics;
     let mut page = Page::default();
@@ -81,6 +83,7 @@ pub(super) fn text(figures: &Figures<'_>) -> String {
     each("alerts_failures_total", "counter", failed, |queue| queue.failures);
     let lost = "Lines that retention removed before a receiver took them.";
     each("alerts_lost_total", "counter", lost, |queue| queue.lost);
+    backends(&mut page, states);
     page.0
 }
 
@@ -121,9 +124,60 @@ impl Page {
     }
 }
 
+/// Formats how it stands with each service. Its name in the configuration is a label.
+fn backends(page: &mut Page, states: &[State]) {
+    type Value = fn(&State) -> u64;
+    let rows: [(&str, &str, &str, Value); 7] = [
+        ("up", "gauge", "1 unless it is left alone.", |s| s.down.is_none().into()),
+        ("copies", "gauge", "Secrets of it that are here.", |s| s.copies),
+        (
+            "oldest_seconds",
+            "gauge",
+            "Since it has confirmed the copy that has waited longest.",
+            |s| s.oldest.as_secs(),
+        ),
+        ("requests_total", "counter", "Requests to it.", |s| s.requests),
+        ("failures_total", "counter", "Requests that failed.", |s| s.failures),
+        ("stale_reads_total", "counter", "Reads of a copy that was not fresh.", |s| s.stale_reads),
+        ("unfit_total", "counter", "Answers that were not kept.", |s| s.unfit),
+    ];
+    for (name, kind, help, value) in rows.into_iter().filter(|_| !states.is_empty()) {
+        let name = format!("backend_{name}");
+        page.head(&name, kind, help);
+        for state in states {
+            page.sample(&name, &format!("{{backend={:?}}}", state.backend), value(state));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_backend_has_a_row_of_each_metric_and_without_one_there_is_none() {
+        let state = |backend: &str| State {
+            backend: backend.to_owned(),
+            path: "cloud".parse().unwrap(),
+            down: None,
+            copies: 3,
+            oldest: Duration::from_secs(7),
+            requests: 11,
+            failures: 0,
+            stale_reads: 0,
+            unfit: 0,
+        };
+        let text = |states: &[State]| {
+            let mut page = Page::default();
+            backends(&mut page, states);
+            page.0
+        };
+        let two = text(&[state("aws"), state("vault")]);
+        assert!(two.contains("secretfs_backend_copies{backend=\"aws\"} 3\n"));
+        assert!(two.contains("secretfs_backend_oldest_seconds{backend=\"vault\"} 7\n"));
+        assert_eq!(two.lines().filter(|line| line.starts_with("# TYPE")).count(), 7);
+        assert_eq!(text(&[]), "");
+    }
 
     #[test]
     fn every_sample_has_help_a_type_and_a_number() {
@@ -136,6 +190,7 @@ mod tests {
             uptime: 60,
             rotations: Rotations::default(),
             queues: &[queue],
+            backends: &[],
         });
         assert!(text.contains("# TYPE secretfs_secrets gauge\nsecretfs_secrets 7\n"));
         assert!(text.contains("\nsecretfs_alerts_queued{receiver=\"siem\"} 3\n"));

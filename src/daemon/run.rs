@@ -29,6 +29,7 @@ use super::{DaemonError, compose, inspection, logging, notify, ownership};
 use crate::fs::control::Host;
 use crate::fs::{Renderings, Tree};
 use crate::rotation::Rotations;
+use crate::route::Refreshing;
 use crate::system::{Asked, Channel, Signals, harden_process};
 
 pub use super::mounting::FS_TYPE;
@@ -153,6 +154,7 @@ struct Serving {
     watching: Watching,
     alerting: Alerting,
     injecting: Injecting,
+    refreshing: Refreshing,
     injections: Arc<Injections>,
     _device: OwnedFd,
     _lock: StoreLock,
@@ -196,9 +198,12 @@ impl Serving {
         let watch = compose::watch(&config, &parts, anomalies);
         let injections = compose::injections(&config, &parts, injections);
         let alerts = compose::alerts(&config, &parts, alerts);
+        let routes = compose::routes(&config, &parts)?;
+        let shared =
+            (Arc::clone(&watch), Arc::clone(&injections), Arc::clone(&alerts), routes.clone());
         let daemon = Arc::new(Daemon::new(
             (parts, rotator.clone(), renderings),
-            (Arc::clone(&watch), Arc::clone(&injections), Arc::clone(&alerts)),
+            shared,
             Arc::clone(&supervision),
             (config.clone(), sources),
             level,
@@ -227,6 +232,8 @@ impl Serving {
         let alerting = alerts.start().map_err(DaemonError::io("starting to tell of alerts"))?;
         let injecting =
             injections.start().map_err(DaemonError::io("starting to keep injected files"))?;
+        let refreshing =
+            routes.start().map_err(DaemonError::io("starting to refresh what backends keep"))?;
         let timers = Timers::start(tasks).map_err(DaemonError::io("starting the timers"))?;
         watch_over(&supervision.by, config.watchdog, mounted.tree(), wake)
             .map_err(DaemonError::io("starting the watchdog"))?;
@@ -242,6 +249,7 @@ impl Serving {
             watching,
             alerting,
             injecting,
+            refreshing,
             injections,
             _device: device,
             _lock: lock,
@@ -299,6 +307,7 @@ impl Serving {
         drop(self.watching);
         drop(self.alerting);
         drop(self.injecting);
+        drop(self.refreshing);
         if end != End::Retired {
             self.injections.take_away();
         }

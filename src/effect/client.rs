@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::message::{receive_answer, send_key, send_order};
+use super::message::{receive_answer, send_backend, send_key, send_order};
 use super::{CarryOut, EffectError, KeyOrder, Order, Report, Search, Searching, Values};
 use crate::system::{Channel, PidFd, SecretBytes};
 
@@ -68,6 +68,15 @@ impl Effector {
         self.hand_over(&theirs)?;
         drop(theirs);
         Searching::order(ours, search, caller)
+    }
+
+    /// Has a process of its own begin that speaks to a service; it ends with the channel.
+    pub(super) fn begin_backend(&self, name: &str) -> io::Result<Channel> {
+        let (ours, theirs) = Channel::pair()?;
+        self.hand_over(&theirs)?;
+        drop(theirs);
+        send_backend(&ours, name)?;
+        Ok(ours)
     }
 
     /// Has a service seal a value, or open what is in the order, and returns what it gives.

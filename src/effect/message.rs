@@ -23,6 +23,8 @@ enum Letter {
     },
     /// A pidfd of the caller comes along.
     Search(Search),
+    /// The channel stays, for calls of the service of that name.
+    Backend(String),
     /// A value that is to be sealed follows as a descriptor.
     Key { order: KeyOrder, has_value: bool },
 }
@@ -32,6 +34,7 @@ enum Letter {
 pub(super) enum Wanted {
     Order(Box<Order>, Values),
     Search(Search, OwnedFd),
+    Backend(String),
     Key(KeyOrder, Option<SecretBytes>),
 }
 
@@ -57,6 +60,11 @@ pub(super) fn send_search(channel: &Channel, search: &Search, caller: &PidFd) ->
     channel.send_along(&Letter::Search(search.clone()), caller.as_fd())
 }
 
+/// Asks for a service that keeps secrets, by its name in the configuration.
+pub(super) fn send_backend(channel: &Channel, name: &str) -> io::Result<()> {
+    channel.send(&Letter::Backend(name.to_owned()))
+}
+
 /// Sends the order to seal a value, or to open what is in the order.
 pub(super) fn send_key(
     channel: &Channel,
@@ -73,6 +81,7 @@ pub(super) fn receive_order(channel: &Channel) -> io::Result<Option<Wanted>> {
     let Some((letter, descriptors)) = channel.receive_along::<Letter>()? else { return Ok(None) };
     let (order, has_value) = match letter {
         Letter::Order { order, has_value } => (order, has_value),
+        Letter::Backend(name) => return Ok(Some(Wanted::Backend(name))),
         Letter::Search(search) => {
             let caller = descriptors.into_iter().next().ok_or(io::ErrorKind::InvalidData)?;
             return Ok(Some(Wanted::Search(search, caller)));

@@ -5,8 +5,9 @@
 //! an answer that never came: setting twice, finishing twice and undoing what was never set all succeed.
 //! No answer holds a value, but the one of [`Task::Generate`].
 //!
-//! Alerts and lines of the log leave the same way, as a [`Delivery`]. Two things are no orders: with a [`Search`]
-//! somebody looks at files in the place of who asks for it, and with a [`KeyOrder`] asks a service to seal or open a key.
+//! Alerts and lines of the log leave the same way, as a [`Delivery`]. Three things are no orders: with a [`Search`]
+//! somebody looks at files in the place of who asks for it, with a [`KeyOrder`] asks a service to seal or open a key,
+//! and a [`RemoteBackend`] is a service that keeps secrets, which the server itself cannot reach.
 #![forbid(unsafe_code)]
 
 use std::time::Duration;
@@ -26,6 +27,7 @@ mod message;
 mod notice;
 mod permit;
 mod place;
+mod remote;
 mod run;
 mod search;
 mod server;
@@ -44,8 +46,9 @@ pub use key::KeyOrder;
 pub use notice::{Notice, Processes, Signal, SignalName, Unit, UnitAction};
 pub use permit::Orders;
 pub use place::{Copies, FileMode, NoPlace, Placement, PlacementKind, replace_link};
+pub use remote::RemoteBackend;
 pub use search::{MAX_REPORT_BYTES, Search, Searching, search_as_caller};
-pub use server::{AskService, carry_out_one, serve};
+pub use server::{AskService, OpenBackend, carry_out_one, serve};
 pub use target::{AuthorizedKeys, ExecTarget, Mysql, Postgresql, Redis, Target, Tls, Users};
 pub use verifier::{Exec, Http, Nothing, Presented, Verifier};
 

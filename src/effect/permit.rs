@@ -24,8 +24,8 @@ pub struct Orders {
     pub injections: Option<PathBuf>,
     pub alerts: Option<PathBuf>,
     pub mountpoint: Option<PathBuf>,
-    /// The configuration, with the services whose keys may be asked.
-    pub keys: Option<PathBuf>,
+    /// The configuration, with the services that keep secrets, and those whose keys may be asked.
+    pub backends: Option<PathBuf>,
     /// The mount namespace in which binds are made; this process's own if none is named.
     pub namespace: Option<PathBuf>,
 }

@@ -23,7 +23,8 @@ use super::message::{Wanted, receive_order, send_answer};
 use super::permit::Orders;
 use super::search::relay;
 use super::step::Step;
-use super::{EffectError, KeyOrder, Order, Report, Task, Values, Verifier};
+use super::{EffectError, KeyOrder, Order, Report, Task, Values, Verifier, remote};
+use crate::backend::{Backend, BackendError};
 use crate::system::{Channel, SecretBytes, die_with_parent, harden_process};
 
 /// Starts a process for each order until the other end is closed. `program` is called with `arguments` and
@@ -64,6 +65,9 @@ fn reap(mut child: Child) -> io::Result<()> {
     thread::Builder::new().name("reaper".to_owned()).spawn(wait).map(drop)
 }
 
+/// Makes the client of a service by its name, as the administrator has configured it.
+pub type OpenBackend<'a> = dyn Fn(&str) -> Result<Arc<dyn Backend>, BackendError> + 'a;
+
 /// Seals the value, or opens what is in the order, once it is sure that the configuration has it.
 pub type AskService =
     dyn Fn(&KeyOrder, Option<&SecretBytes>) -> Result<SecretBytes, EffectError> + Sync;
@@ -74,15 +78,20 @@ pub fn carry_out_one(
     channel: Channel,
     orders: &Orders,
     search: Command,
-    ask_service: &AskService,
+    (open, ask_service): (&OpenBackend<'_>, &AskService),
 ) -> io::Result<()> {
     harden_process()?;
     die_with_parent(getppid().as_raw().cast_unsigned())?;
     let Some(wanted) = receive_order(&channel)? else { return Ok(()) };
+    if let Wanted::Backend(name) = &wanted {
+        // Each call has its own time.
+        return remote::serve_backend(&channel, open(name));
+    }
     let answering = Arc::new(Answering { channel, answered: Mutex::new(false) });
     let time = match &wanted {
         Wanted::Order(order, _) => time_for(order),
         Wanted::Search(order, _) => order.ends_after(),
+        Wanted::Backend(_) => Duration::ZERO,
         Wanted::Key(order, _) => order.time,
     };
     watch(&answering, Instant::now() + time)?;
@@ -90,6 +99,7 @@ pub fn carry_out_one(
         Wanted::Order(order, values) => carry_out(&order, &values, orders),
         // No file says who may ask: whoever does gets no more than is theirs.
         Wanted::Search(order, caller) => relay(search, &order, caller),
+        Wanted::Backend(_) => return Ok(()),
         Wanted::Key(order, value) => ask_service(&order, value.as_ref())
             .map(|value| Report { note: String::new(), value: Some(value) }),
     };

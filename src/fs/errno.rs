@@ -3,7 +3,7 @@
 use libc::c_int;
 
 use super::error::FsError;
-use crate::broker::{BrokerError, KeyError, StoreError};
+use crate::broker::{BrokerError, Fault, KeyError, StoreError};
 
 /// Maps every error by name: a new variant does not compile until somebody has chosen its number.
 pub(super) fn errno(error: &FsError) -> c_int {
@@ -52,6 +52,7 @@ fn broker_errno(error: &BrokerError) -> c_int {
         BrokerError::NotDirectory(_) => libc::ENOTDIR,
         BrokerError::NotEmpty(_) => libc::ENOTEMPTY,
         BrokerError::NotFound(_) => libc::ENOENT,
+        BrokerError::OtherRoute(_) => libc::EXDEV,
         BrokerError::Quota { .. } => libc::EDQUOT,
         BrokerError::Revoked(_) => libc::EKEYREVOKED,
         // Only a start meets it, and then there is no mount.
@@ -59,10 +60,27 @@ fn broker_errno(error: &BrokerError) -> c_int {
         BrokerError::Sealed => libc::ENOKEY,
         BrokerError::Store(error) => store_errno(error),
         BrokerError::TooBig { .. } => libc::EFBIG,
-        // The wait for the verification has used up the deadline.
-        BrokerError::Changing(_) | BrokerError::Unfinished(_) | BrokerError::Verifying => {
-            libc::ETIMEDOUT
-        }
+        BrokerError::Unsupported(_) => libc::EOPNOTSUPP,
+        BrokerError::Upstream(error) => upstream_errno(error.fault),
+        // The wait for the verification, or for a service, has used up the deadline.
+        BrokerError::Changing(_)
+        | BrokerError::Elsewhere(_)
+        | BrokerError::Unfinished(_)
+        | BrokerError::Verifying => libc::ETIMEDOUT,
+    }
+}
+
+/// A service that is there and says no is told apart from one that is not; why, the log knows.
+fn upstream_errno(fault: Fault) -> c_int {
+    match fault {
+        Fault::Conflict => libc::EBUSY,
+        Fault::Denied => libc::EACCES,
+        Fault::Invalid => libc::EINVAL,
+        Fault::NotFound => libc::ENOENT,
+        Fault::TimedOut => libc::ETIMEDOUT,
+        Fault::Unaccepted => libc::EKEYREJECTED,
+        Fault::Unreachable => libc::EHOSTUNREACH,
+        Fault::Unsupported => libc::EOPNOTSUPP,
     }
 }
 

@@ -33,7 +33,7 @@ use super::tree::{Change, Renaming, Tree, Want};
 use super::workers::{Reply, Workers};
 use super::xattr::{Attribute, HOLDERS};
 use crate::broker::{BrokerError, Replace};
-use crate::model::{Caller, Gid, Request as Asked, Uid};
+use crate::model::{Caller, Gid, Request as Asked, SecretName, Uid};
 use crate::system::SecretBytes;
 
 const MAX_WRITE: u32 = 128 << 10;
@@ -42,13 +42,13 @@ const MAX_WRITE: u32 = 128 << 10;
 pub(super) struct Fuse {
     tree: Arc<Tree>,
     identify: Arc<dyn Identify>,
-    workers: Workers,
+    workers: Arc<Workers>,
 }
 
 impl Fuse {
     /// Returns an adapter with no threads of its own yet.
     pub(super) fn new(tree: Arc<Tree>, identify: Arc<dyn Identify>, deadline: Duration) -> Self {
-        Self { tree, identify, workers: Workers::new(deadline) }
+        Self { tree, identify, workers: Arc::new(Workers::new(deadline)) }
     }
 
     fn caller(&self, request: &Request) -> Caller {
@@ -119,8 +119,39 @@ impl Fuse {
                 let (again, deadline) = (again(), self.workers.deadline());
                 self.work(request, reply, move |tree| tree.patiently(deadline, again));
             }
+            Err(FsError::Broker(BrokerError::Elsewhere(name))) => {
+                self.fetched(request, reply, &name, again());
+            }
             answer => reply.send(answer),
         }
+    }
+
+    /// Replies once a secret was fetched from the service that keeps it. However many wait for it, no
+    /// thread does: whoever fetches it makes their calls, one after the other.
+    fn fetched<R: Reply, F>(&self, request: &Request, reply: R, name: &SecretName, again: F)
+    where
+        F: Fn(&Tree) -> Result<R::Answer> + Send + 'static,
+    {
+        let queued = Arc::new(self.tree.work().queue());
+        queued.begin();
+        let Some(promise) = self.workers.promise(InHand { reply, queued }) else { return };
+        let (tree, workers, uid) = (self.tree.clone(), self.workers.clone(), request.uid());
+        self.tree.fetch_then(name, move || {
+            if promise.is_late() {
+                // What is not answered any more is not to be on record as read.
+                return;
+            }
+            match again(&tree) {
+                // It is to be waited for once more, which nobody else's call may be held up by.
+                Err(FsError::Broker(
+                    BrokerError::Changing(_) | BrokerError::Elsewhere(_) | BrokerError::Verifying,
+                )) => {
+                    let deadline = workers.deadline();
+                    workers.submit(uid, promise, move || tree.patiently(deadline, again));
+                }
+                answer => promise.keep(answer),
+            }
+        });
     }
 
     fn work<R: Reply>(

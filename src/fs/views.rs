@@ -93,7 +93,7 @@ impl Collection {
 
 /// Returns what `@meta` shows: everything but the value.
 pub(super) fn meta(name: &SecretName, description: &Description) -> Value {
-    let Description { secret, metadata, versions, fingerprint } = description;
+    let Description { secret, metadata, versions, stale, fingerprint } = description;
     let levels: Vec<_> = secret.levels.iter().map(|level| level.as_str()).collect();
     json!({
         "name": name.as_str(),
@@ -116,6 +116,7 @@ pub(super) fn meta(name: &SecretName, description: &Description) -> Value {
         "env_name": metadata.injection.env_name,
         "oneiric_path": metadata.injection.oneiric_path,
         "fingerprint": fingerprint,
+        "stale_seconds": stale.map(|stale| stale.as_secs()),
         "levels": levels,
         "versions": versions,
     })

@@ -18,7 +18,7 @@ use super::turns::Turns;
 /// Threads, started as they are needed.
 pub(super) const MAX_THREADS: usize = 64;
 /// Replies that may wait for others.
-const MAX_PROMISES: usize = 1024;
+const MAX_PROMISES: usize = 4096;
 /// Enough for a commit or a policy that is parsed; most jobs use a few KiB.
 const STACK_BYTES: usize = 512 << 10;
 /// How long a thread waits for work before it ends.
@@ -173,9 +173,23 @@ impl State {
 }
 
 impl<R: Reply> Promise<R> {
+    /// Tells whether the deadline has given the answer.
+    pub(super) fn is_late(&self) -> bool {
+        self.slot.is_answered()
+    }
+
     /// Gives the answer, unless the deadline has.
     pub(super) fn keep(self, answer: Result<R::Answer>) {
         self.slot.answer(answer);
+    }
+}
+
+/// Whoever was promised to may be promised on.
+impl<R: Reply> Reply for Promise<R> {
+    type Answer = R::Answer;
+
+    fn send(self, answer: Result<R::Answer>) {
+        self.keep(answer);
     }
 }
 

@@ -24,7 +24,7 @@ pub(super) struct Attribute {
 }
 
 /// Every attribute, in the order in which they are listed.
-static ATTRIBUTES: [Attribute; 23] = [
+static ATTRIBUTES: [Attribute; 24] = [
     shown("created", |_, d, _| Some(d.metadata.created.to_string())),
     shown("created_by", |_, d, _| Some(d.metadata.created_by.to_string())),
     shown("days_remaining", |_, d, now| {
@@ -54,6 +54,7 @@ static ATTRIBUTES: [Attribute; 23] = [
     set("owner_contact", |_, d, _| d.metadata.owner_contact.as_deref().map(str::to_owned)),
     set("rotation_days", |_, d, _| d.metadata.rotation_days.map(|days| days.to_string())),
     set("service", |_, d, _| d.metadata.attributes.service.as_deref().map(str::to_owned)),
+    shown("stale_seconds", |_, d, _| d.stale.map(|stale| stale.as_secs().to_string())),
     set("status", |_, d, _| Some(d.secret.status.as_str().to_owned())),
     set("tags", |_, d, _| {
         let tags = &d.metadata.attributes.tags;

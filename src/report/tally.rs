@@ -328,7 +328,9 @@ fn kind_of(entry: &Entry) -> Option<Kind> {
         | Action::GrantEnd
         | Action::GrantRequest
         | Action::GrantRevoke
-        | Action::PolicyReload => Some(Kind::AccessChange),
+        | Action::PolicyReload
+        | Action::Quarantine
+        | Action::QuarantineEnd => Some(Kind::AccessChange),
         Action::KeyChange => Some(Kind::KeyChange),
         // Opening the log is a command too, and has a line of its own.
         Action::Control if entry.reason.as_deref() == Some("audit-log") => {
@@ -348,10 +350,12 @@ fn kind_of(entry: &Entry) -> Option<Kind> {
         Action::Anchor
         | Action::Anomaly
         | Action::Append
+        | Action::BackendConnection
         | Action::Check
         | Action::CreateDirectory
         | Action::Delete
         | Action::Destroy
+        | Action::Forward
         | Action::Promote
         | Action::Prune
         | Action::Read

@@ -105,7 +105,9 @@ fn activity(entry: &Entry) -> u32 {
         | Action::RemoveDirectory => DELETE,
         Action::Anchor
         | Action::Anomaly
+        | Action::BackendConnection
         | Action::Control
+        | Action::Forward
         | Action::GrantRequest
         | Action::KeyChange
         | Action::PolicyReload

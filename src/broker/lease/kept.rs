@@ -219,6 +219,7 @@ pub(super) fn find(batch: &Batch<'_>, id: GrantId) -> Result<LeaseRecord> {
         Some(
             Record::Secret(_)
             | Record::Codes(_)
+            | Record::Confirmed(_)
             | Record::Directory(_)
             | Record::MadeDirectory { .. }
             | Record::Rotation(_)

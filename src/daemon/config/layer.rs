@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, Unexpected, Visitor};
 
+use super::route::{DefaultBackend, RouteLayer};
 use super::{
     Durability, Fault, IoMode, KeeperMode, KeyConfig, LogLevel, LogTarget, NamesMode, OnRestart,
     SandboxMode,
@@ -53,6 +54,10 @@ pub struct Layer {
     /// The tables `[backend.NAME]`.
     #[serde(default)]
     pub backend: BTreeMap<String, backend::Settings>,
+    /// Who keeps what is below no route.
+    pub default_backend: Option<DefaultBackend>,
+    /// The tables `[[route]]`.
+    pub route: Option<Vec<RouteLayer>>,
 }
 
 /// One table `[[template]]`.
@@ -149,10 +154,18 @@ pub struct LogLayer {
 impl Layer {
     /// Parses a configuration file.
     pub fn parse(text: &str) -> Result<Self, Fault> {
-        toml::from_str(text).map_err(|err| {
+        let layer: Self = toml::from_str(text).map_err(|err| {
             let (line, column) = err.span().map_or((1, 1), |span| place(text, span.start));
             Fault { line, column, message: err.message().to_owned() }
-        })
+        })?;
+        let fault = super::route::fault(layer.route.as_deref().unwrap_or_default(), &layer.backend);
+        match fault {
+            None => Ok(layer),
+            Some((offset, message)) => {
+                let (line, column) = place(text, offset);
+                Err(Fault { line, column, message })
+            }
+        }
     }
 
     /// Lays `over` over this layer: what it says wins.
@@ -205,6 +218,8 @@ impl Layer {
             oneiric: over.oneiric.or(self.oneiric),
             // Only the file has them.
             backend: if over.backend.is_empty() { self.backend } else { over.backend },
+            default_backend: over.default_backend.or(self.default_backend),
+            route: over.route.or(self.route),
         }
     }
 }

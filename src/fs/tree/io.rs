@@ -50,7 +50,8 @@ impl Tree {
     pub(in crate::fs) fn write_blocks(&self, handle: &Handle) -> bool {
         if let Content::Writer(writer) = &handle.content {
             // The first write reads what it starts from.
-            writer.len().is_none() && self.broker.reads_may_block()
+            let routed = || self.broker.is_routed(&writer.name());
+            writer.len().is_none() && (self.broker.reads_may_block() || routed())
         } else {
             matches!(handle.content, Content::Command(_) | Content::Restore(_))
         }
@@ -160,7 +161,9 @@ impl Tree {
         data: &SecretBytes,
     ) -> Result<u32> {
         let Content::Command(command) = &handle.content else {
-            return self.write(caller, handle, offset, data.expose());
+            return self.patiently(self.patience(), |tree| {
+                tree.write(caller, handle, offset, data.expose())
+            });
         };
         // A setuid program that writes to what it was handed must not command in its own name.
         own(caller, handle)?;

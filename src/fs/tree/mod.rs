@@ -199,8 +199,8 @@ impl Tree {
     }
 
     /// Makes a call, and again once what kept it from an answer for the moment is over: while the store
-    /// is verified "not found" cannot be said, and while a secret is changed where it is used, its
-    /// readers wait. To be called by a worker.
+    /// is verified "not found" cannot be said, while a secret is changed where it is used, its readers
+    /// wait, and what another service keeps has to be fetched. To be called by a worker.
     pub(super) fn patiently<T>(
         &self,
         at_most: Duration,
@@ -215,9 +215,18 @@ impl Tree {
                 Err(FsError::Broker(BrokerError::Changing(name))) => {
                     self.broker.wait_unheld(&name, left)?;
                 }
+                Err(FsError::Broker(BrokerError::Elsewhere(name))) => {
+                    self.broker.fetch(&name, left)?;
+                }
                 answer => return answer,
             }
         }
+    }
+
+    /// Has a secret fetched from the service that keeps it, without waiting; see
+    /// [`Broker::fetch_then`].
+    pub(super) fn fetch_then(&self, name: &SecretName, done: impl FnOnce() + Send + 'static) {
+        self.broker.fetch_then(name, Box::new(done));
     }
 
     /// Waits until "not found" is the truth.

@@ -161,13 +161,17 @@ fn levels_of(action: Action) -> Option<Takes> {
         // The log's own, what anybody may ask for, and directories, which follow the secrets in them.
         Action::Anchor
         | Action::Anomaly
+        | Action::BackendConnection
         | Action::BreakGlass
         | Action::CreateDirectory
         | Action::Elevate
+        | Action::Forward
         | Action::GrantEnd
         | Action::GrantRequest
         | Action::MfaEnrol
         | Action::Prune
+        | Action::Quarantine
+        | Action::QuarantineEnd
         | Action::Refusals
         | Action::RemoveDirectory
         | Action::SegmentClose

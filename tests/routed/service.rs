@@ -1,0 +1,243 @@
+//! A service that keeps secrets in memory, and fails as a test likes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+use secretfs::backend::{
+    Abilities, Backend, BackendError, Deadline, Description, Expect, Fetched, Page, PageToken,
+    Probe, Put, Result, Version, VersionId, Which,
+};
+use secretfs::system::SecretBytes;
+
+/// How it fails.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Failure {
+    Denied,
+    Down,
+    Failed,
+    NotFound,
+    Slow,
+    Throttled,
+    Unauthenticated,
+}
+
+/// The service.
+pub struct Service {
+    state: Mutex<State>,
+    let_go: Condvar,
+    pub abilities: Abilities,
+}
+
+#[derive(Default)]
+struct State {
+    secrets: BTreeMap<String, Vec<Vec<u8>>>,
+    deleted: BTreeSet<String>,
+    failure: Option<Failure>,
+    held: bool,
+    lists_denied: bool,
+    calls: BTreeMap<&'static str, u64>,
+}
+
+/// Names in one page.
+const PAGE: usize = 3;
+
+impl Service {
+    pub fn new() -> Self {
+        let abilities = Abilities {
+            versions: true,
+            compare_and_set: true,
+            restore: true,
+            ..Abilities::default()
+        };
+        Self { state: Mutex::default(), let_go: Condvar::new(), abilities }
+    }
+
+    /// Stores a version as somebody else does.
+    pub fn set(&self, name: &str, value: &[u8]) {
+        self.state.lock().secrets.entry(name.to_owned()).or_default().push(value.to_vec());
+    }
+
+    /// Removes a secret as somebody else does.
+    pub fn unset(&self, name: &str) {
+        self.state.lock().secrets.remove(name);
+    }
+
+    pub fn value(&self, name: &str) -> Option<Vec<u8>> {
+        let state = self.state.lock();
+        if state.deleted.contains(name) {
+            return None;
+        }
+        state.secrets.get(name)?.last().cloned()
+    }
+
+    pub fn fail(&self, failure: Option<Failure>) {
+        self.state.lock().failure = failure;
+    }
+
+    /// Lets nobody list from now on.
+    pub fn deny_lists(&self) {
+        self.state.lock().lists_denied = true;
+    }
+
+    /// Has each call wait until it is let go.
+    pub fn hold(&self) {
+        self.state.lock().held = true;
+    }
+
+    pub fn let_go(&self) {
+        self.state.lock().held = false;
+        self.let_go.notify_all();
+    }
+
+    /// How often something was asked for.
+    pub fn calls(&self, what: &str) -> u64 {
+        self.state.lock().calls.get(what).copied().unwrap_or(0)
+    }
+
+    /// How often anything was.
+    pub fn all_calls(&self) -> u64 {
+        self.state.lock().calls.values().sum()
+    }
+
+    fn enter(
+        &self,
+        what: &'static str,
+        deadline: Deadline,
+    ) -> Result<parking_lot::MutexGuard<'_, State>> {
+        let mut state = self.state.lock();
+        *state.calls.entry(what).or_default() += 1;
+        while state.held {
+            self.let_go.wait(&mut state);
+        }
+        let said = |text: &str| text.to_owned();
+        match state.failure {
+            None => Ok(state),
+            Some(Failure::Denied) => Err(BackendError::Denied(said("no such right"))),
+            Some(Failure::Down) => Err(BackendError::Unreachable(said("connection refused"))),
+            Some(Failure::Failed) => Err(BackendError::Failed(said("500"))),
+            Some(Failure::NotFound) => Err(BackendError::NotFound),
+            Some(Failure::Slow) => {
+                drop(state);
+                while let Ok(left) = deadline.left() {
+                    std::thread::sleep(left);
+                }
+                Err(BackendError::TimedOut)
+            }
+            Some(Failure::Throttled) => {
+                Err(BackendError::Throttled { retry_after: Some(Duration::from_secs(20)) })
+            }
+            Some(Failure::Unauthenticated) => Err(BackendError::Unauthenticated(said("expired"))),
+        }
+    }
+}
+
+impl State {
+    fn versions(&self, name: &str) -> Result<&Vec<Vec<u8>>> {
+        if self.deleted.contains(name) {
+            return Err(BackendError::NotFound);
+        }
+        self.secrets.get(name).ok_or(BackendError::NotFound)
+    }
+}
+
+fn version(number: usize) -> VersionId {
+    VersionId(number.to_string())
+}
+
+fn described(number: usize) -> Version {
+    Version { id: version(number), created: None, stages: Vec::new(), readable: true }
+}
+
+impl Backend for Service {
+    fn abilities(&self) -> Abilities {
+        self.abilities
+    }
+
+    fn get(&self, name: &str, _: &Which, deadline: Deadline) -> Result<Fetched> {
+        let state = self.enter("get", deadline)?;
+        let versions = state.versions(name)?;
+        let last = versions.last().ok_or(BackendError::NotFound)?;
+        Ok(Fetched {
+            version: version(versions.len()),
+            value: SecretBytes::copy_from(last).unwrap(),
+            created: None,
+            expires: None,
+        })
+    }
+
+    fn put(
+        &self,
+        name: &str,
+        value: &SecretBytes,
+        put: &Put,
+        deadline: Deadline,
+    ) -> Result<Version> {
+        let mut state = self.enter("put", deadline)?;
+        let current = state.versions(name).map(Vec::len).ok();
+        let expected = match &put.expect {
+            None => true,
+            Some(Expect::Absent) => current.is_none(),
+            Some(Expect::Version(id)) => current.map(version).as_ref() == Some(id),
+        };
+        if self.abilities.compare_and_set && !expected {
+            return Err(BackendError::Conflict);
+        }
+        state.deleted.remove(name);
+        let versions = state.secrets.entry(name.to_owned()).or_default();
+        versions.push(value.expose().to_vec());
+        Ok(described(versions.len()))
+    }
+
+    fn describe(&self, name: &str, deadline: Deadline) -> Result<Description> {
+        let state = self.enter("describe", deadline)?;
+        let current = state.versions(name)?.len();
+        Ok(Description { current: Some(version(current)), ..Description::default() })
+    }
+
+    fn versions(&self, name: &str, deadline: Deadline) -> Result<Vec<Version>> {
+        let state = self.enter("versions", deadline)?;
+        Ok((1..=state.versions(name)?.len()).map(described).collect())
+    }
+
+    fn list(&self, page: Option<&PageToken>, deadline: Deadline) -> Result<Page> {
+        let state = self.enter("list", deadline)?;
+        if state.lists_denied {
+            return Err(BackendError::Denied("no list".into()));
+        }
+        let after = page.map(|token| token.0.clone()).unwrap_or_default();
+        let shown = state.secrets.keys().filter(|name| !state.deleted.contains(*name));
+        let names: Vec<String> = shown.filter(|name| **name > after).take(PAGE).cloned().collect();
+        let next = names.last().filter(|_| names.len() == PAGE).map(|last| PageToken(last.clone()));
+        Ok(Page { names, next })
+    }
+
+    fn tag(&self, _: &str, _: &BTreeMap<String, String>, _: Deadline) -> Result<()> {
+        Err(BackendError::Unsupported("no tags".into()))
+    }
+
+    fn stage(&self, _: &str, _: &str, _: &VersionId, _: Deadline) -> Result<()> {
+        Err(BackendError::Unsupported("no stages".into()))
+    }
+
+    fn delete(&self, name: &str, deadline: Deadline) -> Result<()> {
+        let mut state = self.enter("delete", deadline)?;
+        state.versions(name)?;
+        state.deleted.insert(name.to_owned());
+        Ok(())
+    }
+
+    fn restore(&self, name: &str, deadline: Deadline) -> Result<()> {
+        let mut state = self.enter("restore", deadline)?;
+        if state.deleted.remove(name) { Ok(()) } else { Err(BackendError::NotFound) }
+    }
+
+    fn destroy(&self, name: &str, deadline: Deadline) -> Result<()> {
+        self.enter("destroy", deadline)?.secrets.remove(name);
+        Ok(())
+    }
+
+    fn check(&self, _: Deadline) -> Vec<Probe> {
+        Vec::new()
+    }
+}
