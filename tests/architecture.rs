@@ -23,7 +23,7 @@ const LAYERS: [(&str, &[&str]); 23] = [
     ("store", &["model", "system"]),
     ("versions", &["model"]),
     ("keysource", &["crypto", "model", "system"]),
-    ("backend", &["model", "system"]),
+    ("backend", &["inject", "model", "system"]),
     ("broker", &["audit", "crypto", "model", "policy", "store", "system", "versions"]),
     ("rotation", &["broker", "credential", "effect", "generate", "model", "schedule", "system"]),
     ("fs", &["broker", "identity", "inject", "model", "system"]),
@@ -32,6 +32,7 @@ const LAYERS: [(&str, &[&str]); 23] = [
         &[
             "anomaly",
             "audit",
+            "backend",
             "broker",
             "credential",
             "crypto",
@@ -56,6 +57,7 @@ const LAYERS: [(&str, &[&str]); 23] = [
         &[
             "anomaly",
             "audit",
+            "backend",
             "broker",
             "credential",
             "crypto",

@@ -1,5 +1,6 @@
 //! Services that keep secrets: the transport to them, and one suite for all clients.
 #![allow(
+    unreachable_pub,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
@@ -7,7 +8,17 @@
     reason = "a test file"
 )]
 
+#[path = "backend/check.rs"]
+mod check;
+mod common;
+#[path = "backend/conformance.rs"]
+mod conformance;
+#[path = "backend/faults.rs"]
+mod faults;
 #[path = "backend/http.rs"]
 mod http;
+mod servers;
 #[path = "backend/service.rs"]
 mod service;
+#[path = "backend/vault.rs"]
+mod vault;

@@ -15,6 +15,11 @@ use crate::system::{MemoryError, SecretBytes};
 
 #[cfg(any(feature = "aws", feature = "azure", feature = "vault"))]
 pub mod http;
+mod settings;
+#[cfg(feature = "vault")]
+pub mod vault;
+
+pub use settings::{Settings, Variables};
 
 /// A service that keeps secrets. Many threads may call at the same time.
 ///

@@ -1,0 +1,46 @@
+//! The table `[backend.NAME]` of the configuration: its `kind` says which service it is, and which keys it has.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+#[cfg(feature = "vault")]
+use super::vault::{Vault, VaultSettings};
+use super::{Backend, Result};
+#[cfg(feature = "vault")]
+use crate::system::SecretBytes;
+
+/// One service, as the configuration has it.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Settings {
+    #[cfg(feature = "vault")]
+    Vault(VaultSettings),
+}
+
+/// Looks a variable of the environment up.
+pub type Variables<'a> = dyn Fn(&str) -> Option<String> + 'a;
+
+impl Settings {
+    /// Returns the word for the service.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            #[cfg(feature = "vault")]
+            Self::Vault(_) => "vault",
+        }
+    }
+
+    /// Makes the client. It asks nothing yet; `Invalid` says which setting can never work.
+    pub fn open(&self, variables: &Variables<'_>) -> Result<Arc<dyn Backend>> {
+        match self {
+            #[cfg(feature = "vault")]
+            Self::Vault(settings) => {
+                let token = variables("VAULT_TOKEN").map(zeroize::Zeroizing::new);
+                let token =
+                    token.map(|token| SecretBytes::copy_from(token.as_bytes())).transpose()?;
+                Ok(Arc::new(Vault::new(settings, token)?))
+            }
+        }
+    }
+}
