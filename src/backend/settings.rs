@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
+#[cfg(feature = "azure")]
+use super::azure::{Azure, AzureSettings};
 #[cfg(feature = "vault")]
 use super::vault::{Vault, VaultSettings};
 use super::{Backend, Result};
@@ -14,6 +16,8 @@ use crate::system::SecretBytes;
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Settings {
+    #[cfg(feature = "azure")]
+    AzureKeyVault(AzureSettings),
     #[cfg(feature = "vault")]
     Vault(VaultSettings),
 }
@@ -26,6 +30,8 @@ impl Settings {
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {
+            #[cfg(feature = "azure")]
+            Self::AzureKeyVault(_) => "azure_key_vault",
             #[cfg(feature = "vault")]
             Self::Vault(_) => "vault",
         }
@@ -34,6 +40,8 @@ impl Settings {
     /// Makes the client. It asks nothing yet; `Invalid` says which setting can never work.
     pub fn open(&self, variables: &Variables<'_>) -> Result<Arc<dyn Backend>> {
         match self {
+            #[cfg(feature = "azure")]
+            Self::AzureKeyVault(settings) => Ok(Arc::new(Azure::new(settings, variables)?)),
             #[cfg(feature = "vault")]
             Self::Vault(settings) => {
                 let token = variables("VAULT_TOKEN").map(zeroize::Zeroizing::new);
