@@ -1,6 +1,7 @@
 //! Services that keep secrets: the transport to them, and one suite for all clients.
 #![allow(
     unreachable_pub,
+    clippy::disallowed_methods,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
@@ -12,6 +13,8 @@
 mod azure;
 #[path = "backend/azure_faults.rs"]
 mod azure_faults;
+#[path = "backend/azure_key.rs"]
+mod azure_key;
 #[path = "backend/azure_sdk.rs"]
 mod azure_sdk;
 #[path = "backend/check.rs"]
@@ -28,5 +31,8 @@ mod keyvault;
 mod servers;
 #[path = "backend/service.rs"]
 mod service;
+mod site;
+#[path = "backend/transit.rs"]
+mod transit;
 #[path = "backend/vault.rs"]
 mod vault;

@@ -37,6 +37,11 @@ impl State {
         self.keys.entry(name.to_owned()).or_default().push(Key { id, file });
     }
 
+    /// Forgets all of them.
+    pub fn lose_keys(&mut self) {
+        self.keys.clear();
+    }
+
     pub(super) fn key(&mut self, method: &str, name: &str, rest: &[&str], body: &Value) -> Reply {
         if (method, rest) == ("POST", &["create"]) {
             self.make_key(name);
