@@ -19,6 +19,8 @@ pub mod azure;
 mod check;
 #[cfg(any(feature = "azure", feature = "vault"))]
 mod credential;
+#[cfg(any(feature = "aws", feature = "azure"))]
+mod held;
 #[cfg(any(feature = "aws", feature = "azure", feature = "vault"))]
 pub mod http;
 mod settings;

@@ -324,6 +324,16 @@ fn what_is_not_allowed_is_denied_and_costs_no_other_login() {
 }
 
 #[test]
+fn a_check_finds_what_is_below_the_prefix_wherever_it_is() {
+    let vault = KeyVault::start();
+    vault.set(|state| state.fill((0..60).map(|n| format!("n{n}"))));
+    let client = vault.client(|settings| settings.prefix = "z".into());
+    put(&client, "s", b"x");
+    let notes: Vec<_> = client.check(time()).into_iter().map(|probe| probe.note).collect();
+    assert_eq!(notes[3..], ["1 names", "s"]);
+}
+
+#[test]
 fn a_value_that_is_too_long_is_refused_here() {
     let vault = KeyVault::start();
     let client = vault.client(|_| {});

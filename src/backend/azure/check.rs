@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::Azure;
 use crate::backend::check::{self, Step};
-use crate::backend::{Backend, BackendError, Deadline, Probe, Result, Which};
+use crate::backend::{Backend, BackendError, Deadline, Page, Probe, Result, Which};
 
 pub(super) fn probes(azure: &Azure, deadline: Deadline) -> Vec<Probe> {
     let steps: [(&'static str, Step<Azure>); 5] = [
@@ -33,14 +33,14 @@ fn authenticated(azure: &Azure, deadline: Deadline) -> Result<String> {
 }
 
 fn may_list(azure: &Azure, deadline: Deadline) -> Result<String> {
-    let page = azure.list(None, deadline)?;
+    let page = first_names(azure, deadline)?;
     let more = if page.next.is_some() { " or more" } else { "" };
     Ok(format!("{}{more} names", page.names.len()))
 }
 
 fn may_read(azure: &Azure, deadline: Deadline) -> Result<String> {
     let mut refused = None;
-    for name in azure.list(None, deadline)?.names {
+    for name in first_names(azure, deadline)?.names {
         match azure.get(&name, &Which::Current, deadline) {
             Ok(_) => return Ok(name),
             // It has just gone, or is disabled and another one is not.
@@ -50,4 +50,13 @@ fn may_read(azure: &Azure, deadline: Deadline) -> Result<String> {
         }
     }
     refused.map_or_else(|| Ok("there is nothing to read".into()), Err)
+}
+
+/// Returns the first page that has a name below the prefix, or the last one.
+fn first_names(azure: &Azure, deadline: Deadline) -> Result<Page> {
+    let mut page = azure.list(None, deadline)?;
+    while let Some(next) = page.next.take_if(|_| page.names.is_empty()) {
+        page = azure.list(Some(&next), deadline)?;
+    }
+    Ok(page)
 }

@@ -9,8 +9,9 @@ use ureq::http::Uri;
 use super::answer::{strange, succeeded};
 use super::challenge;
 use super::login::{Identity, unauthenticated};
-use super::session::{Session, Token};
 use super::settings::AzureSettings;
+use super::token::Token;
+use crate::backend::held::Held;
 use crate::backend::http::{Answer, Http, Method, Request, address};
 use crate::backend::{BackendError, Deadline, Result, Variables};
 use crate::system::SecretBuffer;
@@ -18,7 +19,7 @@ use crate::system::SecretBuffer;
 /// The version of the API that is spoken.
 const API: &str = "api-version=7.4";
 
-/// One vault, and the session there.
+/// One vault, and the token for it.
 pub(super) struct Client {
     http: Http,
     /// Without a slash at its end.
@@ -29,7 +30,7 @@ pub(super) struct Client {
     /// The same, as the vault has said last.
     resource: RwLock<Option<String>>,
     identity: Identity,
-    session: Session,
+    token: Held<Token>,
 }
 
 /// A request: what is behind the address, without the version of the API, and the JSON in its body.
@@ -51,21 +52,21 @@ impl Client {
             configured: settings.resource.clone(),
             resource: RwLock::default(),
             identity: Identity::new(settings, variables)?,
-            session: Session::default(),
+            token: Held::new(),
         })
     }
 
     /// Asks with a token, and once more with another if that one is not accepted any more.
     pub(super) fn ask(&self, call: Call<'_>, deadline: Deadline) -> Result<Answer> {
-        let token = self.session.token(&|| self.log_in(deadline), deadline)?;
+        let token = self.token(deadline)?;
         let answer = self.send(call, Some(&token), deadline)?;
         if answer.status != 401 {
             return succeeded(answer);
         }
         // It may want a token for something else by now.
         *self.resource.write() = None;
-        let log_in = || self.log_in(deadline);
-        let token = self.session.another(Some(&token), &log_in, deadline)?;
+        let log_in = |deadline| self.log_in(deadline);
+        let token = self.token.another(&token, &log_in, deadline)?;
         succeeded(self.send(call, Some(&token), deadline)?)
     }
 
@@ -92,7 +93,7 @@ impl Client {
 
     /// Makes sure that there is a token, and returns how long it lasts.
     pub(super) fn authenticate(&self, deadline: Deadline) -> Result<Duration> {
-        Ok(self.session.token(&|| self.log_in(deadline), deadline)?.left())
+        Ok(self.token(deadline)?.left())
     }
 
     /// Asks without a token, which gives a challenge.
@@ -104,6 +105,10 @@ impl Client {
             status @ 500.. => Err(BackendError::Failed(format!("status {status}"))),
             _ => Err(BackendError::Failed("it is no key vault: it wants no token".into())),
         }
+    }
+
+    fn token(&self, deadline: Deadline) -> Result<Arc<Token>> {
+        self.token.current(&|deadline| self.log_in(deadline), deadline)
     }
 
     fn log_in(&self, deadline: Deadline) -> Result<Token> {

@@ -34,7 +34,7 @@ impl VaultKey {
     /// Has the vault do one thing, and returns the version that did it and what came out, in base64.
     fn ask<T>(
         &self,
-        (version, what): (&str, &str),
+        what: &str,
         value: &SecretBytes,
         deadline: Deadline,
         take: impl FnOnce(&str, &str) -> Result<T>,
@@ -44,8 +44,7 @@ impl VaultKey {
             kid: &'a str,
             value: &'a str,
         }
-        let path = format!("keys/{}/{version}/{what}", self.name);
-        let path = path.replace("//", "/");
+        let path = format!("keys/{}/{what}", self.name);
         let text = std::str::from_utf8(value.expose()).map_err(|_| strange())?;
         let mut body = SecretBuffer::new();
         let before = json!({ "alg": ALGORITHM }).to_string();
@@ -68,9 +67,7 @@ impl KeyService for VaultKey {
             let encoded = Base64UrlUnpadded::encode(key.expose(), room);
             encoded.map(str::len).map_err(|_| strange())
         })?;
-        self.ask(("", "wrapkey"), &value, deadline, |version, sealed| {
-            Ok(format!("{version}.{sealed}"))
-        })
+        self.ask("wrapkey", &value, deadline, |version, sealed| Ok(format!("{version}.{sealed}")))
     }
 
     fn unwrap(&self, wrapped: &str, deadline: Deadline) -> Result<SecretBytes> {
@@ -79,7 +76,7 @@ impl KeyService for VaultKey {
             BackendError::Invalid("this was not sealed by a key of a key vault".into())
         })?;
         let sealed = SecretBytes::copy_from(sealed.as_bytes())?;
-        self.ask((version, "unwrapkey"), &sealed, deadline, |_, opened| {
+        self.ask(&format!("{version}/unwrapkey"), &sealed, deadline, |_, opened| {
             SecretBytes::with_len(opened.len(), |room| {
                 let decoded = Base64UrlUnpadded::decode(opened, room);
                 decoded.map(<[u8]>::len).map_err(|_| strange())

@@ -12,8 +12,8 @@ use serde_json::value::RawValue;
 
 use super::answer::{parse, strange};
 use super::assertion;
-use super::session::Token;
 use super::settings::{AzureAuth, AzureSettings, invalid};
+use super::token::Token;
 use crate::backend::credential::read;
 use crate::backend::http::{Answer, Connection, Http, Method, Request, address, percent_encoded};
 use crate::backend::{BackendError, Deadline, Result, Variables};
@@ -205,7 +205,7 @@ fn granted(answer: &Answer) -> Result<Token> {
     let granted: Granted<'_> = parse(answer)?;
     let left = match (number(granted.expires_in), number(granted.expires_on)) {
         (Some(seconds), _) => seconds,
-        (None, Some(end)) => end - SystemClock.now().as_second(),
+        (None, Some(end)) => end.saturating_sub(SystemClock.now().as_second()),
         (None, None) => return Err(strange()),
     };
     let left = Duration::from_secs(u64::try_from(left).unwrap_or(0));

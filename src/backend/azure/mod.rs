@@ -21,8 +21,8 @@ mod key;
 mod login;
 mod name;
 mod secret;
-mod session;
 mod settings;
+mod token;
 
 pub use key::VaultKey;
 pub use settings::{AzureAuth, AzureSettings};
