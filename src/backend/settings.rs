@@ -25,25 +25,28 @@ impl Settings {
     /// Returns the word for the service.
     #[must_use]
     pub fn kind(&self) -> &'static str {
-        match self {
+        // By value, so that a build without any service has nothing to match.
+        match *self {
             #[cfg(feature = "vault")]
             Self::Vault(_) => "vault",
         }
     }
 
     /// Makes the client. It asks nothing yet; `Invalid` says which setting can never work.
+    #[allow(unused_variables, reason = "a build without any service uses none")]
     pub fn open(&self, variables: &Variables<'_>) -> Result<Arc<dyn Backend>> {
-        match self {
+        match *self {
             #[cfg(feature = "vault")]
-            Self::Vault(settings) => Ok(Arc::new(Vault::new(settings, token(variables)?)?)),
+            Self::Vault(ref settings) => Ok(Arc::new(Vault::new(settings, token(variables)?)?)),
         }
     }
 
     /// Makes the client for one of the service's keys: for Vault `MOUNT/KEY`, at `transit` without a mount.
+    #[allow(unused_variables, reason = "a build without any service uses none")]
     pub fn open_key(&self, key: &str, variables: &Variables<'_>) -> Result<Box<dyn KeyService>> {
-        match self {
+        match *self {
             #[cfg(feature = "vault")]
-            Self::Vault(settings) => {
+            Self::Vault(ref settings) => {
                 let place = key.rsplit_once('/').unwrap_or(("transit", key));
                 Ok(Box::new(Transit::new(settings, place, token(variables)?)?))
             }
