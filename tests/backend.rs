@@ -9,6 +9,14 @@
     reason = "a test file"
 )]
 
+#[path = "backend/azure.rs"]
+mod azure;
+#[path = "backend/azure_faults.rs"]
+mod azure_faults;
+#[path = "backend/azure_key.rs"]
+mod azure_key;
+#[path = "backend/azure_sdk.rs"]
+mod azure_sdk;
 #[path = "backend/check.rs"]
 mod check;
 mod common;
@@ -18,6 +26,8 @@ mod conformance;
 mod faults;
 #[path = "backend/http.rs"]
 mod http;
+#[path = "backend/keyvault/mod.rs"]
+mod keyvault;
 mod servers;
 #[path = "backend/service.rs"]
 mod service;

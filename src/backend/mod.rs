@@ -13,6 +13,14 @@ use serde::{Deserialize, Serialize};
 use crate::model::Timestamp;
 use crate::system::{MemoryError, SecretBytes};
 
+#[cfg(feature = "azure")]
+pub mod azure;
+#[cfg(any(feature = "azure", feature = "vault"))]
+mod check;
+#[cfg(any(feature = "azure", feature = "vault"))]
+mod credential;
+#[cfg(any(feature = "aws", feature = "azure"))]
+mod held;
 #[cfg(any(feature = "aws", feature = "azure", feature = "vault"))]
 pub mod http;
 mod settings;

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
+#[cfg(feature = "azure")]
+use super::azure::{Azure, AzureSettings, VaultKey};
 #[cfg(feature = "vault")]
 use super::vault::{Transit, Vault, VaultSettings};
 use super::{Backend, KeyService, Result};
@@ -14,6 +16,8 @@ use crate::system::SecretBytes;
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Settings {
+    #[cfg(feature = "azure")]
+    AzureKeyVault(AzureSettings),
     #[cfg(feature = "vault")]
     Vault(VaultSettings),
 }
@@ -25,25 +29,37 @@ impl Settings {
     /// Returns the word for the service.
     #[must_use]
     pub fn kind(&self) -> &'static str {
-        match self {
+        // By value, so that a build without any service has nothing to match.
+        match *self {
+            #[cfg(feature = "azure")]
+            Self::AzureKeyVault(_) => "azure_key_vault",
             #[cfg(feature = "vault")]
             Self::Vault(_) => "vault",
         }
     }
 
     /// Makes the client. It asks nothing yet; `Invalid` says which setting can never work.
+    #[allow(unused_variables, reason = "a build without any service uses none")]
     pub fn open(&self, variables: &Variables<'_>) -> Result<Arc<dyn Backend>> {
-        match self {
+        match *self {
+            #[cfg(feature = "azure")]
+            Self::AzureKeyVault(ref settings) => Ok(Arc::new(Azure::new(settings, variables)?)),
             #[cfg(feature = "vault")]
-            Self::Vault(settings) => Ok(Arc::new(Vault::new(settings, token(variables)?)?)),
+            Self::Vault(ref settings) => Ok(Arc::new(Vault::new(settings, token(variables)?)?)),
         }
     }
 
-    /// Makes the client for one of the service's keys: for Vault `MOUNT/KEY`, at `transit` without a mount.
+    /// Makes the client for one of the service's keys: for Vault `MOUNT/KEY`, at `transit` without a mount; for Azure a
+    /// key of the same vault.
+    #[allow(unused_variables, reason = "a build without any service uses none")]
     pub fn open_key(&self, key: &str, variables: &Variables<'_>) -> Result<Box<dyn KeyService>> {
-        match self {
+        match *self {
+            #[cfg(feature = "azure")]
+            Self::AzureKeyVault(ref settings) => {
+                Ok(Box::new(VaultKey::new(settings, key, variables)?))
+            }
             #[cfg(feature = "vault")]
-            Self::Vault(settings) => {
+            Self::Vault(ref settings) => {
                 let place = key.rsplit_once('/').unwrap_or(("transit", key));
                 Ok(Box::new(Transit::new(settings, place, token(variables)?)?))
             }

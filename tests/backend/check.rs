@@ -7,12 +7,18 @@ use serde_json::{Value, json};
 
 use crate::common::{bounded, write_file};
 use crate::conformance::put;
+use crate::keyvault::{AUTHORITY, CLIENT, CLIENT_SECRET, KeyVault, TENANT, VAULT};
 use crate::servers::{OpenBao, directory};
 
 /// Runs it with a configuration, and with the token in the environment.
 fn check(config: &Path, token: &str, arguments: &[&str]) -> Output {
+    check_with(config, ("VAULT_TOKEN", token), arguments)
+}
+
+/// Runs it with a configuration and one variable.
+fn check_with(config: &Path, (name, value): (&str, &str), arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_secretfs"));
-    command.env_clear().env("HOME", "/nonexistent").env("VAULT_TOKEN", token);
+    command.env_clear().env("HOME", "/nonexistent").env(name, value);
     command.arg("--config").arg(config).args(["backend", "check"]).args(arguments);
     bounded(&mut command)
 }
@@ -53,6 +59,37 @@ fn a_backend_is_checked_from_the_command_line() {
     let output = check(&config, &bao.root, &["other"]);
     assert_eq!(output.status.code(), Some(12));
     assert!(String::from_utf8(output.stderr).unwrap().contains("it has corp"));
+}
+
+#[test]
+fn a_key_vault_is_checked_from_the_command_line() {
+    let vault = KeyVault::start();
+    put(&vault.client(|_| {}), "app/canary-name", b"canary-7f3a");
+    let config = format!(
+        "[backend.corp]\nkind = \"azure_key_vault\"\naddress = \"https://{VAULT}\"\nprefix = \"app\"\n\
+         authority = \"https://{AUTHORITY}\"\n\
+         [backend.corp.connection]\nca = \"{}\"\nproxy = \"{}\"\n\
+         [backend.corp.auth]\nmethod = \"client_secret\"\n\
+         tenant = \"{TENANT}\"\nclient_id = \"{CLIENT}\"\n",
+        vault.service.authority().display(),
+        vault.proxy.url(),
+    );
+    let config = vault.file("secretfs.toml", &config);
+    let output = check_with(&config, ("AZURE_CLIENT_SECRET", CLIENT_SECRET), &["corp"]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{said} {}", String::from_utf8_lossy(&output.stderr));
+    let whats: Vec<_> = said.lines().map(|line| line.split('\t').next().unwrap()).collect();
+    assert_eq!(whats, ["reachable", "clock", "authenticated", "may list", "may read"]);
+    assert!(said.contains("canary-name") && !said.contains("canary-7f3a"), "{said}");
+
+    let output = check_with(&config, ("AZURE_CLIENT_SECRET", "canary-other"), &["corp"]);
+    assert_eq!(output.status.code(), Some(11));
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("AADSTS7000215") && !said.contains("canary"), "{said}");
+
+    let output = check_with(&config, ("UNUSED", ""), &["corp"]);
+    assert_eq!(output.status.code(), Some(12));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("AZURE_CLIENT_SECRET"));
 }
 
 #[test]

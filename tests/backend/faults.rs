@@ -19,7 +19,7 @@ use crate::service::{Asked, Reply, Service};
 const MANY: usize = 100_000;
 
 /// How many a real server has to be given first.
-fn many_real() -> usize {
+pub fn many_real() -> usize {
     let full = std::env::var_os("SECRETFS_CAMPAIGN").is_some_and(|value| value == "full");
     if full { MANY } else { 2_500 }
 }
@@ -139,9 +139,9 @@ impl State {
 }
 
 /// Each call, without what it gives.
-type Call = fn(&dyn Backend, Deadline) -> Result<()>;
+pub type Call = fn(&dyn Backend, Deadline) -> Result<()>;
 
-const CALLS: [(&str, Call); 6] = [
+pub const CALLS: [(&str, Call); 6] = [
     ("get", |backend, deadline| backend.get("s", &Which::Current, deadline).map(drop)),
     ("put", |backend, deadline| {
         backend.put("s", &bytes(b"canary-7f3a"), &Put::default(), deadline).map(drop)
@@ -153,12 +153,11 @@ const CALLS: [(&str, Call); 6] = [
 ];
 
 /// What a fault has to look like.
-type Expected = fn(&BackendError) -> bool;
+pub type Expected = fn(&BackendError) -> bool;
 
-#[test]
-fn every_call_ends_as_it_should_whatever_is_wrong_with_the_service() {
-    let denied = Reply::json(403, &json!({ "errors": ["permission denied"] }));
-    let table: [(&str, Reply, Expected); 8] = [
+/// Returns the faults that a service answers with, where `refused` is how it refuses a token.
+pub fn table(refused: Reply) -> [(&'static str, Reply, Expected); 8] {
+    [
         ("slow", Reply::Silence, |error| *error == BackendError::TimedOut),
         ("a byte now and then", Reply::Trickle, |error| *error == BackendError::TimedOut),
         ("429", Reply::status(429, &[("Retry-After", "7")]), |error| {
@@ -172,9 +171,14 @@ fn every_call_ends_as_it_should_whatever_is_wrong_with_the_service() {
             is_failed,
         ),
         ("no JSON", Reply::json(200, &json!("canary-7f3a")), is_failed),
-        ("expired token", denied, |error| matches!(error, BackendError::Unauthenticated(_))),
-    ];
-    for (fault, reply, expected) in table {
+        ("expired token", refused, |error| matches!(error, BackendError::Unauthenticated(_))),
+    ]
+}
+
+#[test]
+fn every_call_ends_as_it_should_whatever_is_wrong_with_the_service() {
+    let denied = Reply::json(403, &json!({ "errors": ["permission denied"] }));
+    for (fault, reply, expected) in table(denied) {
         for (call, run) in CALLS {
             // One that has a token already, and one that has to get it.
             for warm in [true, false] {

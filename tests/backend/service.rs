@@ -92,7 +92,15 @@ struct Shared {
 impl Service {
     /// Starts one for 127.0.0.1 and localhost.
     pub fn start(handler: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> Self {
-        let names = ["127.0.0.1".to_owned(), "localhost".to_owned()];
+        Self::start_as(&["127.0.0.1", "localhost"], handler)
+    }
+
+    /// Starts one whose certificate is for these names.
+    pub fn start_as(
+        names: &[&str],
+        handler: impl Fn(&Asked) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let made = rcgen::generate_simple_self_signed(names).unwrap();
         let certificate = CertificateDer::from(made.cert.der().to_vec());
         let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
@@ -132,6 +140,10 @@ impl Service {
     /// Starts one that always answers the same.
     pub fn that_answers(reply: Reply) -> Self {
         Self::start(move |_| reply.clone())
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// Returns the URL of a path.

@@ -27,7 +27,7 @@ fn service(bao: &OpenBao) -> String {
     )
 }
 
-fn configure(site: &Site, text: &str) {
+pub fn configure(site: &Site, text: &str) {
     let path = site.config();
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     drop(fs::remove_file(&path));
@@ -35,11 +35,11 @@ fn configure(site: &Site, text: &str) {
     fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
 }
 
-fn status(site: &Site) -> Value {
+pub fn status(site: &Site) -> Value {
     serde_json::from_str(&site.ask(&["--json", "key", "status"])).unwrap()
 }
 
-const KEY: &str = "[key]\nsource = \"backend\"\nbackend = \"corp\"\nname = \"secretfs\"\n";
+pub const KEY: &str = "[key]\nsource = \"backend\"\nbackend = \"corp\"\nname = \"secretfs\"\n";
 
 #[test]
 fn a_store_opens_by_transit_and_by_nothing_else() {

@@ -4,31 +4,19 @@ use std::time::Instant;
 
 use super::Vault;
 use super::list;
+use crate::backend::check::{self, Step};
 use crate::backend::{BackendError, Deadline, Probe, Result};
 
 pub(super) fn probes(vault: &Vault, deadline: Deadline) -> Vec<Probe> {
-    let steps: [(&'static str, Step); 5] = [
+    let steps: [(&'static str, Step<Vault>); 5] = [
         ("reachable", reachable),
         ("clock", clock),
         ("authenticated", authenticated),
         ("may list", may_list),
         ("may read", may_read),
     ];
-    let mut probes = Vec::new();
-    for (what, step) in steps {
-        let found = step(vault, deadline);
-        let worked = found.is_ok();
-        let note = found.unwrap_or_else(|error| error.to_string());
-        probes.push(Probe { what, worked, note });
-        if !worked {
-            break;
-        }
-    }
-    probes
+    check::probes(vault, &steps, deadline)
 }
-
-/// Tries one thing, and says what was found.
-type Step = fn(&Vault, Deadline) -> Result<String>;
 
 fn reachable(vault: &Vault, deadline: Deadline) -> Result<String> {
     let start = Instant::now();

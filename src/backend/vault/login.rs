@@ -3,9 +3,6 @@
 //! Files are read at each login, so that what others write there anew is taken; they are put together with the
 //! request in locked memory.
 
-use std::fs::File;
-use std::io::Read;
-use std::path::Path;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -14,13 +11,11 @@ use super::answer::{Data, parse, strange};
 use super::client::{Call, LOOK, Wire, unauthenticated};
 use super::session::Token;
 use super::settings::AuthSettings;
+use crate::backend::credential::read;
 use crate::backend::http::{Answer, Method, percent_encoded};
 use crate::backend::{BackendError, Deadline, Result};
 use crate::inject::json::push_string;
 use crate::system::{SecretBuffer, SecretBytes};
-
-/// The longest file with a credential.
-const MAX_FILE_BYTES: usize = 64 << 10;
 
 /// Gets a token.
 pub(super) fn log_in(
@@ -134,29 +129,6 @@ fn look_at(token: Token, is_given: bool, wire: &Wire, deadline: Deadline) -> Res
         400..=499 => Ok(token),
         _ => Err(strange()),
     }
-}
-
-/// Reads a file with a credential, without the newline at its end.
-fn read(path: &Path) -> Result<SecretBytes> {
-    let unreadable =
-        |error: std::io::Error| unauthenticated(&format!("{}: {}", path.display(), error.kind()));
-    let mut file = File::open(path).map_err(unreadable)?;
-    let bytes = SecretBytes::with_len(MAX_FILE_BYTES, |room| {
-        let mut len = 0;
-        while let Some(rest) = room.get_mut(len..).filter(|rest| !rest.is_empty()) {
-            match file.read(rest)? {
-                0 => break,
-                read => len += read,
-            }
-        }
-        Ok(len)
-    });
-    let bytes = bytes.map_err(unreadable)?;
-    let trimmed = bytes.expose().trim_ascii_end();
-    if trimmed.is_empty() || trimmed.len() == MAX_FILE_BYTES {
-        return Err(unauthenticated(&format!("{}: no credential is in it", path.display())));
-    }
-    Ok(SecretBytes::copy_from(trimmed)?)
 }
 
 /// Puts a JSON object of texts together.
