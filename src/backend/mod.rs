@@ -11,7 +11,10 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::model::Timestamp;
-use crate::system::SecretBytes;
+use crate::system::{MemoryError, SecretBytes};
+
+#[cfg(any(feature = "aws", feature = "azure", feature = "vault"))]
+pub mod http;
 
 /// A service that keeps secrets. Many threads may call at the same time.
 ///
@@ -25,8 +28,13 @@ pub trait Backend: Send + Sync {
     fn get(&self, name: &str, which: &Which, deadline: Deadline) -> Result<Fetched>;
 
     /// Makes a new version, and the secret if there is none.
-    fn put(&self, name: &str, value: &SecretBytes, put: &Put, deadline: Deadline)
-    -> Result<Version>;
+    fn put(
+        &self,
+        name: &str,
+        value: &SecretBytes,
+        put: &Put,
+        deadline: Deadline,
+    ) -> Result<Version>;
 
     /// What is known of a secret without its value.
     fn describe(&self, name: &str, deadline: Deadline) -> Result<Description>;
@@ -54,6 +62,15 @@ pub trait Backend: Send + Sync {
 
     /// What works here, one step after the other until one fails.
     fn check(&self, deadline: Deadline) -> Vec<Probe>;
+}
+
+/// A service that has keys which never leave it, and seals and opens small secrets under them.
+pub trait KeyService: Send + Sync {
+    /// Seals a key. What comes back is no secret.
+    fn wrap(&self, key: &SecretBytes, deadline: Deadline) -> Result<String>;
+
+    /// Opens what [`Self::wrap`] has given.
+    fn unwrap(&self, wrapped: &str, deadline: Deadline) -> Result<SecretBytes>;
 }
 
 /// What a call gives.
@@ -212,6 +229,12 @@ pub enum BackendError {
     Failed(String),
     #[error("it took too long")]
     TimedOut,
+}
+
+impl From<MemoryError> for BackendError {
+    fn from(error: MemoryError) -> Self {
+        Self::Failed(error.to_string())
+    }
 }
 
 impl BackendError {
