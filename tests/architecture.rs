@@ -23,7 +23,7 @@ const LAYERS: [(&str, &[&str]); 23] = [
     ("store", &["model", "system"]),
     ("versions", &["model"]),
     ("keysource", &["crypto", "model", "system"]),
-    ("backend", &["model", "system"]),
+    ("backend", &["inject", "model", "system"]),
     ("broker", &["audit", "crypto", "model", "policy", "store", "system", "versions"]),
     ("rotation", &["broker", "credential", "effect", "generate", "model", "schedule", "system"]),
     ("fs", &["broker", "identity", "inject", "model", "system"]),

@@ -7,7 +7,17 @@
     reason = "a test file"
 )]
 
+#[path = "backend/aws.rs"]
+mod aws;
+#[path = "backend/aws_credentials.rs"]
+mod aws_credentials;
+#[path = "backend/aws_faults.rs"]
+mod aws_faults;
+mod common;
+#[path = "backend/conformance.rs"]
+mod conformance;
 #[path = "backend/http.rs"]
 mod http;
+mod servers;
 #[path = "backend/service.rs"]
 mod service;

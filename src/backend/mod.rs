@@ -13,8 +13,15 @@ use serde::{Deserialize, Serialize};
 use crate::model::Timestamp;
 use crate::system::{MemoryError, SecretBytes};
 
+#[cfg(feature = "aws")]
+pub mod aws;
+#[cfg(feature = "aws")]
+mod held;
 #[cfg(any(feature = "aws", feature = "azure", feature = "vault"))]
 pub mod http;
+mod settings;
+
+pub use settings::{Settings, Variables};
 
 /// A service that keeps secrets. Many threads may call at the same time.
 ///

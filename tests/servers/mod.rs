@@ -27,11 +27,13 @@ use tempfile::TempDir;
 use crate::common::{DEADLINE, Person, bounded, skip, write_file};
 
 pub mod mariadb;
+pub mod moto;
 pub mod postgresql;
 pub mod redis;
 pub mod sshd;
 
 pub use mariadb::Mariadb;
+pub use moto::Moto;
 pub use postgresql::Postgresql;
 pub use redis::Redis;
 pub use sshd::Sshd;

@@ -1,0 +1,41 @@
+//! The table `[backend.NAME]` of the configuration: its `kind` says which service it is, and which keys it has.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+#[cfg(feature = "aws")]
+use super::aws::{AwsSettings, SecretsManager};
+use super::{Backend, Result};
+
+/// One service, as the configuration has it.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Settings {
+    #[cfg(feature = "aws")]
+    AwsSecretsManager(AwsSettings),
+}
+
+/// Looks a variable of the environment up.
+pub type Variables<'a> = dyn Fn(&str) -> Option<String> + 'a;
+
+impl Settings {
+    /// Returns the word for the service.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            #[cfg(feature = "aws")]
+            Self::AwsSecretsManager(_) => "aws_secrets_manager",
+        }
+    }
+
+    /// Makes the client. It asks nothing yet; `Invalid` says which setting can never work.
+    pub fn open(&self, variables: &Variables<'_>) -> Result<Arc<dyn Backend>> {
+        match self {
+            #[cfg(feature = "aws")]
+            Self::AwsSecretsManager(settings) => {
+                Ok(Arc::new(SecretsManager::new(settings, variables)?))
+            }
+        }
+    }
+}
