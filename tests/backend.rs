@@ -1,5 +1,6 @@
 //! Services that keep secrets: the transport to them, and one suite for all clients.
 #![allow(
+    unreachable_pub,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
@@ -13,11 +14,17 @@ mod aws;
 mod aws_credentials;
 #[path = "backend/aws_faults.rs"]
 mod aws_faults;
+#[path = "backend/check.rs"]
+mod check;
 mod common;
 #[path = "backend/conformance.rs"]
 mod conformance;
+#[path = "backend/faults.rs"]
+mod faults;
 #[path = "backend/http.rs"]
 mod http;
 mod servers;
 #[path = "backend/service.rs"]
 mod service;
+#[path = "backend/vault.rs"]
+mod vault;

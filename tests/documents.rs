@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// Commands whose next word is a command too, or may be one.
-const GROUPS: [&str; 8] =
-    ["audit", "backup", "grant", "inject", "key", "oneiric", "policy", "scan"];
+const GROUPS: [&str; 9] =
+    ["audit", "backend", "backup", "grant", "inject", "key", "oneiric", "policy", "scan"];
 
 #[test]
 fn every_promise_names_a_test_that_exists() {

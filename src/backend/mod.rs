@@ -20,6 +20,8 @@ mod held;
 #[cfg(any(feature = "aws", feature = "azure", feature = "vault"))]
 pub mod http;
 mod settings;
+#[cfg(feature = "vault")]
+pub mod vault;
 
 pub use settings::{Settings, Variables};
 

@@ -6,7 +6,11 @@ use serde::Deserialize;
 
 #[cfg(feature = "aws")]
 use super::aws::{AwsSettings, SecretsManager};
+#[cfg(feature = "vault")]
+use super::vault::{Vault, VaultSettings};
 use super::{Backend, Result};
+#[cfg(feature = "vault")]
+use crate::system::SecretBytes;
 
 /// One service, as the configuration has it.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
@@ -14,6 +18,8 @@ use super::{Backend, Result};
 pub enum Settings {
     #[cfg(feature = "aws")]
     AwsSecretsManager(AwsSettings),
+    #[cfg(feature = "vault")]
+    Vault(VaultSettings),
 }
 
 /// Looks a variable of the environment up.
@@ -26,6 +32,8 @@ impl Settings {
         match self {
             #[cfg(feature = "aws")]
             Self::AwsSecretsManager(_) => "aws_secrets_manager",
+            #[cfg(feature = "vault")]
+            Self::Vault(_) => "vault",
         }
     }
 
@@ -35,6 +43,13 @@ impl Settings {
             #[cfg(feature = "aws")]
             Self::AwsSecretsManager(settings) => {
                 Ok(Arc::new(SecretsManager::new(settings, variables)?))
+            }
+            #[cfg(feature = "vault")]
+            Self::Vault(settings) => {
+                let token = variables("VAULT_TOKEN").map(zeroize::Zeroizing::new);
+                let token =
+                    token.map(|token| SecretBytes::copy_from(token.as_bytes())).transpose()?;
+                Ok(Arc::new(Vault::new(settings, token)?))
             }
         }
     }

@@ -11,12 +11,14 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::engine::ArgValueCompleter;
 
 mod anomalies;
+mod backend;
 mod grant;
 mod inject;
 mod rotation;
 mod scan;
 
 pub(crate) use anomalies::Anomalies;
+pub(crate) use backend::{Backend, BackendCheck};
 pub(crate) use grant::{Elevate, Grant, GrantCommand, GrantGive};
 pub(crate) use inject::{
     Env, Exec, FormatName, Import, ImportForm, Inject, InjectFile, InjectRemove, LayerName,
@@ -128,6 +130,9 @@ pub(crate) enum Command {
     /// Checks, tests, explains and shows policies.
     #[command(subcommand)]
     Policy(Policy),
+    /// Tries services that keep secrets, as the configuration names them.
+    #[command(subcommand)]
+    Backend(Backend),
     /// Grants levels on top of the policy for a time, lists such grants and revokes them.
     Grant(Box<Grant>),
     /// Elevates this login session by a one-time code, for what the policy lets only elevated ones do.

@@ -15,6 +15,7 @@ use crate::effect::Orders;
 mod abort;
 mod anomalies;
 mod audit;
+mod backend;
 mod backup;
 mod completions;
 mod container_args;
@@ -68,6 +69,7 @@ pub(super) fn run(context: &Context, command: Command) -> Result<ExitCode, Failu
         Command::Abort => abort::run(context),
         Command::Anomalies(args) => anomalies::run(context, &args),
         Command::Audit(args) => return audit::run(context, &args),
+        Command::Backend(args) => return backend::run(context, &args),
         Command::Backup(args) => backup::run(context, &args),
         Command::Completions(args) => completions::run(context, &args),
         Command::ContainerArgs(args) => container_args::run(context, &args),

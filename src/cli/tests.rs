@@ -161,6 +161,7 @@ fn every_command_of_the_contract_is_there() {
         "audit",
         "policy",
         "key",
+        "backend",
         "backup",
         "verify",
         "explain",

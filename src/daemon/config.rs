@@ -19,6 +19,7 @@ pub use layer::{
 };
 
 use super::paths::{Mode, Places};
+use crate::backend;
 use crate::broker::Limits;
 use crate::model::SecretName;
 
@@ -59,6 +60,8 @@ pub struct Config {
     pub templates: Vec<TemplateLayer>,
     /// What is below `.oneiric`, if anything.
     pub oneiric: Option<OneiricLayer>,
+    /// Services that keep secrets, by their names.
+    pub backends: BTreeMap<String, backend::Settings>,
     /// Whether metadata and configuration with secrets in them are refused.
     pub scan_on_write: bool,
     /// Things to tell the administrator that are no errors.
@@ -350,6 +353,7 @@ fn resolve(mode: Mode, layer: Layer, places: &Places, environment: &Environment)
         on_restart: on_restart.unwrap_or_default(),
         templates: template.unwrap_or_default(),
         oneiric,
+        backends: layer.backend,
         scan_on_write: scan_on_write.unwrap_or(true),
         warnings: Vec::new(),
     }

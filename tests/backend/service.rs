@@ -183,6 +183,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
 }
 
 fn serve(stream: TcpStream, shared: &Shared) -> io::Result<()> {
+    stream.set_nodelay(true)?;
     // So that a thread that waits sees the end of the test.
     stream.set_read_timeout(Some(Duration::from_millis(50)))?;
     let tls = ServerConnection::new(Arc::clone(&shared.tls)).map_err(io::Error::other)?;

@@ -27,13 +27,22 @@ pub struct Moto {
 impl Moto {
     /// Starts one. `None`, with a SKIP, where it is not installed.
     pub fn start() -> Option<Self> {
+        // The first calls make the user, and all others are checked.
+        Self::start_after(3)
+    }
+
+    /// Starts one that checks nothing: with its check on, it does not answer what nobody has to sign.
+    pub fn start_unchecked() -> Option<Self> {
+        Self::start_after(1_000_000)
+    }
+
+    fn start_after(unchecked: u32) -> Option<Self> {
         let program = python()?.with_file_name("moto_server");
         assert!(program.exists(), "scripts/setup-python.sh installs {}", program.display());
         let (dir, port) = (directory(), port());
         let mut command = mortal(&program);
         command.args(["-H", "127.0.0.1", "-p", &port.to_string()]);
-        // The first calls make the user, and all others are checked.
-        command.env("INITIAL_NO_AUTH_ACTION_COUNT", "3").env("HOME", dir.path());
+        command.env("INITIAL_NO_AUTH_ACTION_COUNT", unchecked.to_string()).env("HOME", dir.path());
         let server = Server::start(command, port, dir.path().join("log"));
         let mut moto = Self { server, port, key_id: String::new(), secret: String::new(), dir };
         moto.ask_iam("Action=CreateUser&UserName=admin");
@@ -137,7 +146,7 @@ impl Moto {
     /// Returns a credential of a role as metadata services give it.
     pub fn role_credential(&self, role: &str) -> serde_json::Value {
         let made = self.boto(&format!(
-            "c = sts.assume_role(RoleArn='{role}', RoleSessionName='x')['Credentials']\n\
+            "c = sts.assume_role(RoleArn='{role}', RoleSessionName='test')['Credentials']\n\
              c['Expiration'] = c['Expiration'].strftime('%Y-%m-%dT%H:%M:%SZ')\n\
              print(json.dumps(dict(c, Token=c['SessionToken'], Code='Success')))",
         ));

@@ -29,15 +29,11 @@ pub(super) fn probes(backend: &SecretsManager, deadline: Deadline) -> Vec<Probe>
 /// Tries one thing, and says what was found.
 type Step = fn(&SecretsManager, Deadline) -> Result<String>;
 
-/// Whoever refuses a stranger is there.
+/// Whoever answers a stranger is there, whatever the answer.
 fn reachable(backend: &SecretsManager, deadline: Deadline) -> Result<String> {
     let start = Instant::now();
-    let answer = backend.client.ask_unknown("ListSecrets", deadline)?;
-    let latency = start.elapsed().as_millis();
-    match answer.status {
-        500.. => Err(BackendError::Failed(format!("it answers with status {}", answer.status))),
-        _ => Ok(format!("{latency} ms")),
-    }
+    backend.client.ask_unknown("ListSecrets", deadline)?;
+    Ok(format!("{} ms", start.elapsed().as_millis()))
 }
 
 fn clock(backend: &SecretsManager, deadline: Deadline) -> Result<String> {

@@ -309,7 +309,7 @@ fn lost(error: &io::Error) -> BackendError {
     match (tls, error.kind()) {
         (Some(tls), _) => BackendError::Unreachable(format!("TLS: {tls}")),
         (None, io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock) => BackendError::TimedOut,
-        (None, io::ErrorKind::UnexpectedEof) => {
+        (None, io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe) => {
             BackendError::Failed("its answer is cut off".into())
         }
         (None, kind) => BackendError::Unreachable(kind.to_string()),

@@ -11,6 +11,7 @@ use super::{
     Durability, Fault, IoMode, KeeperMode, KeyConfig, LogLevel, LogTarget, NamesMode, OnRestart,
     SandboxMode,
 };
+use crate::backend;
 use crate::fs::Template;
 use crate::inject::oneiric::Project;
 use crate::model::SecretName;
@@ -47,6 +48,9 @@ pub struct Layer {
     /// The tables `[[template]]`.
     pub template: Option<Vec<TemplateLayer>>,
     pub oneiric: Option<OneiricLayer>,
+    /// The tables `[backend.NAME]`.
+    #[serde(default)]
+    pub backend: BTreeMap<String, backend::Settings>,
 }
 
 /// One table `[[template]]`.
@@ -192,6 +196,8 @@ impl Layer {
             },
             template: over.template.or(self.template),
             oneiric: over.oneiric.or(self.oneiric),
+            // Only the file has them.
+            backend: if over.backend.is_empty() { self.backend } else { over.backend },
         }
     }
 }
