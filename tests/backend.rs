@@ -14,6 +14,8 @@ mod aws;
 mod aws_credentials;
 #[path = "backend/aws_faults.rs"]
 mod aws_faults;
+#[path = "backend/aws_kms.rs"]
+mod aws_kms;
 #[path = "backend/check.rs"]
 mod check;
 mod common;

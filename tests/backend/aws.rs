@@ -1,8 +1,11 @@
 //! Secrets Manager's client: the suite over moto with its signature check on, and what only AWS has: stages, binary
 //! values, permissions.
 
-use secretfs::backend::{Backend, BackendError, Put, Which};
+use std::process::Command;
 
+use secretfs::backend::{Backend, BackendError, Put, VersionId, Which};
+
+use crate::common::{bounded, write_file};
 use crate::conformance::{bytes, conforms, get, listed, put, time};
 use crate::servers::Moto;
 
@@ -70,7 +73,7 @@ fn current_previous_and_pending_are_stages_as_the_service_moves_them() {
         (staged("AWSPENDING").unwrap(), get(&backend, "s").unwrap()),
         (b"three".to_vec(), b"two".to_vec())
     );
-    backend.stage("s", "AWSCURRENT", &secretfs::backend::VersionId(pending), time()).unwrap();
+    backend.stage("s", "AWSCURRENT", &VersionId(pending), time()).unwrap();
     assert_eq!(
         (get(&backend, "s").unwrap(), staged("AWSPREVIOUS").unwrap()),
         (b"three".to_vec(), b"two".to_vec())
@@ -85,13 +88,13 @@ fn current_previous_and_pending_are_stages_as_the_service_moves_them() {
         let current = backend.describe("s", time()).unwrap().current;
         assert_eq!(current, Some(first.id.clone()));
     }
-    let nowhere = secretfs::backend::VersionId("0".repeat(32));
+    let nowhere = VersionId("0".repeat(32));
     for (name, to) in [("s", &nowhere), ("none", &first.id)] {
         let moved = backend.stage(name, "AWSCURRENT", to, time());
         assert_eq!(moved, Err(BackendError::NotFound), "{name}");
     }
     for id in ["1".to_owned(), "0".repeat(32)] {
-        let read = backend.get("s", &Which::Id(secretfs::backend::VersionId(id)), time());
+        let read = backend.get("s", &Which::Id(VersionId(id)), time());
         assert_eq!(read.unwrap_err(), BackendError::NotFound);
     }
 }
@@ -181,4 +184,31 @@ fn who_may_not_is_denied_and_who_is_not_known_is_unauthenticated() {
         let probes = stranger.check(time());
         assert_eq!(probes.last().unwrap().what, "authenticated", "{probes:?}");
     }
+}
+
+#[test]
+fn it_is_checked_from_the_command_line_with_the_variables_of_aws_s_own_tools() {
+    let Some(moto) = Moto::start() else { return };
+    put(&moto.client(|_| {}), "prod/canary-name", b"canary-7f3a");
+    let config = format!(
+        "[backend.aws]\nkind = \"aws_secrets_manager\"\nregion = \"us-east-1\"\nprefix = \"prod/\"\nendpoint = \"{}\"\n",
+        moto.url()
+    );
+    let path = moto.path("secretfs.toml");
+    write_file(&path, config.as_bytes());
+    let check = |secret: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_secretfs"));
+        command.env_clear().env("HOME", "/nonexistent");
+        command.env("AWS_ACCESS_KEY_ID", &moto.key_id).env("AWS_SECRET_ACCESS_KEY", secret);
+        command.arg("--config").arg(&path).args(["backend", "check", "aws"]);
+        let output = bounded(&mut command);
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (code, said) = check(&moto.secret);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("authenticated\tyes\tby a key of the environment"), "{said}");
+    assert!(said.contains("may read\tyes\tcanary-name") && !said.contains("canary-7f3a"), "{said}");
+    let (code, said) = check("canary-9c1d");
+    assert_eq!(code, Some(11), "{said}");
+    assert!(said.contains("authenticated\tno") && !said.contains("canary-9c1d"), "{said}");
 }

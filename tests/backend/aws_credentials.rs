@@ -49,6 +49,12 @@ fn profiles_of_the_shared_files_are_keys_and_roles() {
     );
     write_file(&moto.path("config"), config.as_bytes());
     let config = moto.path("config").display().to_string();
+    let far = moto.client_of(&[], |settings| {
+        settings.profile = Some("far".into());
+        settings.credentials_file = Some(credentials.clone());
+        settings.config_file = Some(moto.path("config"));
+    });
+    reads(&far);
     let variables = [
         ("AWS_SHARED_CREDENTIALS_FILE", &*credentials.display().to_string()),
         ("AWS_CONFIG_FILE", &config),

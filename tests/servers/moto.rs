@@ -1,6 +1,7 @@
 //! moto's server: AWS's protocols in Python, with its check of signatures and permissions on. It uses botocore's own
 //! signer for that, so what it accepts is signed as AWS's tools sign.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -86,10 +87,13 @@ impl Moto {
         AwsSettings {
             region: Some(REGION.into()),
             endpoint: Some(self.url()),
+            kms_endpoint: Some(self.url()),
             sts_endpoint: Some(self.url()),
             connection: Connection::default(),
             prefix: String::new(),
             profile: None,
+            credentials_file: None,
+            config_file: None,
             role: None,
             external_id: None,
             recovery_days: 30,
@@ -98,8 +102,12 @@ impl Moto {
 
     /// Returns a client for the user, after a change of its settings.
     pub fn client(&self, change: impl FnOnce(&mut AwsSettings)) -> SecretsManager {
-        let key = [("AWS_ACCESS_KEY_ID", &*self.key_id), ("AWS_SECRET_ACCESS_KEY", &*self.secret)];
-        self.client_of(&key, change)
+        self.client_of(&self.key(), change)
+    }
+
+    /// Returns the variables with the user's key.
+    pub fn key(&self) -> [(&str, &str); 2] {
+        [("AWS_ACCESS_KEY_ID", &*self.key_id), ("AWS_SECRET_ACCESS_KEY", &*self.secret)]
     }
 
     /// Returns a client in an environment of these variables.
@@ -110,11 +118,7 @@ impl Moto {
     ) -> SecretsManager {
         let mut settings = self.settings();
         change(&mut settings);
-        let variable = |name: &str| {
-            let found = variables.iter().find(|(known, _)| *known == name);
-            found.map(|(_, value)| (*value).to_owned())
-        };
-        SecretsManager::new(&settings, &variable).unwrap()
+        SecretsManager::new(&settings, &environment(variables)).unwrap()
     }
 
     /// Runs a script with AWS's own client in Python, as the user, and returns what it prints. `sm`, `iam`, `sts` and
@@ -157,4 +161,11 @@ impl Moto {
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
+}
+
+/// Returns an environment of these variables.
+pub fn environment(variables: &[(&str, &str)]) -> impl Fn(&str) -> Option<String> {
+    let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    let variables: BTreeMap<String, String> = variables.iter().map(owned).collect();
+    move |name: &str| variables.get(name).cloned()
 }

@@ -58,7 +58,8 @@ impl Stored<'_> {
     }
 }
 
-fn decoded(encoded: &SecretBytes) -> Result<SecretBytes> {
+/// Decodes base64 in locked memory.
+pub(super) fn decoded(encoded: &SecretBytes) -> Result<SecretBytes> {
     SecretBytes::with_len(encoded.len(), |room| {
         Base64::decode(encoded.expose(), room).map(<[u8]>::len).map_err(|_| strange())
     })

@@ -26,14 +26,13 @@ pub(super) struct Service {
 }
 
 impl Client {
-    /// Asks nothing yet.
+    /// Asks nothing yet. `at` stands for the region's own endpoint.
     pub(super) fn new(
         settings: &AwsSettings,
-        service: Service,
+        (service, at): (Service, Option<&str>),
         variables: &Variables<'_>,
     ) -> Result<Self> {
         let region = settings.check(variables)?;
-        let at = settings.endpoint.as_deref();
         Ok(Self {
             wire: Wire::new(service.name, &region, at, &settings.connection)?,
             target: service.target,

@@ -75,7 +75,9 @@ impl Instance {
         deadline: Deadline,
     ) -> Result<Answer> {
         let url = format!("{}/latest/{path}", self.endpoint.trim_end_matches('/'));
-        let answer = http.send(&Request { method, url: &url, headers, body: None }, deadline)?;
+        // Without a body it would be sent as one of unknown length.
+        let body = (method == Method::Put).then_some(&b""[..]);
+        let answer = http.send(&Request { method, url: &url, headers, body }, deadline)?;
         match answer.status {
             200 => Ok(answer),
             404 => Err(unauthenticated("the instance has no role")),

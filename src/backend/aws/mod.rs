@@ -20,6 +20,7 @@ mod check;
 mod client;
 mod credential;
 mod file;
+mod kms;
 mod metadata;
 mod profile;
 mod settings;
@@ -28,6 +29,7 @@ mod sources;
 mod sts;
 mod wire;
 
+pub use kms::Kms;
 pub use settings::AwsSettings;
 
 use answer::{parse, strange};
@@ -55,7 +57,8 @@ pub struct SecretsManager {
 impl SecretsManager {
     /// Asks nothing yet. `variables` are those of the environment that AWS's own tools know.
     pub fn new(settings: &AwsSettings, variables: &Variables<'_>) -> Result<Self> {
-        let client = Client::new(settings, SECRETS_MANAGER, variables)?;
+        let client =
+            Client::new(settings, (SECRETS_MANAGER, settings.endpoint.as_deref()), variables)?;
         let mut prefix = settings.prefix.clone();
         if !prefix.is_empty() && !prefix.ends_with('/') {
             prefix.push('/');

@@ -2,6 +2,8 @@
 //!
 //! No value in it is a secret: those are where AWS's own tools have them (`sources`).
 
+use std::path::PathBuf;
+
 use serde::Deserialize;
 
 use crate::backend::http::{Connection, address};
@@ -15,6 +17,8 @@ pub struct AwsSettings {
     pub region: Option<String>,
     /// Where the service is, if not where the region has it: such as an endpoint in a private network.
     pub endpoint: Option<String>,
+    /// The same for the service that has keys.
+    pub kms_endpoint: Option<String>,
     /// The same for the service that gives the credentials of roles.
     pub sts_endpoint: Option<String>,
     #[serde(default)]
@@ -24,6 +28,9 @@ pub struct AwsSettings {
     pub prefix: String,
     /// The only profile whose credentials are used.
     pub profile: Option<String>,
+    /// The shared files, if they are not where the environment has them.
+    pub credentials_file: Option<PathBuf>,
+    pub config_file: Option<PathBuf>,
     /// The ARN of a role, which is assumed with the credentials that there are.
     pub role: Option<String>,
     pub external_id: Option<String>,
@@ -39,7 +46,9 @@ fn default_recovery_days() -> u8 {
 impl AwsSettings {
     /// Refuses what can never work, and returns the region.
     pub(super) fn check(&self, variables: &Variables<'_>) -> Result<String> {
-        for endpoint in [&self.endpoint, &self.sts_endpoint].into_iter().flatten() {
+        for endpoint in
+            [&self.endpoint, &self.kms_endpoint, &self.sts_endpoint].into_iter().flatten()
+        {
             address(endpoint)?;
         }
         if !(7..=30).contains(&self.recovery_days) {

@@ -53,9 +53,9 @@ impl Sources {
     ) -> Result<Self> {
         // An empty one is none, as for AWS's own tools.
         let variable = |name: &str| variables(name).filter(|value| !value.is_empty());
-        let path = |name: &str, usual: &str| {
+        let path = |named: &Option<PathBuf>, name: &str, usual: &str| {
             let home = || variable("HOME").map(|home| PathBuf::from(home).join(usual));
-            variable(name).map(PathBuf::from).or_else(home)
+            named.clone().or_else(|| variable(name).map(PathBuf::from)).or_else(home)
         };
         let at = settings.sts_endpoint.as_deref();
         let near = Connection { ca: settings.connection.ca.clone(), ..Connection::default() };
@@ -69,8 +69,12 @@ impl Sources {
             only: settings.profile.clone(),
             environment: Key::of(&variable)?,
             files: Files {
-                credentials: path("AWS_SHARED_CREDENTIALS_FILE", ".aws/credentials"),
-                config: path("AWS_CONFIG_FILE", ".aws/config"),
+                credentials: path(
+                    &settings.credentials_file,
+                    "AWS_SHARED_CREDENTIALS_FILE",
+                    ".aws/credentials",
+                ),
+                config: path(&settings.config_file, "AWS_CONFIG_FILE", ".aws/config"),
             },
             profile: variable("AWS_PROFILE"),
             identity: variable("AWS_WEB_IDENTITY_TOKEN_FILE").zip(variable("AWS_ROLE_ARN")).map(
