@@ -1,6 +1,7 @@
 //! Services that keep secrets: the transport to them, and one suite for all clients.
 #![allow(
     unreachable_pub,
+    clippy::disallowed_methods,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
@@ -28,5 +29,8 @@ mod http;
 mod servers;
 #[path = "backend/service.rs"]
 mod service;
+mod site;
+#[path = "backend/transit.rs"]
+mod transit;
 #[path = "backend/vault.rs"]
 mod vault;

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 #[cfg(feature = "aws")]
-use super::aws::{AwsSettings, SecretsManager};
+use super::aws::{AwsSettings, Kms, SecretsManager};
 #[cfg(feature = "vault")]
-use super::vault::{Vault, VaultSettings};
-use super::{Backend, Result};
+use super::vault::{Transit, Vault, VaultSettings};
+use super::{Backend, KeyService, Result};
 #[cfg(feature = "vault")]
 use crate::system::SecretBytes;
 
@@ -45,12 +45,27 @@ impl Settings {
                 Ok(Arc::new(SecretsManager::new(settings, variables)?))
             }
             #[cfg(feature = "vault")]
+            Self::Vault(settings) => Ok(Arc::new(Vault::new(settings, token(variables)?)?)),
+        }
+    }
+
+    /// Makes the client for one of the service's keys: for Vault `MOUNT/KEY`, at `transit` without a mount; for AWS a
+    /// key of KMS.
+    pub fn open_key(&self, key: &str, variables: &Variables<'_>) -> Result<Box<dyn KeyService>> {
+        match self {
+            #[cfg(feature = "aws")]
+            Self::AwsSecretsManager(settings) => Ok(Box::new(Kms::new(settings, key, variables)?)),
+            #[cfg(feature = "vault")]
             Self::Vault(settings) => {
-                let token = variables("VAULT_TOKEN").map(zeroize::Zeroizing::new);
-                let token =
-                    token.map(|token| SecretBytes::copy_from(token.as_bytes())).transpose()?;
-                Ok(Arc::new(Vault::new(settings, token)?))
+                let place = key.rsplit_once('/').unwrap_or(("transit", key));
+                Ok(Box::new(Transit::new(settings, place, token(variables)?)?))
             }
         }
     }
+}
+
+#[cfg(feature = "vault")]
+fn token(variables: &Variables<'_>) -> Result<Option<SecretBytes>> {
+    let token = variables("VAULT_TOKEN").map(zeroize::Zeroizing::new);
+    Ok(token.map(|token| SecretBytes::copy_from(token.as_bytes())).transpose()?)
 }

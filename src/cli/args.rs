@@ -235,6 +235,12 @@ pub(crate) struct KeyFrom {
     /// Takes the root key from a systemd credential of this name.
     #[arg(long, value_name = "CREDENTIAL_NAME")]
     pub credential: Option<String>,
+    /// Has the service [backend.NAME] of the configuration seal it under a key of its own.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["key_file", "passphrase", "credential"], requires = "key_name")]
+    pub key_backend: Option<String>,
+    /// The name of the service's key: for Vault, KEY or MOUNT/KEY.
+    #[arg(long, value_name = "NAME", requires = "key_backend")]
+    pub key_name: Option<String>,
     #[command(flatten)]
     pub from: PassphraseFrom,
 }
@@ -296,6 +302,9 @@ pub(crate) struct EffectorArgs {
     /// Where the secrets are.
     #[arg(long, value_name = "DIR")]
     pub mountpoint: Option<PathBuf>,
+    /// The configuration, with the services whose keys may be asked.
+    #[arg(long, value_name = "FILE")]
+    pub keys: Option<PathBuf>,
     /// Carries out one order.
     #[arg(long)]
     pub order: bool,
@@ -648,12 +657,19 @@ pub(crate) struct ChangeSource {
     /// The credential's name, for the source `credential`.
     #[arg(long, value_name = "CREDENTIAL_NAME", required_if_eq("source", "credential"))]
     pub credential: Option<String>,
+    /// The service's name in the configuration, for the source `backend`.
+    #[arg(long, value_name = "NAME", required_if_eq("source", "backend"))]
+    pub key_backend: Option<String>,
+    /// The name of its key, for the source `backend`.
+    #[arg(long, value_name = "NAME", required_if_eq("source", "backend"))]
+    pub key_name: Option<String>,
     #[command(flatten)]
     pub from: PassphraseFrom,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(crate) enum KeySourceKind {
+    Backend,
     Credential,
     File,
     Passphrase,

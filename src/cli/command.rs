@@ -11,6 +11,7 @@ use crate::daemon::compose::{self, EffectorPart};
 use crate::daemon::config::{Absolute, Config, KeyLayer, Layer, Sources};
 use crate::daemon::paths::Mode;
 use crate::effect::Orders;
+use crate::keysource::WrappingKey;
 
 mod abort;
 mod anomalies;
@@ -81,6 +82,7 @@ pub(super) fn run(context: &Context, command: Command) -> Result<ExitCode, Failu
                 rotation,
                 injections: args.injections,
                 mountpoint: args.mountpoint,
+                keys: args.keys,
             };
             let part = match (args.rotation, args.order) {
                 (None, _) => EffectorPart::Search,
@@ -197,7 +199,13 @@ fn layer(
     Ok(Layer {
         mountpoint: path(mountpoint)?,
         key: KeyLayer::named(passphrase, path(key.key_file.as_deref())?, key.credential.clone())
-            .map_err(|why| Failure::new(Kind::Config, "--credential", why))?,
+            .map_err(|why| Failure::new(Kind::Config, "--credential", why))?
+            .or_backend(
+                key.key_backend
+                    .clone()
+                    .zip(key.key_name.clone())
+                    .map(|(backend, name)| WrappingKey { backend, name }),
+            ),
         ..Layer::default()
     })
 }

@@ -37,6 +37,13 @@ pub enum SlotKind {
     SystemdCredential {
         name: String,
     },
+    /// Bytes that a service has sealed under a key which never leaves it.
+    Wrapped {
+        /// The service's name in the configuration, and its key's there.
+        backend: String,
+        key: String,
+        wrapped: String,
+    },
 }
 
 impl SlotKind {
@@ -56,6 +63,7 @@ impl SlotKind {
                 format!("passphrase (Argon2id, {memory_kib} KiB, {passes} passes, {lanes} lanes)")
             }
             Self::SystemdCredential { name } => format!("systemd credential {name}"),
+            Self::Wrapped { backend, key, .. } => format!("key {key} of backend {backend}"),
         }
     }
 }
@@ -108,7 +116,9 @@ impl SlotKeys {
                 stretched = Stretching { memory_kib, passes, lanes }.stretch(source, &salt)?;
                 stretched.expose()
             }
-            SlotKind::KeyFile | SlotKind::SystemdCredential { .. } => source.expose(),
+            SlotKind::KeyFile | SlotKind::SystemdCredential { .. } | SlotKind::Wrapped { .. } => {
+                source.expose()
+            }
         };
         Ok(Self {
             cipher: Cipher::new(derive(material, store, Purpose::SlotKey)?.expose())?,
@@ -130,5 +140,10 @@ fn context(store: StoreId, kind: &SlotKind) -> Context {
         SlotKind::SystemdCredential { name } => {
             context.bytes(b"systemd-credential").bytes(name.as_bytes())
         }
+        SlotKind::Wrapped { backend, key, wrapped } => context
+            .bytes(b"wrapped")
+            .bytes(backend.as_bytes())
+            .bytes(key.as_bytes())
+            .bytes(wrapped.as_bytes()),
     }
 }

@@ -23,6 +23,7 @@ use super::supervision::{By, Supervision};
 use super::timers::Task;
 use super::touch::Toucher;
 use super::watch::Watch;
+use super::wrapping;
 use crate::anomaly;
 use crate::audit;
 use crate::broker::{
@@ -32,6 +33,7 @@ use crate::crypto::RootKey;
 use crate::effect::{self, Effector, Orders};
 use crate::fs::{self, control::Host};
 use crate::identity::{self, Callers, Observer};
+use crate::keysource::Wrapping;
 use crate::model::{Caller, Clock, Gid, Needs, StoreId, Uid};
 use crate::policy::{self, ExpectationResult, Policy, PolicyError};
 use crate::rotation::{self, Rotator, Settings};
@@ -61,7 +63,12 @@ impl Parts {
         key: &KeyConfig,
         passphrase: &PassphraseInput,
     ) -> Result<RootKey, BrokerError> {
-        Ok(keys::unlock(&*self.store, key, passphrase)?)
+        Ok(keys::unlock(&*self.store, key, passphrase, &self.wrapping())?)
+    }
+
+    /// Returns who asks services to seal and open keys.
+    pub(super) fn wrapping(&self) -> Arc<dyn Wrapping> {
+        wrapping::by_effector(Arc::clone(&self.effects))
     }
 
     /// Returns the work that comes round.
@@ -115,14 +122,15 @@ const A_CENTURY: Duration = Duration::from_secs(36_525 * 24 * 3600);
 /// Makes the store's file with a new root key, its slot, and the first keyring. Nothing is at `path`.
 pub fn create_store(
     path: &Path,
-    key: &KeyConfig,
+    config: &Config,
     passphrase: &PassphraseInput,
 ) -> Result<StoreId, DaemonError> {
+    let wrapping = wrapping::in_process(config.backends.clone());
     let store = RedbStore::create(path).map_err(BrokerError::from)?;
     let mut id = None;
     let mut slot = |store_id, root: &RootKey| {
         id = Some(store_id);
-        new_slot(key, passphrase, store_id, root)
+        new_slot((&config.key, passphrase), &wrapping, store_id, root)
     };
     Broker::create(&store, &SystemClock, &mut slot)?;
     id.ok_or_else(|| DaemonError::Key("no slot was made".into()))
@@ -152,7 +160,9 @@ pub(super) fn open(
     let mut parts = broker_parts(config, Arc::clone(&store), policy, exceptions);
     parts.log.options.start = Some(supervision.start_line());
     let key = &supervision.key;
-    let broker = match root_key(config, &*store, passphrase, supervision) {
+    let wrapping = wrapping::by_effector(Arc::clone(&effects));
+    let unlock = || root_key(config, &*store, passphrase, (supervision, &wrapping));
+    let broker = match wrapping::patiently(unlock, keys::UnlockError::passes) {
         Ok(Some(root)) => {
             let kept = SecretBytes::copy_from(root.expose().expose());
             let broker = Broker::open(parts, root)?;
@@ -180,10 +190,10 @@ fn root_key(
     config: &Config,
     store: &dyn Store,
     passphrase: &PassphraseInput,
-    supervision: &Supervision,
+    (supervision, wrapping): (&Supervision, &Arc<dyn Wrapping>),
 ) -> Result<Option<RootKey>, keys::UnlockError> {
     if supervision.predecessor.is_none() {
-        return keys::unlock(store, &config.key, passphrase).map(Some);
+        return keys::unlock(store, &config.key, passphrase, wrapping).map(Some);
     }
     let kept = supervision.key.get().map_err(keys::UnlockError::from)?;
     kept.map(RootKey::from_secret).transpose().map_err(keys::UnlockError::from)
@@ -257,7 +267,9 @@ pub fn restore_offline(
     let store: Arc<dyn Store> = Arc::new(RedbStore::create(path).map_err(BrokerError::from)?);
     unpack_backup(backup, &*store)?;
     check_same_store(config, &*store)?;
-    let root = keys::unlock(&*store, &config.key, passphrase).map_err(DaemonError::from)?;
+    let wrapping = wrapping::in_process(config.backends.clone());
+    let root =
+        keys::unlock(&*store, &config.key, passphrase, &wrapping).map_err(DaemonError::from)?;
     let exceptions = Exceptions { accept_rollback: true };
     let broker = Broker::open(broker_parts(config, Arc::clone(&store), policy, exceptions), root)?;
     let uid = Uid(nix::unistd::getuid().as_raw());
@@ -419,16 +431,18 @@ pub(super) fn effector_arguments(config: &Config) -> Vec<OsString> {
         rotation: config.rotation.clone(),
         injections: Some(config.injections.clone()),
         mountpoint: Some(config.mountpoint.clone()),
+        keys: Some(config.file.clone()),
     };
     [&["effector".into()], order_arguments(&orders).as_slice()].concat()
 }
 
 fn order_arguments(orders: &Orders) -> Vec<OsString> {
-    let Orders { rotation, injections, mountpoint } = orders;
+    let Orders { rotation, injections, mountpoint, keys } = orders;
     let pairs = [
         ("--rotation", Some(rotation)),
         ("--injections", injections.as_ref()),
         ("--mountpoint", mountpoint.as_ref()),
+        ("--keys", keys.as_ref()),
     ];
     let given = pairs.into_iter().filter_map(|(name, path)| Some([name.into(), path?.into()]));
     given.flatten().collect()
@@ -447,7 +461,8 @@ pub fn serve_effector(part: EffectorPart) -> io::Result<()> {
         EffectorPart::Order(orders) => {
             let mut search = std::process::Command::new(program);
             search.args(["effector", "--search"]);
-            effect::carry_out_one(channel, &orders, search)
+            let ask_service = wrapping::carry_out(orders.keys.clone());
+            effect::carry_out_one(channel, &orders, search, &ask_service)
         }
         EffectorPart::Search => effect::search_as_caller(channel, super::search::report),
         EffectorPart::Whole(orders) => {

@@ -21,6 +21,7 @@ pub use layer::{
 use super::paths::{Mode, Places};
 use crate::backend;
 use crate::broker::Limits;
+use crate::keysource::WrappingKey;
 use crate::model::SecretName;
 
 /// Everything that can be configured, complete and checked.
@@ -98,6 +99,8 @@ impl Config {
 /// Where the root key comes from.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum KeyConfig {
+    /// Sealed by a service under a key of its own.
+    Backend(WrappingKey),
     /// A systemd credential of that name, found in `directory` (`$CREDENTIALS_DIRECTORY`).
     Credential {
         name: String,
@@ -112,6 +115,7 @@ impl KeyConfig {
     /// Returns the word for it in the configuration.
     pub fn as_str(&self) -> &'static str {
         match self {
+            Self::Backend(_) => "backend",
             Self::Credential { .. } => "credential",
             Self::File(_) => "file",
             Self::Passphrase => "passphrase",
@@ -367,11 +371,16 @@ fn default_threads() -> usize {
 
 fn resolve_key(key: KeyLayer, places: &Places, environment: &Environment) -> KeyConfig {
     // Naming a file or a credential says where the key is; `source` settles it when both are named.
-    let source = key.source.unwrap_or(match &key.credential {
-        Some(_) if key.file.is_none() => layer::Source::Credential,
-        _ => layer::Source::File,
+    let source = key.source.unwrap_or(match (&key.file, &key.credential, &key.backend) {
+        (None, Some(_), _) => layer::Source::Credential,
+        (None, None, Some(_)) => layer::Source::Backend,
+        (Some(_), ..) | (None, None, None) => layer::Source::File,
     });
     match source {
+        layer::Source::Backend => KeyConfig::Backend(WrappingKey {
+            backend: key.backend.unwrap_or_default(),
+            name: key.name.unwrap_or_else(|| "secretfs".into()),
+        }),
         layer::Source::Credential => KeyConfig::Credential {
             name: key.credential.map_or_else(|| "secretfs-root-key".into(), |name| name.0),
             directory: environment.absolute_path("CREDENTIALS_DIRECTORY"),

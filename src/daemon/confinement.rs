@@ -54,7 +54,8 @@ fn sandbox(config: &Config, is_root: bool) -> Sandbox {
     match &config.key {
         KeyConfig::Credential { directory, .. } => read.extend(directory.clone()),
         KeyConfig::File(path) => read.push(beside(path)),
-        KeyConfig::Passphrase => {}
+        // What it needs is asked for by the effector.
+        KeyConfig::Backend(_) | KeyConfig::Passphrase => {}
     }
     let system = ["/proc", "/sys/fs/cgroup", "/usr", "/var/lib/sss", "/dev/null"];
     read.extend(system.map(PathBuf::from));

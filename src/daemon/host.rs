@@ -222,10 +222,10 @@ impl Daemon {
             return Err(BrokerError::Invalid("the new passphrase is missing".into()));
         }
         let input = passphrase.map_or(PassphraseInput::Ask, PassphraseInput::Given);
-        let mut made = None;
+        let (mut made, wrapping) = (None, self.parts.wrapping());
         let mut slot = |store, root: &RootKey| {
             made = SecretBytes::copy_from(root.expose().expose()).ok();
-            compose::new_slot(&key, &input, store, root)
+            compose::new_slot((&key, &input), &wrapping, store, root)
         };
         self.broker().rotate_root(caller, &mut slot)?;
         if let Some(made) = made {

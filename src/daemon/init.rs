@@ -18,6 +18,7 @@ use super::injections;
 use super::lock::StoreLock;
 use super::paths::Mode;
 use super::trust::{self, TrustError};
+use super::wrapping;
 use crate::anomaly;
 use crate::model::{StoreId, TextError, Uid};
 use crate::rotation::Settings;
@@ -70,6 +71,11 @@ pub fn init(
     if config.journal().exists() {
         return Err(DaemonError::JournalAlone(config.journal()));
     }
+    if let KeyConfig::Backend(key) = &config.key
+        && !config.backends.contains_key(&key.backend)
+    {
+        return Err(DaemonError::Key(wrapping::no_such_backend(&key.backend)));
+    }
     make_directory(&config.state_dir, 0o700)?;
     let _lock = StoreLock::take(&config.state_dir, "making the store")?;
     let readable = if config.mode == Mode::System { 0o755 } else { 0o700 };
@@ -96,7 +102,7 @@ pub fn init(
     }
     let unfinished = config.state_dir.join("store.redb.new");
     remove_if_there(&unfinished)?;
-    let store_id = compose::create_store(&unfinished, &config.key, passphrase)?;
+    let store_id = compose::create_store(&unfinished, config, passphrase)?;
     publish(&unfinished, &store).map_err(DaemonError::io("putting the store in place"))?;
     Ok(Made { store_id, admins, kept })
 }
@@ -164,6 +170,11 @@ fn publish(from: &Path, to: &Path) -> io::Result<()> {
 fn config_text(config: &Config) -> String {
     let quoted = |path: &Path| toml::Value::String(path.display().to_string()).to_string();
     let key = match &config.key {
+        KeyConfig::Backend(key) => {
+            let text = |text: &str| toml::Value::String(text.into()).to_string();
+            let (backend, name) = (text(&key.backend), text(&key.name));
+            format!("source = \"backend\"\nbackend = {backend}\nname = {name}")
+        }
         KeyConfig::Credential { name, .. } => {
             format!("source = \"credential\"\ncredential = \"{name}\"")
         }

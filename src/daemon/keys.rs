@@ -1,13 +1,14 @@
 //! From the configured key source to the root key.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::DaemonError;
 use super::config::KeyConfig;
 use super::init::PassphraseInput;
 use crate::broker::{BrokerError, read_header};
 use crate::crypto::{RootKey, Slot};
-use crate::keysource::{KeySource, KeySourceError, PassphraseFrom};
+use crate::keysource::{KeySource, KeySourceError, PassphraseFrom, Wrapping};
 use crate::model::StoreId;
 use crate::store::Store;
 use crate::system::SecretBytes;
@@ -17,19 +18,20 @@ pub(super) fn unlock(
     store: &dyn Store,
     key: &KeyConfig,
     passphrase: &PassphraseInput,
+    wrapping: &Arc<dyn Wrapping>,
 ) -> Result<RootKey, UnlockError> {
     let header = read_header(store)?;
-    Ok(source(key, passphrase)?.unlock(&header)?)
+    Ok(source(key, passphrase, wrapping)?.unlock(&header)?)
 }
 
 /// Seals a root key for a key source: of a new store, or of one that gets a new root key.
 pub(super) fn new_slot(
-    key: &KeyConfig,
-    passphrase: &PassphraseInput,
+    (key, passphrase): (&KeyConfig, &PassphraseInput),
+    wrapping: &Arc<dyn Wrapping>,
     store: StoreId,
     root: &RootKey,
 ) -> Result<Slot, String> {
-    source(key, passphrase)
+    source(key, passphrase, wrapping)
         .and_then(|source| source.create_slot(store, root))
         .map_err(|error| super::error::chain(&error))
 }
@@ -57,6 +59,11 @@ impl From<crate::system::MemoryError> for UnlockError {
 }
 
 impl UnlockError {
+    /// Tells whether the same may succeed a little later.
+    pub(super) fn passes(&self) -> bool {
+        matches!(self, Self::Source(KeySourceError::Service { passes: true, .. }))
+    }
+
     /// Tells whether the only thing missing is a terminal to ask at.
     pub(super) fn nobody_to_ask(&self) -> bool {
         matches!(self, Self::Source(KeySourceError::NoTerminal(_)))
@@ -84,8 +91,13 @@ impl From<UnlockError> for BrokerError {
     }
 }
 
-fn source(key: &KeyConfig, passphrase: &PassphraseInput) -> Result<KeySource, KeySourceError> {
+fn source(
+    key: &KeyConfig,
+    passphrase: &PassphraseInput,
+    wrapping: &Arc<dyn Wrapping>,
+) -> Result<KeySource, KeySourceError> {
     Ok(match key {
+        KeyConfig::Backend(key) => KeySource::Wrapped(key.clone(), Arc::clone(wrapping)),
         KeyConfig::Credential { name, directory } => {
             // Where systemd sets no directory there is no credential, and the error names a path.
             let directory = directory.clone().unwrap_or_else(|| PathBuf::from("/run/credentials"));
@@ -111,7 +123,9 @@ mod tests {
     #[test]
     fn a_store_without_a_header_is_damaged_and_never_unlocked() {
         let key = KeyConfig::File("/nonexistent".into());
-        let error = unlock(&MemoryStore::new(), &key, &PassphraseInput::Ask).unwrap_err();
+        let wrapping = crate::daemon::wrapping::in_process(Default::default());
+        let store = MemoryStore::new();
+        let error = unlock(&store, &key, &PassphraseInput::Ask, &wrapping).unwrap_err();
         let damaged = |error: &BrokerError| error.to_string().contains("the header is missing");
         assert!(matches!(&error, UnlockError::Header(error) if damaged(error)));
     }

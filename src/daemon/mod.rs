@@ -33,6 +33,7 @@ mod touch;
 pub mod trust;
 pub mod unit;
 mod watch;
+mod wrapping;
 
 mod error;
 

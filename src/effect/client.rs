@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::message::{receive_answer, send_order};
-use super::{CarryOut, EffectError, Order, Report, Search, Searching, Values};
-use crate::system::{Channel, PidFd};
+use super::message::{receive_answer, send_key, send_order};
+use super::{CarryOut, EffectError, KeyOrder, Order, Report, Search, Searching, Values};
+use crate::system::{Channel, PidFd, SecretBytes};
 
 /// How much longer than its time an order may take to say so. An effector that does not even do that hangs.
 const GRACE: Duration = Duration::from_secs(5);
@@ -70,6 +70,18 @@ impl Effector {
         Searching::order(ours, search, caller)
     }
 
+    /// Has a service seal a value, or open what is in the order, and returns what it gives.
+    pub fn key(
+        &self,
+        order: &KeyOrder,
+        value: Option<&SecretBytes>,
+    ) -> Result<SecretBytes, EffectError> {
+        let asked = self.exchange(order.time, |channel| send_key(channel, order, value));
+        let report = asked.unwrap_or_else(|error| Err(unanswered(&error)))?;
+        let nothing = || EffectError::Gone("it answered without a value".to_owned());
+        report.value.ok_or_else(nothing)
+    }
+
     fn of(source: Source) -> Self {
         Self { source, running: Mutex::default() }
     }
@@ -102,13 +114,17 @@ impl Effector {
         }
     }
 
-    /// Gives the order and waits. Errors: `TimedOut`, or the effector is gone.
-    fn ask(&self, order: &Order, values: &Values) -> io::Result<Result<Report, EffectError>> {
+    /// Gives an order and waits. Errors: `TimedOut`, or the effector is gone.
+    fn exchange(
+        &self,
+        time: Duration,
+        send: impl FnOnce(&Channel) -> io::Result<()>,
+    ) -> io::Result<Result<Report, EffectError>> {
         let (ours, theirs) = Channel::pair()?;
         let started = self.hand_over(&theirs)?;
         drop(theirs);
-        send_order(&ours, order, values)?;
-        let deadline = Instant::now() + order.timeout + GRACE;
+        send(&ours)?;
+        let deadline = Instant::now() + time + GRACE;
         ours.await_message(deadline).inspect_err(|_| self.end_hanging(started))?;
         let answer = receive_answer(&ours)?;
         answer.ok_or_else(|| io::Error::other("it died before it answered"))
@@ -117,16 +133,20 @@ impl Effector {
 
 impl CarryOut for Effector {
     fn carry_out(&self, order: &Order, values: &Values) -> Result<Report, EffectError> {
-        self.ask(order, values).unwrap_or_else(|error| {
-            let kind = error.kind();
-            Err(if kind == io::ErrorKind::TimedOut {
-                EffectError::TimedOut
-            } else if kind == io::ErrorKind::InvalidInput {
-                EffectError::Invalid("the order is longer than 8 KiB".to_owned())
-            } else {
-                EffectError::Gone(error.to_string())
-            })
-        })
+        let asked = self.exchange(order.timeout, |channel| send_order(channel, order, values));
+        asked.unwrap_or_else(|error| Err(unanswered(&error)))
+    }
+}
+
+/// Says why there is no answer.
+fn unanswered(error: &io::Error) -> EffectError {
+    let kind = error.kind();
+    if kind == io::ErrorKind::TimedOut {
+        EffectError::TimedOut
+    } else if kind == io::ErrorKind::InvalidInput {
+        EffectError::Invalid("the order is longer than 8 KiB".to_owned())
+    } else {
+        EffectError::Gone(error.to_string())
     }
 }
 

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use serde::{Deserialize, Serialize};
 
 use super::search::Search;
-use super::{EffectError, Order, Report, Values};
+use super::{EffectError, KeyOrder, Order, Report, Values};
 use crate::system::{Channel, Parcel, PidFd, SecretBytes};
 
 /// The longest value that goes along, whatever the store's limit is.
@@ -23,6 +23,8 @@ enum Letter {
     },
     /// A pidfd of the caller comes along.
     Search(Search),
+    /// A value that is to be sealed follows as a descriptor.
+    Key { order: KeyOrder, has_value: bool },
 }
 
 /// What is wanted.
@@ -30,6 +32,7 @@ enum Letter {
 pub(super) enum Wanted {
     Order(Box<Order>, Values),
     Search(Search, OwnedFd),
+    Key(KeyOrder, Option<SecretBytes>),
 }
 
 /// What came of it. A value follows as a descriptor.
@@ -54,6 +57,17 @@ pub(super) fn send_search(channel: &Channel, search: &Search, caller: &PidFd) ->
     channel.send_along(&Letter::Search(search.clone()), caller.as_fd())
 }
 
+/// Sends the order to seal a value, or to open what is in the order.
+pub(super) fn send_key(
+    channel: &Channel,
+    order: &KeyOrder,
+    value: Option<&SecretBytes>,
+) -> io::Result<()> {
+    channel.send(&Letter::Key { order: order.clone(), has_value: value.is_some() })?;
+    let parcels: Vec<Parcel> = value.into_iter().map(Parcel::pack).collect::<io::Result<_>>()?;
+    send_parcels(channel, &parcels)
+}
+
 /// Waits for an order. `None`: nobody wants anything any more.
 pub(super) fn receive_order(channel: &Channel) -> io::Result<Option<Wanted>> {
     let Some((letter, descriptors)) = channel.receive_along::<Letter>()? else { return Ok(None) };
@@ -62,6 +76,11 @@ pub(super) fn receive_order(channel: &Channel) -> io::Result<Option<Wanted>> {
         Letter::Search(search) => {
             let caller = descriptors.into_iter().next().ok_or(io::ErrorKind::InvalidData)?;
             return Ok(Some(Wanted::Search(search, caller)));
+        }
+        Letter::Key { order, has_value } => {
+            let memory = has_value.then(|| channel.receive_descriptors()).transpose()?;
+            let value = unpack(has_value, memory.into_iter().flatten().next())?;
+            return Ok(Some(Wanted::Key(order, value)));
         }
     };
     let order: Box<Order> = serde_json::from_str(&order).map_err(io::Error::other)?;

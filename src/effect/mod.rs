@@ -5,7 +5,8 @@
 //! an answer that never came: setting twice, finishing twice and undoing what was never set all succeed.
 //! No answer holds a value, but the one of [`Task::Generate`].
 //!
-//! A [`Search`] is the one thing that is not a rotation's: somebody looks at files in the place of who asks for it.
+//! Two things are not a rotation's: with a [`Search`] somebody looks at files in the place of who asks for it, and with
+//! a [`KeyOrder`] asks a service to seal or open a key.
 #![forbid(unsafe_code)]
 
 use std::time::Duration;
@@ -18,6 +19,7 @@ use crate::system::SecretBytes;
 mod address;
 mod client;
 mod command;
+mod key;
 mod mask;
 mod message;
 mod notice;
@@ -35,11 +37,12 @@ mod verifier;
 pub use address::{Address, AddressError};
 pub use client::Effector;
 pub use command::{Argv, Command};
+pub use key::KeyOrder;
 pub use notice::{Notice, Processes, Signal, SignalName, Unit, UnitAction};
 pub use permit::Orders;
 pub use place::{Copies, FileMode, NoPlace, Placement, PlacementKind, replace_link};
 pub use search::{MAX_REPORT_BYTES, Search, Searching, search_as_caller};
-pub use server::{carry_out_one, serve};
+pub use server::{AskService, carry_out_one, serve};
 pub use target::{AuthorizedKeys, ExecTarget, Mysql, Postgresql, Redis, Target, Tls, Users};
 pub use verifier::{Exec, Http, Nothing, Presented, Verifier};
 

@@ -23,6 +23,8 @@ pub struct Orders {
     pub rotation: PathBuf,
     pub injections: Option<PathBuf>,
     pub mountpoint: Option<PathBuf>,
+    /// The configuration, with the services whose keys may be asked.
+    pub keys: Option<PathBuf>,
 }
 
 impl Orders {

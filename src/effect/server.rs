@@ -23,8 +23,8 @@ use super::message::{Wanted, receive_order, send_answer};
 use super::permit::Orders;
 use super::search::relay;
 use super::step::Step;
-use super::{EffectError, Order, Report, Task, Values, Verifier};
-use crate::system::{Channel, die_with_parent, harden_process};
+use super::{EffectError, KeyOrder, Order, Report, Task, Values, Verifier};
+use crate::system::{Channel, SecretBytes, die_with_parent, harden_process};
 
 /// Starts a process for each order until the other end is closed. `program` is called with `arguments` and
 /// has to call [`carry_out_one`].
@@ -64,9 +64,18 @@ fn reap(mut child: Child) -> io::Result<()> {
     thread::Builder::new().name("reaper".to_owned()).spawn(wait).map(drop)
 }
 
+/// Seals the value, or opens what is in the order, once it is sure that the configuration has it.
+pub type AskService =
+    dyn Fn(&KeyOrder, Option<&SecretBytes>) -> Result<SecretBytes, EffectError> + Sync;
+
 /// Carries out the order that comes over a channel, and answers. `orders` are the files that say what may be
 /// ordered. `search` is run for a search, and has to call [`search_as_caller`](super::search_as_caller).
-pub fn carry_out_one(channel: Channel, orders: &Orders, search: Command) -> io::Result<()> {
+pub fn carry_out_one(
+    channel: Channel,
+    orders: &Orders,
+    search: Command,
+    ask_service: &AskService,
+) -> io::Result<()> {
     harden_process()?;
     die_with_parent(getppid().as_raw().cast_unsigned())?;
     let Some(wanted) = receive_order(&channel)? else { return Ok(()) };
@@ -74,12 +83,15 @@ pub fn carry_out_one(channel: Channel, orders: &Orders, search: Command) -> io::
     let time = match &wanted {
         Wanted::Order(order, _) => time_for(order),
         Wanted::Search(order, _) => order.ends_after(),
+        Wanted::Key(order, _) => order.time,
     };
     watch(&answering, Instant::now() + time)?;
     let outcome = match wanted {
         Wanted::Order(order, values) => carry_out(&order, &values, orders),
         // No file says who may ask: whoever does gets no more than is theirs.
         Wanted::Search(order, caller) => relay(search, &order, caller),
+        Wanted::Key(order, value) => ask_service(&order, value.as_ref())
+            .map(|value| Report { note: String::new(), value: Some(value) }),
     };
     answering.answer(outcome)
 }

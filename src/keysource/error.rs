@@ -38,6 +38,9 @@ pub enum KeySourceError {
     PassphraseTooLong,
     #[error("the passphrase cannot be read from the descriptor")]
     PassphraseUnreadable(#[source] io::Error),
+    /// A service did not seal or open; `passes`: it may do so later.
+    #[error("the backend {backend} gave no key: {why}")]
+    Service { backend: String, why: String, passes: bool },
     #[error("{path} cannot be read or written")]
     Unreadable { path: PathBuf, source: io::Error },
     #[error("the key is wrong")]

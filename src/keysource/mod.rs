@@ -1,4 +1,4 @@
-//! Where the root key comes from: a key file, a passphrase or a credential of systemd.
+//! Where the root key comes from: a key file, a passphrase, a credential of systemd, or a service's key.
 //!
 //! A source gives bytes, and a slot of the store's header holds the root key sealed under them. No
 //! source is tried that the configuration does not name, and none has a fallback.
@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 mod credential;
 mod error;
@@ -28,6 +29,25 @@ pub enum KeySource {
     Passphrase(PassphraseFrom),
     /// The name of the credential, and the directory that `$CREDENTIALS_DIRECTORY` names.
     SystemdCredential(String, PathBuf),
+    /// Random bytes that a service seals and opens, and who asks it.
+    Wrapped(WrappingKey, Arc<dyn Wrapping>),
+}
+
+/// A key that never leaves the service that has it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct WrappingKey {
+    /// The service's name in the configuration.
+    pub backend: String,
+    pub name: String,
+}
+
+/// Asks services to seal and open.
+pub trait Wrapping: Send + Sync {
+    /// Seals. What comes back is no secret.
+    fn wrap(&self, key: &WrappingKey, plain: &SecretBytes) -> Result<String, KeySourceError>;
+
+    /// Opens what [`Self::wrap`] has given.
+    fn unwrap(&self, key: &WrappingKey, wrapped: &str) -> Result<SecretBytes, KeySourceError>;
 }
 
 /// Makes a key file, unless there is one. Returns whether it was made.
@@ -60,6 +80,15 @@ impl KeySource {
                 let kind = SlotKind::SystemdCredential { name: name.clone() };
                 seal(kind, &credential::read(name, directory)?)
             }
+            Self::Wrapped(key, by) => {
+                let plain = RootKey::generate()?;
+                let kind = SlotKind::Wrapped {
+                    backend: key.backend.clone(),
+                    key: key.name.clone(),
+                    wrapped: by.wrap(key, plain.expose())?,
+                };
+                seal(kind, plain.expose())
+            }
         }
     }
 
@@ -78,6 +107,7 @@ impl KeySource {
             Self::SystemdCredential(name, directory) => {
                 open_any(header, &fitting, &credential::read(name, directory)?)
             }
+            Self::Wrapped(key, by) => open_wrapped(header, &fitting, key, &**by),
         }
     }
 
@@ -88,9 +118,37 @@ impl KeySource {
             (Self::SystemdCredential(name, _), SlotKind::SystemdCredential { name: other }) => {
                 name == other
             }
-            (Self::File(_) | Self::Passphrase(_) | Self::SystemdCredential(..), _) => false,
+            (Self::Wrapped(key, _), SlotKind::Wrapped { backend, key: name, .. }) => {
+                *backend == key.backend && *name == key.name
+            }
+            (
+                Self::File(_)
+                | Self::Passphrase(_)
+                | Self::SystemdCredential(..)
+                | Self::Wrapped(..),
+                _,
+            ) => false,
         }
     }
+}
+
+/// Has each slot's own bytes opened.
+fn open_wrapped(
+    header: &Header,
+    slots: &[&Slot],
+    key: &WrappingKey,
+    by: &dyn Wrapping,
+) -> Result<RootKey, KeySourceError> {
+    let mut last = KeySourceError::WrongKey;
+    for slot in slots {
+        let SlotKind::Wrapped { wrapped, .. } = &slot.kind else { continue };
+        let opened = by.unwrap(key, wrapped).and_then(|plain| open_any(header, &[slot], &plain));
+        match opened {
+            Ok(root) => return Ok(root),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
 }
 
 fn open_any(
@@ -117,6 +175,7 @@ impl fmt::Display for KeySource {
             Self::File(path) => write!(f, "key file {}", path.display()),
             Self::Passphrase(_) => f.write_str("passphrase"),
             Self::SystemdCredential(name, _) => write!(f, "systemd credential {name}"),
+            Self::Wrapped(key, _) => write!(f, "key {} of backend {}", key.name, key.backend),
         }
     }
 }

@@ -202,3 +202,58 @@ fn debug_of_a_source_shows_no_passphrase() {
     assert_eq!(format!("{from:?}"), "Given(..)");
     assert_eq!(format!("{:?}", KeySource::Passphrase(from)), "KeySource(passphrase)");
 }
+
+/// A service that seals by turning bytes round and knows one key, or is away.
+struct Service(Option<&'static str>);
+
+impl Wrapping for Service {
+    fn wrap(&self, key: &WrappingKey, plain: &SecretBytes) -> Result<String, KeySourceError> {
+        self.find(key)?;
+        Ok(plain.expose().iter().rev().map(|byte| format!("{byte:02x}")).collect())
+    }
+
+    fn unwrap(&self, key: &WrappingKey, wrapped: &str) -> Result<SecretBytes, KeySourceError> {
+        self.find(key)?;
+        let pair = |at| u8::from_str_radix(&wrapped[at..at + 2], 16).unwrap();
+        let bytes: Vec<u8> = (0..wrapped.len()).step_by(2).rev().map(pair).collect();
+        Ok(SecretBytes::copy_from(&bytes).unwrap())
+    }
+}
+
+impl Service {
+    fn find(&self, key: &WrappingKey) -> Result<(), KeySourceError> {
+        if self.0 == Some(&key.name) {
+            return Ok(());
+        }
+        let (backend, passes) = (key.backend.clone(), self.0.is_none());
+        Err(KeySourceError::Service { backend, why: "example".into(), passes })
+    }
+}
+
+fn wrapped_by(service: Option<&'static str>, backend: &str, name: &str) -> KeySource {
+    let key = WrappingKey { backend: backend.into(), name: name.into() };
+    KeySource::Wrapped(key, Arc::new(Service(service)))
+}
+
+#[test]
+fn a_service_s_key_opens_what_it_has_sealed_and_no_other_key_does() {
+    let root = RootKey::generate().unwrap();
+    let source = wrapped_by(Some("k"), "corp", "k");
+    let slot = source.create_slot(STORE, &root).unwrap();
+    let SlotKind::Wrapped { wrapped, .. } = slot.kind.clone() else { unreachable!() };
+    assert!(same(&source.unlock(&header(vec![slot.clone()])).unwrap(), &root));
+    assert_eq!(source.to_string(), "key k of backend corp");
+    for (backend, name) in [("corp", "other"), ("other", "k")] {
+        let other = wrapped_by(Some("k"), backend, name).unlock(&header(vec![slot.clone()]));
+        assert!(matches!(other, Err(KeySourceError::NoSlot(_))));
+    }
+    let away = wrapped_by(None, "corp", "k").unlock(&header(vec![slot.clone()]));
+    assert!(matches!(away, Err(KeySourceError::Service { passes: true, .. })));
+    // What another service key has sealed is not what the slot is sealed under.
+    let mut changed = slot;
+    let wrapped =
+        wrapped.replacen(&wrapped[..2], if wrapped.starts_with("00") { "01" } else { "00" }, 1);
+    changed.kind = SlotKind::Wrapped { backend: "corp".into(), key: "k".into(), wrapped };
+    let opened = source.unlock(&header(vec![changed]));
+    assert!(matches!(opened, Err(KeySourceError::WrongKey)), "{opened:?}");
+}

@@ -1,11 +1,16 @@
 //! Keys of AWS that never leave it, over moto with its signature check on.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
 use secretfs::backend::aws::Kms;
 use secretfs::backend::{BackendError, KeyService};
 
+use crate::common::write_file;
 use crate::conformance::{bytes, time};
 use crate::servers::Moto;
 use crate::servers::moto::environment;
+use crate::site::Site;
 
 /// Makes a key under this alias.
 fn made(moto: &Moto, alias: &str) -> String {
@@ -67,4 +72,37 @@ fn a_key_that_is_not_there_seals_nothing() {
     );
     let refused = stranger.unwrap().wrap(&bytes(b"x"), time()).unwrap_err();
     assert!(matches!(refused, BackendError::Unauthenticated(_)), "{refused:?}");
+}
+
+#[test]
+fn a_store_opens_by_kms_and_by_nobody_else() {
+    let (Some(moto), Some(mut site)) = (Moto::start(), Site::new()) else { return };
+    made(&moto, "secretfs");
+    let credentials = moto.path("credentials");
+    let (key_id, secret) = (&moto.key_id, &moto.secret);
+    let text = format!("[default]\naws_access_key_id={key_id}\naws_secret_access_key={secret}\n");
+    write_file(&credentials, text.as_bytes());
+    let config = format!(
+        "[key]\nsource = \"backend\"\nbackend = \"aws\"\nname = \"alias/secretfs\"\n\
+         [backend.aws]\nkind = \"aws_secrets_manager\"\nregion = \"us-east-1\"\n\
+         kms_endpoint = \"{}\"\ncredentials_file = {credentials:?}\n",
+        moto.url()
+    );
+    let path = site.config();
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    write_file(&path, config.as_bytes());
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    site.init();
+    site.serve();
+    fs::write(site.secret("s"), "canary-7f3a").unwrap();
+    site.ask(&["seal"]);
+    assert!(fs::read(site.secret("s")).is_err());
+    site.ask(&["unseal"]);
+    assert_eq!(fs::read_to_string(site.secret("s")).unwrap(), "canary-7f3a");
+    site.stop();
+    // Who has only the store has nothing: the files of the credential are gone.
+    fs::remove_file(&credentials).unwrap();
+    let (code, said) = site.refused(&["mount", "--foreground", site.secret("").to_str().unwrap()]);
+    assert!(code == 7 || code == 12, "{code}: {said}");
+    assert!(said.contains("the backend aws gave no key"), "{said}");
 }

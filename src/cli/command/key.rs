@@ -44,6 +44,14 @@ fn rotate_root(client: &Client, from: &PassphraseFrom) -> Result<Value, Failure>
 fn change_source(client: &Client, args: &ChangeSource) -> Result<Value, Failure> {
     let command = "key-change-source";
     match args.source {
+        KeySourceKind::Backend => {
+            let (backend, name) = (&args.key_backend, &args.key_name);
+            let command =
+                json!({ "do": command, "source": "backend", "backend": backend, "name": name });
+            client.admin(&command).map_err(|failure| {
+                failure.hint("[key] of the configuration has to have this backend and name already")
+            })
+        }
         KeySourceKind::Credential => {
             let credential = &args.credential;
             client.admin(&json!({

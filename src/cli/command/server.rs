@@ -41,6 +41,10 @@ pub(super) fn arguments(context: &Context, sources: &Sources) -> Vec<OsString> {
     }
     match sources.flags.key.given() {
         None => {}
+        Some(KeyConfig::Backend(key)) => {
+            add("--key-backend", Some(key.backend.into()));
+            add("--key-name", Some(key.name.into()));
+        }
         Some(KeyConfig::Credential { name, .. }) => add("--credential", Some(name.into())),
         Some(KeyConfig::File(path)) => add("--key-file", Some(path.into())),
         Some(KeyConfig::Passphrase) => add("--passphrase", None),

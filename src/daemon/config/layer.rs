@@ -14,6 +14,7 @@ use super::{
 use crate::backend;
 use crate::fs::Template;
 use crate::inject::oneiric::Project;
+use crate::keysource::WrappingKey;
 use crate::model::SecretName;
 
 /// The keys of the file, all optional. The same keys can come from the environment and from flags.
@@ -84,12 +85,16 @@ pub struct KeyLayer {
     pub source: Option<Source>,
     pub file: Option<Absolute>,
     pub credential: Option<CredentialName>,
+    /// A `[backend.NAME]`, and the name of its key.
+    pub backend: Option<String>,
+    pub name: Option<String>,
 }
 
 /// The values of `key.source`.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "lowercase")]
 pub enum Source {
+    Backend,
     Credential,
     File,
     Passphrase,
@@ -210,32 +215,52 @@ impl KeyLayer {
         credential: Option<String>,
     ) -> Result<Self, String> {
         let credential = credential.map(CredentialName::try_from).transpose()?;
-        Ok(Self { source: passphrase.then_some(Source::Passphrase), file, credential })
+        let source = passphrase.then_some(Source::Passphrase);
+        Ok(Self { source, file, credential, ..Self::default() })
+    }
+
+    /// Returns the layer that names a service's key as well, if one is given.
+    #[must_use]
+    pub fn or_backend(self, key: Option<WrappingKey>) -> Self {
+        match key {
+            None => self,
+            Some(WrappingKey { backend, name }) => {
+                Self { backend: Some(backend), name: Some(name), ..self }
+            }
+        }
     }
 
     /// Returns the source that [`named`](Self::named) was given.
     pub fn given(&self) -> Option<KeyConfig> {
+        if let (Some(backend), Some(name)) = (&self.backend, &self.name) {
+            let key = WrappingKey { backend: backend.clone(), name: name.clone() };
+            return Some(KeyConfig::Backend(key));
+        }
         match (self.source, &self.file, &self.credential) {
             (_, Some(file), _) => Some(KeyConfig::File(file.0.clone())),
             (_, None, Some(name)) => {
                 Some(KeyConfig::Credential { name: name.0.clone(), directory: None })
             }
             (Some(Source::Passphrase), None, None) => Some(KeyConfig::Passphrase),
-            (Some(Source::Credential | Source::File) | None, None, None) => None,
+            (Some(Source::Backend | Source::Credential | Source::File) | None, None, None) => None,
         }
     }
 
     /// A layer that names where the key is also settles the source, unless it names the source.
     fn under(self, over: Self) -> Self {
-        let implied = match (&over.file, &over.credential) {
-            (Some(_), None) => Some(Source::File),
-            (None, Some(_)) => Some(Source::Credential),
-            (Some(_), Some(_)) | (None, None) => None,
+        let implied = match (&over.file, &over.credential, &over.backend) {
+            (Some(_), None, None) => Some(Source::File),
+            (None, Some(_), None) => Some(Source::Credential),
+            (None, None, Some(_)) => Some(Source::Backend),
+            // None, or more than one.
+            _ => None,
         };
         Self {
             source: over.source.or(implied).or(self.source),
             file: over.file.or(self.file),
             credential: over.credential.or(self.credential),
+            backend: over.backend.or(self.backend),
+            name: over.name.or(self.name),
         }
     }
 }

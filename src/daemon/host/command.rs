@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::broker::BrokerError;
 use crate::daemon::config::{Environment, KeyConfig};
+use crate::keysource::WrappingKey;
 use crate::model::{Gid, SecretName, Uid, Version};
 use crate::system::SecretBytes;
 
@@ -64,12 +65,19 @@ pub(super) struct KeySourceNamed {
     source: String,
     file: Option<PathBuf>,
     credential: Option<String>,
+    backend: Option<String>,
+    name: Option<String>,
 }
 
 impl KeySourceNamed {
     /// Returns it as the configuration would have it.
     pub(super) fn config(self, environment: &Environment) -> Result<KeyConfig, BrokerError> {
         let invalid = |why: &str| BrokerError::Invalid(why.to_owned());
+        if let ("backend", Some(backend), Some(name)) =
+            (self.source.as_str(), self.backend, self.name)
+        {
+            return Ok(KeyConfig::Backend(WrappingKey { backend, name }));
+        }
         match (self.source.as_str(), self.file, self.credential) {
             ("credential", None, Some(name)) => Ok(KeyConfig::Credential {
                 name,
@@ -81,7 +89,8 @@ impl KeySourceNamed {
             ("credential" | "file" | "passphrase", ..) => {
                 Err(invalid("file goes with source file, credential with source credential"))
             }
-            _ => Err(invalid("source must be file, passphrase or credential")),
+            ("backend", ..) => Err(invalid("backend and name go with source backend")),
+            _ => Err(invalid("source must be backend, file, passphrase or credential")),
         }
     }
 }
