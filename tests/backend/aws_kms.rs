@@ -100,8 +100,9 @@ fn a_store_opens_by_kms_and_by_nobody_else() {
     site.ask(&["unseal"]);
     assert_eq!(fs::read_to_string(site.secret("s")).unwrap(), "canary-7f3a");
     site.stop();
-    // Who has only the store has nothing: the files of the credential are gone.
+    // Who has only the store has nothing.
     fs::remove_file(&credentials).unwrap();
+    write_file(&credentials, text.replace(secret, "canary-9c1d").as_bytes());
     let (code, said) = site.refused(&["mount", "--foreground", site.secret("").to_str().unwrap()]);
     assert!(code == 7 || code == 12, "{code}: {said}");
     assert!(said.contains("the backend aws gave no key"), "{said}");
