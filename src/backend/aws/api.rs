@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use base64ct::{Base64, Encoding};
 use serde::Deserialize;
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::answer::{strange, text};
@@ -17,11 +18,7 @@ use crate::model::Timestamp;
 use crate::system::{SecretBuffer, SecretBytes};
 
 /// Puts a value into an object, in locked memory.
-pub(super) fn body_with_secret(
-    object: &serde_json::Value,
-    key: &str,
-    value: &str,
-) -> Result<SecretBytes> {
+pub(super) fn body_with_secret(object: &Value, key: &str, value: &str) -> Result<SecretBytes> {
     let object = object.to_string();
     let mut body = SecretBuffer::new();
     push(&mut body, object.strip_suffix('}').ok_or_else(strange)?.as_bytes())?;
@@ -31,6 +28,14 @@ pub(super) fn body_with_secret(
     push_string(&mut body, value)?;
     push(&mut body, b"}")?;
     Ok(body.into_bytes())
+}
+
+/// Puts another member into an object, if there is one.
+pub(super) fn with(mut object: Value, key: &str, value: Option<Value>) -> Value {
+    if let (Value::Object(members), Some(value)) = (&mut object, value) {
+        members.insert(key.to_owned(), value);
+    }
+    object
 }
 
 /// A version with its value.

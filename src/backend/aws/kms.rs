@@ -8,7 +8,7 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::answer::{parse, strange, text};
-use super::api::{body_with_secret, decoded};
+use super::api::{body_with_secret, decoded, with};
 use super::client::{Client, Service};
 use super::settings::AwsSettings;
 use crate::backend::{BackendError, Deadline, KeyService, Result, Variables};
@@ -68,8 +68,7 @@ impl KeyService for Kms {
         if Base64::decode_vec(wrapped).is_err() {
             return Err(BackendError::Invalid("it was not sealed by this service".into()));
         }
-        let mut body = self.object();
-        body["CiphertextBlob"] = json!(wrapped);
+        let body = with(self.object(), "CiphertextBlob", Some(json!(wrapped)));
         let answer = self.client.ask("Decrypt", body.to_string().as_bytes(), deadline)?;
         decoded(&text(parse::<Opened<'_>>(&answer)?.plaintext)?)
     }

@@ -33,7 +33,7 @@ pub use kms::Kms;
 pub use settings::AwsSettings;
 
 use answer::{parse, strange};
-use api::{Described, Listed, Made, Stored, Versions, body_with_secret};
+use api::{Described, Listed, Made, Stored, Versions, body_with_secret, with};
 use client::{Client, Service};
 
 /// The stage of the version that is read without a word of another.
@@ -114,10 +114,8 @@ impl SecretsManager {
         let mut all = Versions::default();
         let mut next = None::<String>;
         loop {
-            let mut body = json!({ "SecretId": id, "IncludeDeprecated": true, "MaxResults": 100 });
-            if let Some(next) = &next {
-                body["NextToken"] = json!(next);
-            }
+            let body = json!({ "SecretId": id, "IncludeDeprecated": true, "MaxResults": 100 });
+            let body = with(body, "NextToken", next.map(Value::from));
             let page: Versions = parse(&self.ask("ListSecretVersionIds", &body, deadline)?)?;
             all.versions.extend(page.versions);
             next = page.next_token.filter(|next| !next.is_empty());
@@ -209,13 +207,10 @@ impl Backend for SecretsManager {
     }
 
     fn list(&self, page: Option<&PageToken>, deadline: Deadline) -> Result<Page> {
-        let mut body = json!({ "MaxResults": 100 });
-        if !self.prefix.is_empty() {
-            body["Filters"] = json!([{ "Key": "name", "Values": [self.prefix] }]);
-        }
-        if let Some(page) = page {
-            body["NextToken"] = json!(page.0);
-        }
+        let filter = json!([{ "Key": "name", "Values": [self.prefix] }]);
+        let filter = (!self.prefix.is_empty()).then_some(filter);
+        let body = with(json!({ "MaxResults": 100 }), "Filters", filter);
+        let body = with(body, "NextToken", page.map(|page| json!(page.0)));
         let listed: Listed = parse(&self.ask("ListSecrets", &body, deadline)?)?;
         Ok(listed.page(&self.prefix))
     }
@@ -248,12 +243,12 @@ impl Backend for SecretsManager {
         if !versions.has(to) {
             return Err(BackendError::NotFound);
         }
-        let mut body = json!({ "SecretId": id, "VersionStage": stage, "MoveToVersionId": to.0 });
-        match versions.with_stage(stage) {
-            Some(from) if from == to.0 => return Ok(()),
-            Some(from) => body["RemoveFromVersionId"] = json!(from),
-            None => {}
+        let from = versions.with_stage(stage);
+        if from == Some(to.0.as_str()) {
+            return Ok(());
         }
+        let body = json!({ "SecretId": id, "VersionStage": stage, "MoveToVersionId": to.0 });
+        let body = with(body, "RemoveFromVersionId", from.map(Value::from));
         match self.ask("UpdateSecretVersionStage", &body, deadline) {
             // It is not where it was a moment ago.
             Err(BackendError::Invalid(_)) => Err(BackendError::Conflict),

@@ -179,11 +179,14 @@ impl Sources {
     fn of_instance(&self, deadline: Deadline) -> Result<Credential> {
         const NOWHERE: &str = "no credential is in the environment or the shared files";
         let Some(instance) = &self.instance else { return Err(unauthenticated(NOWHERE)) };
-        instance.fetch(&self.near, deadline).map_err(|error| match error {
-            BackendError::TimedOut | BackendError::Unreachable(_) => {
-                BackendError::Unreachable(format!("{NOWHERE}, and nobody answers for an instance"))
+        instance.fetch(&self.near, deadline).map_err(|error| {
+            let is_away = matches!(error, BackendError::TimedOut | BackendError::Unreachable(_));
+            if is_away {
+                let why = format!("{NOWHERE}, and nobody answers for an instance");
+                BackendError::Unreachable(why)
+            } else {
+                error
             }
-            other => other,
         })
     }
 }

@@ -70,11 +70,16 @@ impl Sts {
         let kind = "application/x-www-form-urlencoded; charset=utf-8";
         let call = Call { kind, target: None, body: form };
         let answer = succeeded(self.wire.send(call, credential, deadline)?);
-        let answer = answer.map_err(|error| match error {
-            BackendError::Denied(_) | BackendError::Invalid(_) | BackendError::NotFound => {
+        let answer = answer.map_err(|error| {
+            let is_refused = matches!(
+                error,
+                BackendError::Denied(_) | BackendError::Invalid(_) | BackendError::NotFound
+            );
+            if is_refused {
                 unauthenticated("the role is not given to whoever asks")
+            } else {
+                error
             }
-            other => other,
         })?;
         let text = std::str::from_utf8(answer.body.expose()).unwrap_or_default();
         Credential::from_xml(text, source)
