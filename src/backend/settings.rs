@@ -29,7 +29,8 @@ impl Settings {
     /// Returns the word for the service.
     #[must_use]
     pub fn kind(&self) -> &'static str {
-        match self {
+        // By value, so that a build without any service has nothing to match.
+        match *self {
             #[cfg(feature = "aws")]
             Self::AwsSecretsManager(_) => "aws_secrets_manager",
             #[cfg(feature = "vault")]
@@ -38,25 +39,29 @@ impl Settings {
     }
 
     /// Makes the client. It asks nothing yet; `Invalid` says which setting can never work.
+    #[allow(unused_variables, reason = "a build without any service uses none")]
     pub fn open(&self, variables: &Variables<'_>) -> Result<Arc<dyn Backend>> {
-        match self {
+        match *self {
             #[cfg(feature = "aws")]
-            Self::AwsSecretsManager(settings) => {
+            Self::AwsSecretsManager(ref settings) => {
                 Ok(Arc::new(SecretsManager::new(settings, variables)?))
             }
             #[cfg(feature = "vault")]
-            Self::Vault(settings) => Ok(Arc::new(Vault::new(settings, token(variables)?)?)),
+            Self::Vault(ref settings) => Ok(Arc::new(Vault::new(settings, token(variables)?)?)),
         }
     }
 
     /// Makes the client for one of the service's keys: for Vault `MOUNT/KEY`, at `transit` without a mount; for AWS a
     /// key of KMS.
+    #[allow(unused_variables, reason = "a build without any service uses none")]
     pub fn open_key(&self, key: &str, variables: &Variables<'_>) -> Result<Box<dyn KeyService>> {
-        match self {
+        match *self {
             #[cfg(feature = "aws")]
-            Self::AwsSecretsManager(settings) => Ok(Box::new(Kms::new(settings, key, variables)?)),
+            Self::AwsSecretsManager(ref settings) => {
+                Ok(Box::new(Kms::new(settings, key, variables)?))
+            }
             #[cfg(feature = "vault")]
-            Self::Vault(settings) => {
+            Self::Vault(ref settings) => {
                 let place = key.rsplit_once('/').unwrap_or(("transit", key));
                 Ok(Box::new(Transit::new(settings, place, token(variables)?)?))
             }

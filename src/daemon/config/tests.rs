@@ -155,10 +155,11 @@ fn the_example_shows_every_key_with_its_built_in_value() {
     let built_in = resolve(Mode::System, Layer::default(), &places, &environment);
     let from_example = resolve(Mode::System, shown.clone(), &places, &environment);
     assert_eq!(format!("{from_example:?}"), format!("{built_in:?}"));
-    // `None` would mean a key that the example leaves out; `credential` excludes `file`, there is no
-    // socket, no template and no `.oneiric` by itself, and what `threads` is depends on the machine.
+    // `None` would mean a key that the example leaves out; `credential`, and `backend` with `name`, exclude
+    // `file`, there is no socket, no template and no `.oneiric` by itself, and what `threads` is depends on
+    // the machine.
     let left_out = format!("{shown:?}").matches("None").count();
-    assert_eq!(left_out, 5, "{shown:?}");
+    assert_eq!(left_out, 7, "{shown:?}");
 }
 
 #[test]
