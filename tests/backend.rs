@@ -9,6 +9,14 @@
     reason = "a test file"
 )]
 
+#[path = "backend/aws.rs"]
+mod aws;
+#[path = "backend/aws_credentials.rs"]
+mod aws_credentials;
+#[path = "backend/aws_faults.rs"]
+mod aws_faults;
+#[path = "backend/aws_kms.rs"]
+mod aws_kms;
 #[path = "backend/azure.rs"]
 mod azure;
 #[path = "backend/azure_faults.rs"]

@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 use crate::model::Timestamp;
 use crate::system::{MemoryError, SecretBytes};
 
+#[cfg(feature = "aws")]
+pub mod aws;
 #[cfg(feature = "azure")]
 pub mod azure;
 #[cfg(any(feature = "azure", feature = "vault"))]

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
+#[cfg(feature = "aws")]
+use super::aws::{AwsSettings, Kms, SecretsManager};
 #[cfg(feature = "azure")]
 use super::azure::{Azure, AzureSettings, VaultKey};
 #[cfg(feature = "vault")]
@@ -16,6 +18,8 @@ use crate::system::SecretBytes;
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Settings {
+    #[cfg(feature = "aws")]
+    AwsSecretsManager(AwsSettings),
     #[cfg(feature = "azure")]
     AzureKeyVault(AzureSettings),
     #[cfg(feature = "vault")]
@@ -31,6 +35,8 @@ impl Settings {
     pub fn kind(&self) -> &'static str {
         // By value, so that a build without any service has nothing to match.
         match *self {
+            #[cfg(feature = "aws")]
+            Self::AwsSecretsManager(_) => "aws_secrets_manager",
             #[cfg(feature = "azure")]
             Self::AzureKeyVault(_) => "azure_key_vault",
             #[cfg(feature = "vault")]
@@ -42,6 +48,10 @@ impl Settings {
     #[allow(unused_variables, reason = "a build without any service uses none")]
     pub fn open(&self, variables: &Variables<'_>) -> Result<Arc<dyn Backend>> {
         match *self {
+            #[cfg(feature = "aws")]
+            Self::AwsSecretsManager(ref settings) => {
+                Ok(Arc::new(SecretsManager::new(settings, variables)?))
+            }
             #[cfg(feature = "azure")]
             Self::AzureKeyVault(ref settings) => Ok(Arc::new(Azure::new(settings, variables)?)),
             #[cfg(feature = "vault")]
@@ -49,11 +59,15 @@ impl Settings {
         }
     }
 
-    /// Makes the client for one of the service's keys: for Vault `MOUNT/KEY`, at `transit` without a mount; for Azure a
-    /// key of the same vault.
+    /// Makes the client for one of the service's keys: for Vault `MOUNT/KEY`, at `transit` without a mount; for AWS a
+    /// key of KMS; for Azure a key of the same vault.
     #[allow(unused_variables, reason = "a build without any service uses none")]
     pub fn open_key(&self, key: &str, variables: &Variables<'_>) -> Result<Box<dyn KeyService>> {
         match *self {
+            #[cfg(feature = "aws")]
+            Self::AwsSecretsManager(ref settings) => {
+                Ok(Box::new(Kms::new(settings, key, variables)?))
+            }
             #[cfg(feature = "azure")]
             Self::AzureKeyVault(ref settings) => {
                 Ok(Box::new(VaultKey::new(settings, key, variables)?))
