@@ -7,8 +7,18 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// Commands whose next word is a command too, or may be one.
-const GROUPS: [&str; 10] =
-    ["audit", "backend", "backup", "grant", "inject", "key", "oneiric", "policy", "quarantine", "scan"];
+const GROUPS: [&str; 10] = [
+    "audit",
+    "backend",
+    "backup",
+    "grant",
+    "inject",
+    "key",
+    "oneiric",
+    "policy",
+    "quarantine",
+    "scan",
+];
 
 #[test]
 fn every_promise_names_a_test_that_exists() {

@@ -114,8 +114,13 @@ fn caller(entry: &Entry) -> Caller {
 /// Returns the levels that a policy gives who stands behind a line on its secret.
 fn allowed(policy: &Policy, entry: &Entry) -> Vec<Level> {
     let (caller, name) = (caller(entry), entry.secret.clone().unwrap());
-    let context =
-        Context { now: entry.time, uptime: Uptime::UNKNOWN, elevated: false, uses: &NothingUsed };
+    let context = Context {
+        now: entry.time,
+        uptime: Uptime::UNKNOWN,
+        elevated: false,
+        quarantined: false,
+        uses: &NothingUsed,
+    };
     let attributes = Attributes::default();
     let target = Target::Secret { name: &name, attributes: Some(&attributes) };
     let may = |level: &Level| policy.decide(&caller, *level, target, &context).is_allowed();

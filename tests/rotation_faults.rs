@@ -103,7 +103,7 @@ impl Kind {
             Task::Finish(_) => Self::Finish,
             Task::Undo(_) => Self::Undo,
             Task::Notify(_) => Self::Notify,
-            Task::Generate(_) | Task::Place(_) | Task::TakeAway(_) => {
+            Task::Deliver(_) | Task::Generate(_) | Task::Place(_) | Task::TakeAway(_) => {
                 unreachable!("no rotation here orders it")
             }
         }
@@ -177,7 +177,11 @@ impl Target {
                     return Err(EffectError::Refused("no such credential".into()));
                 }
             }
-            Task::Notify(_) | Task::Generate(_) | Task::Place(_) | Task::TakeAway(_) => {}
+            Task::Deliver(_)
+            | Task::Notify(_)
+            | Task::Generate(_)
+            | Task::Place(_)
+            | Task::TakeAway(_) => {}
         }
         Ok(())
     }

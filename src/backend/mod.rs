@@ -17,10 +17,10 @@ use crate::system::{MemoryError, SecretBytes};
 pub mod aws;
 #[cfg(feature = "azure")]
 pub mod azure;
-#[cfg(any(feature = "azure", feature = "vault"))]
+#[cfg(any(feature = "aws", feature = "azure", feature = "vault"))]
 mod check;
-#[cfg(any(feature = "azure", feature = "vault"))]
-mod credential;
+#[cfg(any(feature = "aws", feature = "azure", feature = "vault"))]
+mod credential_file;
 #[cfg(any(feature = "aws", feature = "azure"))]
 mod held;
 #[cfg(any(feature = "aws", feature = "azure", feature = "vault"))]

@@ -14,8 +14,8 @@ mod anomalies;
 mod backend;
 mod grant;
 mod inject;
-mod report;
 mod quarantine;
+mod report;
 mod rotation;
 mod scan;
 
@@ -26,8 +26,8 @@ pub(crate) use inject::{
     Env, Exec, FormatName, Import, ImportForm, Inject, InjectFile, InjectRemove, LayerName,
     Oneiric, OneiricLoad, OneiricPlace, OneiricSync, Render, Run, Selection, Storing,
 };
-pub(crate) use report::{PolicySuggest, Recorded, Report};
 pub(crate) use quarantine::{Quarantine, QuarantineCommand};
+pub(crate) use report::{PolicySuggest, Recorded, Report};
 pub(crate) use rotation::{Rotate, Rotations};
 pub(crate) use scan::{Scan, ScanCommand, ScanHook, ScanRules, ScanRulesArgs};
 

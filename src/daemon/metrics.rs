@@ -34,7 +34,8 @@ pub(super) struct Rotations {
 
 /// Formats the counts.
 pub(super) fn text(figures: &Figures<'_>) -> String {
-    let Figures { statistics, held, healthy, uptime, rotations, queues, backends: states } = figures;
+    let Figures { statistics, held, healthy, uptime, rotations, queues, backends: states } =
+        figures;
     let Statistics { sealed, integrity, secrets, in_trash, generation, audit_seq, .. } = statistics;
     let Statistics { reads_allowed, refused, writes, failures, audit_unsynced, .. } = statistics;
     let mut page = Page::default();

@@ -3,31 +3,19 @@
 use std::time::Instant;
 
 use super::{SecretsManager, client};
+use crate::backend::check::{self, Step};
 use crate::backend::{Backend, BackendError, Deadline, Probe, Result, Which};
 
 pub(super) fn probes(backend: &SecretsManager, deadline: Deadline) -> Vec<Probe> {
-    let steps: [(&'static str, Step); 5] = [
+    let steps: [(&'static str, Step<SecretsManager>); 5] = [
         ("reachable", reachable),
         ("clock", clock),
         ("authenticated", authenticated),
         ("may list", may_list),
         ("may read", may_read),
     ];
-    let mut probes = Vec::new();
-    for (what, step) in steps {
-        let found = step(backend, deadline);
-        let worked = found.is_ok();
-        let note = found.unwrap_or_else(|error| error.to_string());
-        probes.push(Probe { what, worked, note });
-        if !worked {
-            break;
-        }
-    }
-    probes
+    check::probes(backend, &steps, deadline)
 }
-
-/// Tries one thing, and says what was found.
-type Step = fn(&SecretsManager, Deadline) -> Result<String>;
 
 /// Whoever answers a stranger is there, whatever the answer.
 fn reachable(backend: &SecretsManager, deadline: Deadline) -> Result<String> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::answer::{strange, unauthenticated};
 use super::credential::Credential;
-use super::file;
+use crate::backend::credential_file;
 use crate::backend::http::{Answer, Http, Method, Request};
 use crate::backend::{BackendError, Deadline, Result};
 use crate::system::SecretBytes;
@@ -29,7 +29,7 @@ pub(super) struct Container {
 
 impl Container {
     pub(super) fn fetch(&self, http: &Http, deadline: Deadline) -> Result<Credential> {
-        let read = self.authorization_file.as_deref().map(file::read_trimmed).transpose()?;
+        let read = self.authorization_file.as_deref().map(credential_file::read).transpose()?;
         let authorization = read.as_ref().or(self.authorization.as_ref());
         let headers: Vec<(&str, &[u8])> =
             authorization.map(|token| ("authorization", token.expose())).into_iter().collect();

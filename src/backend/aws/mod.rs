@@ -19,7 +19,6 @@ mod api;
 mod check;
 mod client;
 mod credential;
-mod file;
 mod kms;
 mod metadata;
 mod profile;

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::answer::unauthenticated;
-use super::file;
 use crate::backend::Result;
+use crate::backend::credential_file;
 use crate::system::SecretBytes;
 
 /// Both files.
@@ -29,7 +29,7 @@ impl Files {
         let mut is_there = false;
         for (path, prefix) in [(&self.config, Some("profile")), (&self.credentials, None)] {
             let Some(path) = path else { continue };
-            let Some(bytes) = file::read(path)? else { continue };
+            let Some(bytes) = credential_file::read_file(path)? else { continue };
             let text = std::str::from_utf8(bytes.expose())
                 .map_err(|_| unauthenticated(&format!("{}: it is no text", path.display())))?;
             is_there |= profile.add(text, prefix, name)?;

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::answer::{succeeded, unauthenticated};
 use super::credential::Credential;
-use super::file;
 use super::wire::{Call, Wire};
+use crate::backend::credential_file;
 use crate::backend::http::percent_encoded;
 use crate::backend::{BackendError, Deadline, Result};
 use crate::inject::push;
@@ -101,7 +101,7 @@ impl Role {
 
 /// Reads a token. It stands in a form as it is, which all tokens of this kind do.
 fn token(path: &Path) -> Result<crate::system::SecretBytes> {
-    let bytes = file::read_trimmed(path)?;
+    let bytes = credential_file::read(path)?;
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte);
     if bytes.expose().iter().all(is_plain) {
         return Ok(bytes);

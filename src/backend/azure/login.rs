@@ -14,7 +14,7 @@ use super::answer::{parse, strange};
 use super::assertion;
 use super::settings::{AzureAuth, AzureSettings, invalid};
 use super::token::Token;
-use crate::backend::credential::read;
+use crate::backend::credential_file::read;
 use crate::backend::http::{Answer, Connection, Http, Method, Request, address, percent_encoded};
 use crate::backend::{BackendError, Deadline, Result, Variables};
 use crate::model::Clock;

@@ -11,7 +11,7 @@ use super::answer::{Data, parse, strange};
 use super::client::{Call, LOOK, Wire, unauthenticated};
 use super::session::Token;
 use super::settings::AuthSettings;
-use crate::backend::credential::read;
+use crate::backend::credential_file::read;
 use crate::backend::http::{Answer, Method, percent_encoded};
 use crate::backend::{BackendError, Deadline, Result};
 use crate::inject::json::push_string;
