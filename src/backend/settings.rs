@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
+#[cfg(feature = "aws")]
+use super::aws::{AwsSettings, Kms, SecretsManager};
 #[cfg(feature = "vault")]
 use super::vault::{Transit, Vault, VaultSettings};
 use super::{Backend, KeyService, Result};
@@ -14,6 +16,8 @@ use crate::system::SecretBytes;
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Settings {
+    #[cfg(feature = "aws")]
+    AwsSecretsManager(AwsSettings),
     #[cfg(feature = "vault")]
     Vault(VaultSettings),
 }
@@ -27,6 +31,8 @@ impl Settings {
     pub fn kind(&self) -> &'static str {
         // By value, so that a build without any service has nothing to match.
         match *self {
+            #[cfg(feature = "aws")]
+            Self::AwsSecretsManager(_) => "aws_secrets_manager",
             #[cfg(feature = "vault")]
             Self::Vault(_) => "vault",
         }
@@ -36,15 +42,24 @@ impl Settings {
     #[allow(unused_variables, reason = "a build without any service uses none")]
     pub fn open(&self, variables: &Variables<'_>) -> Result<Arc<dyn Backend>> {
         match *self {
+            #[cfg(feature = "aws")]
+            Self::AwsSecretsManager(ref settings) => {
+                Ok(Arc::new(SecretsManager::new(settings, variables)?))
+            }
             #[cfg(feature = "vault")]
             Self::Vault(ref settings) => Ok(Arc::new(Vault::new(settings, token(variables)?)?)),
         }
     }
 
-    /// Makes the client for one of the service's keys: for Vault `MOUNT/KEY`, at `transit` without a mount.
+    /// Makes the client for one of the service's keys: for Vault `MOUNT/KEY`, at `transit` without a mount; for AWS a
+    /// key of KMS.
     #[allow(unused_variables, reason = "a build without any service uses none")]
     pub fn open_key(&self, key: &str, variables: &Variables<'_>) -> Result<Box<dyn KeyService>> {
         match *self {
+            #[cfg(feature = "aws")]
+            Self::AwsSecretsManager(ref settings) => {
+                Ok(Box::new(Kms::new(settings, key, variables)?))
+            }
             #[cfg(feature = "vault")]
             Self::Vault(ref settings) => {
                 let place = key.rsplit_once('/').unwrap_or(("transit", key));

@@ -36,33 +36,44 @@ impl Broker {
         })
     }
 
-    /// Records that the audit log is opened for reading, by an admin.
-    pub fn audit_log_open(&self, caller: &Caller) -> Result<()> {
+    /// Opens the audit log for reading as one file, and records that an admin does.
+    pub fn audit_log_open(&self, caller: &Caller) -> Result<LogReader> {
         let _admitted = self.inner.gate.admit_control(caller, "audit-log")?;
         self.inner.gate.record(&Event {
             caller: Some(caller),
             ..Event::new(Action::AuditRead, Outcome::Allowed)
-        })
+        })?;
+        self.audit_log_again()
+    }
+
+    /// Opens it for somebody whose opening is on record already.
+    pub fn audit_log_again(&self) -> Result<LogReader> {
+        LogFile::open(&self.inner.log.directory).map(LogReader).map_err(unreadable)
     }
 
     /// The size in bytes of the audit log as one file; needs admin.
     pub fn audit_log_size(&self, caller: &Caller) -> Result<u64> {
-        self.log_file(caller)?.size().map_err(unreadable)
+        self.must_be_admin(caller)?;
+        self.audit_log_again()?.0.size().map_err(unreadable)
     }
 
     /// Reads from the audit log as one file; needs admin.
-    pub fn audit_log_read(&self, caller: &Caller, offset: u64, len: usize) -> Result<Vec<u8>> {
+    pub fn audit_log_read(
+        &self,
+        caller: &Caller,
+        log: &LogReader,
+        offset: u64,
+        len: usize,
+    ) -> Result<Vec<u8>> {
+        self.must_be_admin(caller)?;
         let mut bytes = vec![0; len];
-        let read = self.log_file(caller)?.read_at(offset, &mut bytes).map_err(unreadable)?;
+        let read = log.0.read_at(offset, &mut bytes).map_err(unreadable)?;
         bytes.truncate(read);
         Ok(bytes)
     }
 
-    fn log_file(&self, caller: &Caller) -> Result<LogFile> {
-        if !self.inner.gate.is_admin(caller) {
-            return Err(BrokerError::Denied);
-        }
-        LogFile::open(&self.inner.log.directory).map_err(unreadable)
+    fn must_be_admin(&self, caller: &Caller) -> Result<()> {
+        if self.inner.gate.is_admin(caller) { Ok(()) } else { Err(BrokerError::Denied) }
     }
 
     /// Returns the lines of the log after `after`, with their secrets, the oldest first: for those who
@@ -181,6 +192,10 @@ impl Broker {
         }));
     }
 }
+
+/// The audit log as one file, as it is for one who has opened it: it keeps its place among the segments.
+#[derive(Debug)]
+pub struct LogReader(LogFile);
 
 /// A read that was allowed, by a process that is known.
 #[derive(Clone, Debug)]

@@ -69,7 +69,7 @@ pub use frozen::{Frozen, FrozenId};
 pub use holds::Hold;
 pub use keys::{MakeSlot, read_header};
 pub use lease::{Ask, Granted};
-pub use log::Reading;
+pub use log::{LogReader, Reading};
 pub use rotation::{By, Change, Stage, Step, Subject};
 
 use batch::Batch;

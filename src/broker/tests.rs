@@ -15,6 +15,7 @@ mod approval;
 mod carrying;
 mod elevation;
 mod lease;
+mod log;
 mod power_cut;
 mod set;
 

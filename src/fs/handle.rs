@@ -15,7 +15,7 @@ use super::numbered::Numbered;
 use super::quota::Ticket;
 use super::scratch::ScratchFile;
 use super::writer::Writer;
-use crate::broker::{Broker, BrokerError, Opened};
+use crate::broker::{Broker, BrokerError, LogReader, Opened};
 use crate::model::{Caller, SecretId, SecretName, Uid, Version};
 use crate::system::SecretBytes;
 
@@ -41,7 +41,7 @@ pub(super) struct Handle {
 
 /// What a handle reads and writes.
 pub(super) enum Content {
-    AuditLog,
+    AuditLog(LogReader),
     Backup(Backup),
     /// Bytes that are no plaintext.
     Bytes(Arc<[u8]>),
@@ -183,7 +183,7 @@ impl Handles {
                 Content::Secret(pinned) => pinned.value.wipe(),
                 Content::Values(values) => values.wipe(),
                 Content::Writer(writer) => writer.wipe(),
-                Content::AuditLog
+                Content::AuditLog(_)
                 | Content::Backup(_)
                 | Content::Bytes(_)
                 | Content::Command(_)
@@ -217,7 +217,7 @@ impl Handle {
             traits: Traits::default(),
         };
         let pinned = match &self.content {
-            Content::AuditLog => return Kept { kind: KeptKind::AuditLog, ..kept },
+            Content::AuditLog(_) => return Kept { kind: KeptKind::AuditLog, ..kept },
             Content::Directory(_) => return Kept { kind: KeptKind::Directory, ..kept },
             Content::Events(_) => return Kept { kind: KeptKind::Events, ..kept },
             Content::Health(_) => return Kept { kind: KeptKind::Health, ..kept },
@@ -401,7 +401,7 @@ pub(super) fn part(len: usize, offset: u64, size: usize) -> Range<usize> {
 impl fmt::Debug for Content {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::AuditLog => "AuditLog",
+            Self::AuditLog(_) => "AuditLog",
             Self::Backup(_) => "Backup",
             Self::Bytes(_) => "Bytes",
             Self::Command(_) => "Command",

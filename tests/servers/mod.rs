@@ -27,12 +27,14 @@ use tempfile::TempDir;
 use crate::common::{DEADLINE, Person, bounded, skip, write_file};
 
 pub mod mariadb;
+pub mod moto;
 pub mod openbao;
 pub mod postgresql;
 pub mod redis;
 pub mod sshd;
 
 pub use mariadb::Mariadb;
+pub use moto::Moto;
 pub use openbao::OpenBao;
 pub use postgresql::Postgresql;
 pub use redis::Redis;

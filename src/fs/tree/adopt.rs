@@ -100,7 +100,7 @@ impl Tree {
 
     fn adopted_content(&self, kept: &Kept, opener: &Caller) -> Result<Content> {
         Ok(match kept.kind {
-            KeptKind::AuditLog => Content::AuditLog,
+            KeptKind::AuditLog => Content::AuditLog(self.broker.audit_log_again()?),
             KeptKind::Directory => {
                 Content::Directory(Mutex::new(Cursor::new(self.inodes.node(kept.inode)?)))
             }

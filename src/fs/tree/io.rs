@@ -19,7 +19,7 @@ impl Handle {
             Content::Gone(gone) => gone.is_unpublished(),
             Content::Restore(restore) => restore.has_bytes(),
             Content::Writer(writer) => writer.has_news(),
-            Content::AuditLog
+            Content::AuditLog(_)
             | Content::Backup(_)
             | Content::Bytes(_)
             | Content::Command(_)
@@ -37,13 +37,13 @@ impl Tree {
     /// Tells whether a read may take long enough to be given to a worker.
     pub(in crate::fs) fn read_blocks(&self, caller: &Caller, handle: &Handle) -> bool {
         // A handle that was passed on is recorded for its new reader.
-        matches!(handle.content, Content::AuditLog | Content::Backup(_))
+        matches!(handle.content, Content::AuditLog(_) | Content::Backup(_))
             || (caller.uid != handle.opener.uid && self.broker.reads_may_block())
     }
 
     /// Tells whether what a handle was opened with decides about a read by `uid`, too.
     pub(in crate::fs) fn is_known_reader(&self, uid: u32, handle: &Handle) -> bool {
-        handle.opener.uid.0 == uid && !matches!(handle.content, Content::AuditLog)
+        handle.opener.uid.0 == uid && !matches!(handle.content, Content::AuditLog(_))
     }
 
     /// Tells whether a write may take long enough to be given to a worker.
@@ -72,8 +72,8 @@ impl Tree {
             self.pass_on(caller, handle)?;
         }
         match &handle.content {
-            Content::AuditLog => {
-                Ok(Chunk::Owned(self.broker.audit_log_read(caller, offset, size)?))
+            Content::AuditLog(log) => {
+                Ok(Chunk::Owned(self.broker.audit_log_read(caller, log, offset, size)?))
             }
             Content::Backup(backup) => {
                 Ok(Chunk::Owned(backup.read(offset, size, self.patience())?))
@@ -138,7 +138,7 @@ impl Tree {
                 let base = || self.base(&handle.opener, &writer.name());
                 writer.write(offset, data, base, |bytes| handle.ticket.lock().hold(bytes))?;
             }
-            Content::AuditLog
+            Content::AuditLog(_)
             | Content::Backup(_)
             | Content::Bytes(_)
             | Content::Command(_)
@@ -188,7 +188,7 @@ impl Tree {
                 self.published(handle, writer, published);
                 Ok(())
             }
-            Content::AuditLog
+            Content::AuditLog(_)
             | Content::Backup(_)
             | Content::Bytes(_)
             | Content::Command(_)

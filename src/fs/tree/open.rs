@@ -389,10 +389,7 @@ impl Tree {
             return Err(FsError::Access);
         }
         let content = match file.kind {
-            Kind::AuditLog => {
-                self.broker.audit_log_open(caller)?;
-                Content::AuditLog
-            }
+            Kind::AuditLog => Content::AuditLog(self.broker.audit_log_open(caller)?),
             Kind::Backup => {
                 let (host, patience) = (self.host.clone(), Patience::default());
                 Content::Backup(Backup::begin(host, caller, patience, self.patience())?)

@@ -137,7 +137,7 @@ impl Tree {
                 handle.ticket.lock().hold(self.checked_size(size)? as u64)?;
                 self.truncate_writer(handle, writer, size)
             }
-            Content::AuditLog
+            Content::AuditLog(_)
             | Content::Backup(_)
             | Content::Bytes(_)
             | Content::Directory(_)
