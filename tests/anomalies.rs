@@ -16,14 +16,8 @@ use serde_json::Value;
 mod common;
 mod site;
 
-use common::{Person, eventually, parse_lines};
+use common::{Person, eventually, parse_lines, script};
 use site::Site;
-
-fn script(name: &str) -> Command {
-    let mut command = Command::new("python3");
-    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts").join(name));
-    command
-}
 
 /// Runs `anomalies --replay` with a tuning of its own.
 fn replay(dir: &Path, tuning: &str, logs: &[&str]) -> Output {

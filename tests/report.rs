@@ -23,14 +23,8 @@ use serde_json::Value;
 mod common;
 mod site;
 
-use common::Person;
+use common::{Person, script};
 use site::Site;
-
-fn script(name: &str) -> Command {
-    let mut command = Command::new("python3");
-    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts").join(name));
-    command
-}
 
 /// Makes a month of a fleet's log.
 fn month(dir: &Path) -> PathBuf {

@@ -1,20 +1,18 @@
 //! The fault table of AWS: each call against a service with each fault, which must end as it should, in time, and
 //! leave a client behind that works as soon as the service does.
 
-use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
 
+use secretfs::backend::BackendError;
 use secretfs::backend::aws::{AwsSettings, SecretsManager};
 use secretfs::backend::http::Connection;
-use secretfs::backend::{Backend, BackendError, Deadline, Put, Result, Which};
 use serde_json::{Value, json};
 
-use crate::conformance::{bytes, listed, time};
+use crate::conformance::{listed, time};
+use crate::faults::{
+    CALLS, Expected, MANY, fails_and_heals, is_failed, nobody, reaches_nobody, table,
+};
 use crate::service::{Asked, Reply, Service};
-
-/// How many secrets are listed, as the issue has it.
-const MANY: usize = 100_000;
 
 /// A Secrets Manager that is right but for its fault, with a container's credentials beside it.
 struct Fake {
@@ -112,84 +110,30 @@ fn refusal(name: &str) -> Reply {
     )
 }
 
-/// Each call, without what it gives.
-type Call = fn(&dyn Backend, Deadline) -> Result<()>;
-
-const CALLS: [(&str, Call); 6] = [
-    ("get", |backend, deadline| backend.get("s", &Which::Current, deadline).map(drop)),
-    ("put", |backend, deadline| {
-        backend.put("s", &bytes(b"canary-7f3a"), &Put::default(), deadline).map(drop)
-    }),
-    ("describe", |backend, deadline| backend.describe("s", deadline).map(drop)),
-    ("versions", |backend, deadline| backend.versions("s", deadline).map(drop)),
-    ("list", |backend, deadline| backend.list(None, deadline).map(drop)),
-    ("delete", |backend, deadline| backend.delete("s", deadline)),
-];
-
-/// What a fault has to look like, to a client with a credential and to one that has to get it.
-type Expected = fn(&BackendError) -> bool;
-
 #[test]
 fn every_call_ends_as_it_should_whatever_is_wrong_with_the_service() {
-    let table: [(&str, Reply, Expected); 7] = [
-        ("slow", Reply::Silence, |error| *error == BackendError::TimedOut),
-        ("a byte now and then", Reply::Trickle, |error| *error == BackendError::TimedOut),
-        ("429", Reply::status(429, &[("Retry-After", "7")]), |error| {
-            *error == BackendError::Throttled { retry_after: Some(Duration::from_secs(7)) }
-        }),
-        (
-            "500",
-            Reply::json(
-                500,
-                &json!({ "__type": "InternalServiceError", "Message": "canary-7f3a" }),
-            ),
-            is_failed,
-        ),
-        ("503", Reply::json(503, &json!("canary-7f3a")), is_failed),
-        (
-            "truncated body",
-            Reply::CutOff { status: 200, body: b"{\"canary-7f3a\":".to_vec() },
-            is_failed,
-        ),
-        ("no JSON", Reply::json(200, &json!("canary-7f3a")), is_failed),
-    ];
-    for (fault, reply, expected) in table {
+    // A key that is not accepted is a test of its own.
+    let table = table(refusal("ExpiredTokenException")).into_iter();
+    for (fault, reply, expected) in table.filter(|(fault, ..)| *fault != "expired token") {
         for (call, run) in CALLS {
+            // One that has a credential already, and one that has to get it.
             for warm in [true, false] {
                 // Whether a secret is deleted is not looked at in the answer.
                 if (fault, call, warm) == ("no JSON", "delete", true) {
                     continue;
                 }
-                ends_as_it_should((fault, &reply, expected), (call, run), warm);
+                let fake = Fake::start(1);
+                let client = fake.client();
+                if warm {
+                    run(&client, time()).unwrap();
+                }
+                let named = format!("{call} with {fault}, warm {warm}");
+                fails_and_heals(&client, (&named, run), (&reply, expected), |fault| {
+                    fake.set(|state| state.fault = fault);
+                });
             }
         }
     }
-}
-
-fn ends_as_it_should(
-    (fault, reply, expected): (&str, &Reply, Expected),
-    (call, run): (&str, Call),
-    warm: bool,
-) {
-    let fake = Fake::start(1);
-    let client = fake.client();
-    if warm {
-        run(&client, time()).unwrap();
-    }
-    fake.set(|state| state.fault = Some(reply.clone()));
-    let time_is_up = matches!(reply, Reply::Silence | Reply::Trickle);
-    let allowed = Duration::from_secs(if time_is_up { 1 } else { 20 });
-    let start = Instant::now();
-    let failed = run(&client, Deadline::within(allowed)).unwrap_err();
-    assert!(start.elapsed() < Duration::from_secs(20), "{call} with {fault}");
-    assert!(expected(&failed), "{call} with {fault}, warm {warm}: {failed:?}");
-    assert!(!format!("{failed:?} {failed}").contains("canary"), "{failed:?}");
-    fake.set(|state| state.fault = None);
-    assert_eq!(run(&client, time()), Ok(()), "{call} after {fault}");
-}
-
-fn is_failed(error: &BackendError) -> bool {
-    matches!(error, BackendError::Failed(_))
 }
 
 #[test]
@@ -240,18 +184,11 @@ fn is_unauthenticated(error: &BackendError) -> bool {
 
 #[test]
 fn a_service_that_is_down_or_another_one_is_unreachable_for_every_call() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let nobody = format!("https://{}", listener.local_addr().unwrap());
-    drop(listener);
     let (fake, other) = (Fake::start(0), Fake::start(0));
-    let down = AwsSettings { endpoint: Some(nobody), ..fake.settings() };
+    let down = AwsSettings { endpoint: Some(nobody()), ..fake.settings() };
     let wrong = AwsSettings { endpoint: Some(other.service.url("")), ..fake.settings() };
     for settings in [down, wrong] {
-        let client = fake.client_with(&settings);
-        for (call, run) in CALLS {
-            let failed = run(&client, time()).unwrap_err();
-            assert!(matches!(failed, BackendError::Unreachable(_)), "{call}: {failed:?}");
-        }
+        reaches_nobody(&fake.client_with(&settings));
     }
     assert!(other.service.asked().is_empty(), "nothing was said to who is not trusted");
 }

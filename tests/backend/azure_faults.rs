@@ -1,15 +1,14 @@
 //! The fault table with Key Vault: each call against each fault, of the vault and of whoever gives tokens.
 
-use std::net::TcpListener;
-use std::time::{Duration, Instant};
-
+use secretfs::backend::BackendError;
 use secretfs::backend::azure::Azure;
 use secretfs::backend::http::Connection;
-use secretfs::backend::{BackendError, Deadline};
 use serde_json::json;
 
 use crate::conformance::{listed, put, time};
-use crate::faults::{CALLS, Call, Expected, many_real, table};
+use crate::faults::{
+    CALLS, Call, Expected, fails_and_heals, many_real, nobody, reaches_nobody, table,
+};
 use crate::keyvault::{KeyVault, secret_variable, with_secret};
 use crate::service::Reply;
 
@@ -40,16 +39,10 @@ fn ends_as_it_should(
     if warm {
         client_is_warm(&client);
     }
-    let time_is_up = matches!(reply, Reply::Silence | Reply::Trickle);
-    vault.set(|state| state.fault = Some(reply));
-    let allowed = Duration::from_secs(if time_is_up { 1 } else { 20 });
-    let start = Instant::now();
-    let failed = run(&client, Deadline::within(allowed)).unwrap_err();
-    assert!(start.elapsed() < Duration::from_secs(20), "{call} with {fault}");
-    assert!(expected(&failed), "{call} with {fault}, warm {warm}: {failed:?}");
-    assert!(!format!("{failed:?} {failed}").contains("canary"), "{failed:?}");
-    vault.set(|state| state.fault = None);
-    assert_eq!(run(&client, time()), Ok(()), "{call} after {fault}");
+    let named = format!("{call} with {fault}, warm {warm}");
+    fails_and_heals(&client, (&named, run), (&reply, expected), |fault| {
+        vault.set(|state| state.fault = fault);
+    });
 }
 
 fn client_is_warm(client: &Azure) {
@@ -58,12 +51,9 @@ fn client_is_warm(client: &Azure) {
 
 #[test]
 fn a_key_vault_that_is_down_or_another_one_is_unreachable_for_every_call() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let nobody = format!("https://{}", listener.local_addr().unwrap());
-    drop(listener);
     let (vault, other) = (KeyVault::start(), KeyVault::start());
     let down = |settings: &mut secretfs::backend::azure::AzureSettings| {
-        settings.address = nobody;
+        settings.address = nobody();
         settings.connection.proxy = None;
     };
     let wrong = |settings: &mut secretfs::backend::azure::AzureSettings| {
@@ -71,10 +61,7 @@ fn a_key_vault_that_is_down_or_another_one_is_unreachable_for_every_call() {
             Connection { ca: Some(other.service.authority()), ..vault.connection() };
     };
     for client in [vault.client(down), vault.client(wrong)] {
-        for (call, run) in CALLS {
-            let failed = run(&client, time()).unwrap_err();
-            assert!(matches!(failed, BackendError::Unreachable(_)), "{call}: {failed:?}");
-        }
+        reaches_nobody(&client);
     }
     assert!(vault.service.asked().is_empty(), "nothing was said to who is not trusted");
 }

@@ -16,7 +16,7 @@ use crate::servers::OpenBao;
 use crate::service::{Asked, Reply, Service};
 
 /// How many secrets are listed, as the issue has it.
-const MANY: usize = 100_000;
+pub const MANY: usize = 100_000;
 
 /// How many a real server has to be given first.
 pub fn many_real() -> usize {
@@ -187,40 +187,59 @@ fn every_call_ends_as_it_should_whatever_is_wrong_with_the_service() {
                 if warm {
                     run(&client, time()).unwrap();
                 }
-                fake.set(|state| state.fault = Some(reply.clone()));
-                let time_is_up = matches!(reply, Reply::Silence | Reply::Trickle);
-                let allowed = Duration::from_secs(if time_is_up { 1 } else { 20 });
-                let start = Instant::now();
-                let failed = run(&client, Deadline::within(allowed)).unwrap_err();
-                assert!(start.elapsed() < Duration::from_secs(20), "{call} with {fault}");
-                assert!(expected(&failed), "{call} with {fault}, warm {warm}: {failed:?}");
-                assert!(!format!("{failed:?} {failed}").contains("canary"), "{failed:?}");
-                fake.set(|state| state.fault = None);
-                let healed = run(&client, time());
-                assert_eq!(healed, Ok(()), "{call} after {fault}");
+                let named = format!("{call} with {fault}, warm {warm}");
+                fails_and_heals(&client, (&named, run), (&reply, expected), |fault| {
+                    fake.set(|state| state.fault = fault);
+                });
             }
         }
     }
 }
 
-fn is_failed(error: &BackendError) -> bool {
+/// A call fails in time as it should while the service has a fault, and works as soon as it has none.
+pub fn fails_and_heals(
+    client: &dyn Backend,
+    (named, run): (&str, Call),
+    (reply, expected): (&Reply, Expected),
+    set_fault: impl Fn(Option<Reply>),
+) {
+    set_fault(Some(reply.clone()));
+    let time_is_up = matches!(reply, Reply::Silence | Reply::Trickle);
+    let allowed = Duration::from_secs(if time_is_up { 1 } else { 20 });
+    let start = Instant::now();
+    let failed = run(client, Deadline::within(allowed)).unwrap_err();
+    assert!(start.elapsed() < Duration::from_secs(20), "{named}");
+    assert!(expected(&failed), "{named}: {failed:?}");
+    assert!(!format!("{failed:?} {failed}").contains("canary"), "{failed:?}");
+    set_fault(None);
+    assert_eq!(run(client, time()), Ok(()), "after {named}");
+}
+
+pub fn is_failed(error: &BackendError) -> bool {
     matches!(error, BackendError::Failed(_))
+}
+
+/// Returns an address at which nobody listens.
+pub fn nobody() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    format!("https://{}", listener.local_addr().unwrap())
+}
+
+/// Every call of a client finds nobody, or nobody whom it trusts.
+pub fn reaches_nobody(client: &dyn Backend) {
+    for (call, run) in CALLS {
+        let failed = run(client, time()).unwrap_err();
+        assert!(matches!(failed, BackendError::Unreachable(_)), "{call}: {failed:?}");
+    }
 }
 
 #[test]
 fn a_service_that_is_down_or_another_one_is_unreachable_for_every_call() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let nobody = format!("https://{}", listener.local_addr().unwrap());
-    drop(listener);
     let (fake, other) = (Fake::start(Vec::new(), true), Fake::start(Vec::new(), true));
-    let down = VaultSettings { address: nobody, ..fake.settings() };
+    let down = VaultSettings { address: nobody(), ..fake.settings() };
     let wrong = VaultSettings { connection: other.settings().connection, ..fake.settings() };
     for settings in [down, wrong] {
-        let client = Vault::new(&settings, None).unwrap();
-        for (call, run) in CALLS {
-            let failed = run(&client, time()).unwrap_err();
-            assert!(matches!(failed, BackendError::Unreachable(_)), "{call}: {failed:?}");
-        }
+        reaches_nobody(&Vault::new(&settings, None).unwrap());
     }
     assert!(fake.service.asked().is_empty(), "nothing was said to who is not trusted");
 }

@@ -444,3 +444,10 @@ fn clean<'a>(command: &'a mut Command, dir: &Path) -> &'a mut Command {
         .env("XDG_RUNTIME_DIR", dir)
         .env("HOME", dir)
 }
+
+/// Returns a command that runs one of the scripts in Python.
+pub fn script(name: &str) -> Command {
+    let mut command = Command::new("python3");
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts").join(name));
+    command
+}
