@@ -456,6 +456,41 @@ fn a_removed_secret_is_gone_there_too_and_comes_back_from_there() {
 }
 
 #[test]
+fn a_name_that_was_removed_is_written_again_also_where_nothing_may_stand() {
+    let world = World::new();
+    world.service.set("key", b"v");
+    world.read("cloud/key").unwrap();
+    for create_new in [false, true] {
+        world.broker.remove(&admin(), &name("cloud/key")).unwrap();
+        let put = Put { create_new, ..Put::default() };
+        world.write("cloud/key", b"again", &put).unwrap();
+        assert_eq!(world.service.value("key").unwrap(), b"again");
+        assert_eq!(world.read("cloud/key").unwrap(), b"again");
+    }
+}
+
+#[test]
+fn without_versions_there_a_new_value_is_told_by_itself() {
+    let mut service = Service::new();
+    service.abilities = secretfs::backend::Abilities::default();
+    let world = World::with(service, false);
+    world.service.set("key", b"one");
+    assert_eq!(world.read("cloud/key").unwrap(), b"one");
+    world.service.set("key", b"two");
+    world.pass(FRESH);
+    world.turn();
+    assert_eq!(world.read("cloud/key").unwrap(), b"two");
+    world.write("cloud/key", b"three", &Put::default()).unwrap();
+    assert_eq!(world.read("cloud/key").unwrap(), b"three");
+    let described = world.broker.describe(&admin(), &name("cloud/key")).unwrap();
+    assert_eq!(described.versions.len(), 3);
+    world.pass(FRESH);
+    world.turn();
+    let described = world.broker.describe(&admin(), &name("cloud/key")).unwrap();
+    assert_eq!(described.versions.len(), 3, "the same value is no new version");
+}
+
+#[test]
 fn what_the_service_has_lost_goes_to_the_trash_and_comes_back_as_what_it_was() {
     let world = World::new();
     world.service.set("key", b"v");

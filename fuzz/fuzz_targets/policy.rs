@@ -12,6 +12,7 @@ fuzz_target!(|text: &str| {
         now: Timestamp::UNIX_EPOCH,
         uptime: Uptime::UNKNOWN,
         elevated: false,
+        quarantined: false,
         uses: &NothingUsed,
     };
     let target = Target::Secret { name: &name, attributes: None };

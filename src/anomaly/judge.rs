@@ -55,7 +55,10 @@ pub(super) fn judge(
     let mut doubts = Vec::new();
     if let Some(who) = &who {
         let mut judge = Judge { ledger, settings, entry, who, doubts: &mut doubts };
+        // What a quarantine refuses is its consequence, and must not prolong it.
+        let is_kept_out = entry.rule.as_deref() == Some("quarantine");
         match (entry.outcome, &entry.secret) {
+            (Outcome::Denied, _) if is_kept_out => {}
             (Outcome::Denied, name) => judge.refused(name.as_ref(), number("count").unwrap_or(1)),
             (Outcome::Allowed, Some(name)) if USES.contains(&entry.action) => judge.used(name),
             (Outcome::Allowed | Outcome::Failed, _) => {}

@@ -21,6 +21,8 @@ use crate::system::SecretBytes;
 #[derive(Debug)]
 pub struct Arrival {
     pub version: RemoteVersion,
+    /// Whether the version's name tells it from all others: there are services without versions.
+    pub told_apart: bool,
     pub value: SecretBytes,
     /// The service's version that was known here when it was asked.
     pub known: Option<Box<str>>,
@@ -79,7 +81,11 @@ impl Broker {
         let confirmed = {
             let unlocked = inner.unlocked()?;
             let index = unlocked.index.read();
-            let held = index.secret(name).and_then(|entry| entry.held());
+            let entry = index.secret(name).filter(|entry| {
+                arrival.told_apart
+                    && (arrival.expires.is_none() || entry.expires() == arrival.expires)
+            });
+            let held = entry.and_then(|entry| entry.held());
             held.filter(|held| held.is_of(&arrival.version))
                 .map(|held| held.confirm(inner.gate.now()))
         };
@@ -160,7 +166,7 @@ impl Broker {
 
 /// Takes an arrival in; with whether there was such a secret before.
 fn take_in(batch: &mut Batch<'_>, name: &SecretName, arrival: Arrival) -> Result<(TakenIn, bool)> {
-    let Arrival { version: remote, value, known, expires, created_by } = arrival;
+    let Arrival { version: remote, value, known, expires, created_by, .. } = arrival;
     let (id, mut record, existed) = match batch.secret(name)? {
         Some((id, record)) => {
             let here = record.remote.as_ref().filter(|here| here.version.backend == remote.backend);
@@ -171,6 +177,10 @@ fn take_in(batch: &mut Batch<'_>, name: &SecretName, arrival: Arrival) -> Result
             (id, record, true)
         }
         None => {
+            if known.is_some() {
+                // It was removed after the service was asked.
+                return Ok((TakenIn::Overtaken, false));
+            }
             batch.check_place(name)?;
             match trashed_copy(batch, name)? {
                 Some((id, record)) => (id, record, false),

@@ -91,7 +91,9 @@ impl Broker {
             check_idle(batch, id, &name)?;
             // The refresh may have fetched it between the service's answer and now.
             let fetched = record.remote.as_ref().is_some_and(|here| here.version == remote);
-            let version = match record.history.current().filter(|_| fetched) {
+            let fingerprint = batch.keyring.fingerprint(&value);
+            let current = record.history.current();
+            let version = match current.filter(|it| fetched && it.fingerprint == fingerprint) {
                 Some(current) => current.version,
                 None => add_version(batch, caller.uid, id, &mut record, &value, false)?,
             };

@@ -137,10 +137,13 @@ impl Entry {
         })
     }
 
+    pub(super) fn expires(&self) -> Option<Timestamp> {
+        self.rare.as_ref().and_then(|rare| rare.expires)
+    }
+
     /// Returns the status as of `now`: past `expires` it is `Expired`.
     pub(super) fn status_at(&self, now: Timestamp) -> Status {
-        let expires = self.rare.as_ref().and_then(|rare| rare.expires);
-        match (self.status, expires) {
+        match (self.status, self.expires()) {
             (Status::Active | Status::Rotating, Some(expires)) if expires <= now => Status::Expired,
             (status, _) => status,
         }

@@ -165,6 +165,11 @@ impl Broker {
         unlocked.keyring.load().open_learned(sealed).map_err(BrokerError::Key)
     }
 
+    /// Returns the place of the last line that is on disk: those behind it may be lost by a power cut.
+    pub fn audit_synced_seq(&self) -> u64 {
+        self.inner.gate.log().map_or(0, |log| log.synced_head().seq.0)
+    }
+
     /// Returns the place of the last line, 0 where there is none.
     pub fn audit_seq(&self) -> u64 {
         self.inner.gate.log().map_or(0, |log| log.head().seq.0)

@@ -54,6 +54,7 @@ impl Broker {
             }
             At::Folder(_) => Err(absent()),
             At::Nothing => match inner.look_elsewhere(path, sight.now())? {
+                Unknown::Directory if !sight.may_enter(path) => Err(absent()),
                 Unknown::Directory => Ok(Found::Directory(Directory {
                     inode: unlocked.keyring.load().inode(path.as_str()),
                     may_write: sight.may_write_below(Some(path)),

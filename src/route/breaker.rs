@@ -12,6 +12,8 @@ const FAILURES: u32 = 3;
 /// How long it is left alone at first, and at most.
 const FIRST_REST: Duration = Duration::from_secs(1);
 const LONGEST_REST: Duration = Duration::from_secs(30);
+/// The longest rest that a service may ask for.
+const MOST_ASKED: Duration = Duration::from_secs(3600);
 /// How long the one request may take that tries it. One that says nothing by then never does.
 const TRIAL: Duration = Duration::from_secs(60);
 
@@ -98,7 +100,7 @@ impl Breaker {
         let before = self.open.take();
         let rest = before.as_ref().map_or(FIRST_REST, |open| (open.rest * 2).min(LONGEST_REST));
         // What the service asks for is the least.
-        let rest = asked.flatten().map_or(rest, |asked| asked.max(FIRST_REST));
+        let rest = asked.flatten().map_or(rest, |asked| asked.clamp(FIRST_REST, MOST_ASKED));
         let until = now + rest + rest.mul_f64(jitter.clamp(0.0, 1.0) / 4.0);
         let change = if before.is_some() { Change::None } else { Change::Down };
         self.open = Some(Open { why, until, rest: rest.min(LONGEST_REST) });
@@ -173,5 +175,13 @@ mod tests {
             assert_eq!(breaker.learn(Lesson::Answered, s(0), 0.0), Change::None);
         }
         breaker.admit(s(0)).unwrap();
+    }
+
+    #[test]
+    fn a_service_cannot_ask_to_be_left_alone_for_ever() {
+        let mut breaker = Breaker::default();
+        breaker.learn(Lesson::Throttled(down(), Some(Duration::from_secs(u64::MAX))), s(10), 1.0);
+        assert!(breaker.admit(s(11)).is_err());
+        assert!(breaker.admit(s(10) + MOST_ASKED * 2).is_ok());
     }
 }

@@ -5,7 +5,7 @@
 //! left to do, and there are no more than [`MAX_LANES`] of them, so that a service that hangs holds up
 //! its own readers alone.
 //!
-//! Locks: each is held for a look or a change in memory and never while another one is taken.
+//! Locks: each is held for a look or a change in memory and never while another one is taken, but for that of the list.
 
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -37,6 +37,8 @@ const MAX_QUEUE: usize = 10_000;
 const REMEMBERED: Duration = Duration::from_secs(1);
 /// By so much a clock may be set back without any consequence.
 const TOLERANCE: Duration = Duration::from_secs(60);
+/// A list that is longer has no end.
+const MOST_NAMES: usize = 1_000_000;
 /// Names of which something is remembered.
 const MAX_VERDICTS: usize = 10_000;
 
@@ -56,6 +58,8 @@ pub(super) struct Source {
     lanes: Mutex<Lanes>,
     verdicts: Mutex<HashMap<SecretName, (Verdict, Timestamp)>>,
     directories: Mutex<Directories>,
+    /// Held while the service is asked for its list because a name was not found.
+    listing: Mutex<()>,
     counts: Counts,
 }
 
@@ -137,6 +141,7 @@ impl Source {
             lanes: Mutex::default(),
             verdicts: Mutex::default(),
             directories: Mutex::default(),
+            listing: Mutex::default(),
             counts: Counts::default(),
         }
     }
@@ -369,6 +374,8 @@ impl Source {
 
     /// Finds out whether what is no secret is a directory.
     fn find_directory(&self, path: &SecretName) {
+        // One list answers everybody who waits for it.
+        let _one_at_a_time = self.listing.lock();
         let now = self.clock.now();
         let asked = self.directories.lock().asked;
         let age = asked.map(|asked| between(asked, now));
@@ -407,9 +414,10 @@ impl Source {
         fetched: Fetched,
         known: Option<&RemoteVersion>,
     ) -> Result<(), UpstreamError> {
-        let Fetched { version, value, expires, .. } = fetched;
+        let Fetched { version, value, created, expires } = fetched;
         let arrival = Arrival {
-            version: self.remote(version),
+            version: self.remote(version, created),
+            told_apart: self.abilities.get().is_some_and(|abilities| abilities.versions),
             value,
             known: known.map(|known| known.version.clone()),
             expires,
@@ -431,8 +439,13 @@ impl Source {
         }
     }
 
-    fn remote(&self, version: VersionId) -> RemoteVersion {
-        RemoteVersion { backend: (&*self.backend).into(), version: version.0.into() }
+    /// Names a version. With its time: numbers begin anew where a secret was destroyed and made again.
+    fn remote(&self, id: VersionId, created: Option<Timestamp>) -> RemoteVersion {
+        let version = match created {
+            Some(created) => format!("{} {created}", id.0),
+            None => id.0,
+        };
+        RemoteVersion { backend: (&*self.backend).into(), version: version.into() }
     }
 
     fn put_now(
@@ -445,13 +458,14 @@ impl Source {
         let binary = std::str::from_utf8(forward.value.expose()).is_err();
         let compares = self.client.abilities().compare_and_set;
         let put_after = |known: Option<&str>| {
-            let expected = known.map_or(Expect::Absent, |id| Expect::Version(VersionId(id.into())));
+            let expected = known.map_or(Expect::Absent, |named| Expect::Version(id_in(named)));
             let put = Put { expect: compares.then_some(expected), binary, expires: None };
             self.ask(|client, deadline| {
                 client.put(self.below(name), &forward.value, &put, deadline)
             })
         };
         let mut outcome = put_after(known.as_deref());
+        let mut is_strict = forward.strict;
         if let Err(error) = &outcome
             && error.fault == Fault::Conflict
         {
@@ -459,16 +473,30 @@ impl Source {
             // looks at it next, and whoever did not loses nothing of it.
             match self.fetch_now(name) {
                 Ok(()) => known = self.broker.remote_version(name).map(|now| now.version),
-                Err(error) if error.fault == Fault::NotFound => known = None,
+                Err(error) if error.fault == Fault::NotFound => {
+                    // One that was deleted there still counts as the version to come after.
+                    let deleted = self.deleted_version(name)?;
+                    is_strict &= deleted.is_none() || forward.known.is_some();
+                    known = deleted;
+                }
                 Err(error) => return Err(error),
             }
-            if !forward.strict {
+            if !is_strict {
                 outcome = put_after(known.as_deref());
             }
         }
-        let Version { id, .. } = outcome?;
+        let Version { id, created, .. } = outcome?;
         self.verdicts.lock().remove(name);
-        Ok(self.remote(id))
+        Ok(self.remote(id, created))
+    }
+
+    /// Returns the last version of a secret that is deleted there and can come back.
+    fn deleted_version(&self, name: &SecretName) -> Result<Option<Box<str>>, UpstreamError> {
+        match self.ask(|client, deadline| client.describe(self.below(name), deadline)) {
+            Ok(found) => Ok(found.current.filter(|_| found.deleted).map(|id| id.0.into())),
+            Err(error) if error.fault == Fault::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// See [`Upstream::remove`](crate::broker::Upstream::remove).
@@ -509,6 +537,10 @@ impl Source {
         loop {
             let page = self.ask(|client, deadline| client.list(next.as_ref(), deadline));
             match page {
+                Ok(page) if names.len() + page.names.len() > MOST_NAMES => {
+                    let error = BackendError::Failed("its list has no end".into());
+                    return Err(fault::of_service(&self.backend, &error));
+                }
                 Ok(page) => {
                     names.extend(page.names);
                     next = page.next;
@@ -640,6 +672,11 @@ impl Source {
 }
 
 /// Tells whether the service accepts nothing from us: it is no use to ask for one secret after the other.
+/// Returns the service's own name of a version, as [`Source::remote`] has put it before the time.
+fn id_in(named: &str) -> VersionId {
+    VersionId(named.split(' ').next().unwrap_or(named).to_owned())
+}
+
 fn is_unaccepted(failure: &BackendError) -> bool {
     matches!(failure, BackendError::Unauthenticated(_))
 }

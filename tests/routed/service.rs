@@ -159,7 +159,7 @@ impl Backend for Service {
         let versions = state.versions(name)?;
         let last = versions.last().ok_or(BackendError::NotFound)?;
         Ok(Fetched {
-            version: version(versions.len()),
+            version: version(if self.abilities.versions { versions.len() } else { 0 }),
             value: SecretBytes::copy_from(last).unwrap(),
             created: None,
             expires: None,
@@ -174,7 +174,8 @@ impl Backend for Service {
         deadline: Deadline,
     ) -> Result<Version> {
         let mut state = self.enter("put", deadline)?;
-        let current = state.versions(name).map(Vec::len).ok();
+        // What is deleted still counts, as it does for Vault.
+        let current = state.secrets.get(name).map(Vec::len);
         let expected = match &put.expect {
             None => true,
             Some(Expect::Absent) => current.is_none(),
@@ -186,13 +187,14 @@ impl Backend for Service {
         state.deleted.remove(name);
         let versions = state.secrets.entry(name.to_owned()).or_default();
         versions.push(value.expose().to_vec());
-        Ok(described(versions.len()))
+        Ok(described(if self.abilities.versions { versions.len() } else { 0 }))
     }
 
     fn describe(&self, name: &str, deadline: Deadline) -> Result<Description> {
         let state = self.enter("describe", deadline)?;
-        let current = state.versions(name)?.len();
-        Ok(Description { current: Some(version(current)), ..Description::default() })
+        let current = state.secrets.get(name).ok_or(BackendError::NotFound)?.len();
+        let deleted = state.deleted.contains(name);
+        Ok(Description { current: Some(version(current)), deleted, ..Description::default() })
     }
 
     fn versions(&self, name: &str, deadline: Deadline) -> Result<Vec<Version>> {

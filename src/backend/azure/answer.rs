@@ -20,7 +20,8 @@ pub(super) fn succeeded(answer: Answer) -> Result<Answer> {
             Err(BackendError::Denied("its firewall does not let this address in".into()))
         }
         403 => Err(BackendError::Denied("its roles or policies do not allow it".into())),
-        404 => Err(BackendError::NotFound),
+        404 if code(&answer).is_some() => Err(BackendError::NotFound),
+        404 => Err(BackendError::Failed("nothing of Key Vault answers there".into())),
         409 if is(&answer, "ObjectIsDeletedButRecoverable") => Err(BackendError::Invalid(
             "there is a deleted one of that name, to be restored or destroyed first".into(),
         )),
@@ -44,23 +45,34 @@ pub(super) fn strange() -> BackendError {
     BackendError::Failed("its answer cannot be understood".into())
 }
 
+/// An error, as Key Vault says it.
+#[derive(Deserialize)]
+struct Refusal<'a> {
+    #[serde(borrow)]
+    error: Outer<'a>,
+}
+
+#[derive(Deserialize)]
+struct Outer<'a> {
+    #[serde(borrow)]
+    code: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    innererror: Option<Inner<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Inner<'a> {
+    #[serde(borrow)]
+    code: Cow<'a, str>,
+}
+
+/// Returns the code of an answer that is an error of Key Vault's own.
+fn code(answer: &Answer) -> Option<String> {
+    parse::<Refusal<'_>>(answer).ok()?.error.code.map(Cow::into_owned)
+}
+
 /// Tells whether the answer, which is an error, has this code inside.
 fn is(answer: &Answer, code: &str) -> bool {
-    #[derive(Deserialize)]
-    struct Refusal<'a> {
-        #[serde(borrow)]
-        error: Outer<'a>,
-    }
-    #[derive(Deserialize)]
-    struct Outer<'a> {
-        #[serde(borrow)]
-        innererror: Option<Inner<'a>>,
-    }
-    #[derive(Deserialize)]
-    struct Inner<'a> {
-        #[serde(borrow)]
-        code: Cow<'a, str>,
-    }
     let inner = parse::<Refusal<'_>>(answer).ok().and_then(|refusal| refusal.error.innererror);
     inner.is_some_and(|inner| inner.code == code)
 }

@@ -3,6 +3,7 @@
 //! Vault's own words are looked at and never repeated: they may quote what was asked.
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use crate::backend::http::Answer;
 use crate::backend::{BackendError, Result};
@@ -14,11 +15,19 @@ pub(super) fn succeeded(answer: Answer) -> Result<Answer> {
         400 if says(&answer, "check-and-set") => Err(BackendError::Conflict),
         400 | 413 => Err(BackendError::Invalid("the service refuses it as malformed".into())),
         401 | 403 => Err(BackendError::Denied("its policies allow it to no such token".into())),
-        404 => Err(BackendError::NotFound),
+        404 if is_of_the_engine(&answer) => Err(BackendError::NotFound),
+        404 => {
+            Err(BackendError::Failed("nothing answers at this path: is the mount right?".into()))
+        }
         405 => Err(BackendError::Unsupported("this engine".into())),
         503 => Err(BackendError::Failed("it is sealed, or no active node".into())),
         status => Err(BackendError::Failed(format!("status {status}"))),
     }
+}
+
+/// Tells whether it is the engine that has no such secret, and not somebody before it who knows no such path.
+fn is_of_the_engine(answer: &Answer) -> bool {
+    parse::<IgnoredAny>(answer).is_ok() && !says(answer, "no handler for route")
 }
 
 /// Tells whether the answer, which is an error, has these words in it.

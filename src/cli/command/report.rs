@@ -3,9 +3,7 @@
 //! All facts come by ways that an admin has anyway: the log, control files, and the tree without its values.
 //! The chain of the log is verified first.
 
-use std::fs::{self, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -28,6 +26,7 @@ use crate::report::{
     Chain, EpochFacts, Facts, Keys, Limits, Named, PolicyFacts, Report, SecretFacts, Source, Tally,
     Verdict, html,
 };
+use crate::system::atomic_file;
 
 pub(super) fn run(context: &Context, args: &Args) -> Result<ExitCode, Failure> {
     let limits = limits(args.limits.as_deref())?;
@@ -235,9 +234,7 @@ fn time(object: &Value, key: &str) -> Option<Timestamp> {
 
 /// Writes a page that its owner alone can read: it names secrets and who reads them.
 fn write(path: &Path, page: &str) -> Done {
-    let mut options = OpenOptions::new();
-    let opened = options.write(true).create(true).truncate(true).mode(0o600).open(path);
-    opened.and_then(|mut file| file.write_all(page.as_bytes())).map_err(|err| failed(path, &err))
+    atomic_file::replace(path, page.as_bytes(), 0o600).map_err(|err| failed(path, &err))
 }
 
 fn show(context: &Context, report: &Report, facts: &Facts) -> Done {

@@ -287,7 +287,9 @@ impl Alerts {
         if end == Seq(0) {
             return;
         }
-        let Some(from) = seen.or_else(|| state.denials()) else {
+        let remembered = seen.or_else(|| state.denials());
+        // One that is behind the end is of another log.
+        let Some(from) = remembered.filter(|from| *from <= end) else {
             // What was found before there were such rules has no consequence.
             remember(Some(end));
             *seen = Some(end);

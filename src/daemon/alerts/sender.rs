@@ -151,12 +151,20 @@ impl Sender {
         if self.place.is_some() {
             return self.place;
         }
-        let end = self.means.broker.audit_seq();
+        let end = self.means.broker.audit_synced_seq();
         // Sealed since the start: there is no log.
         if end == 0 {
             return None;
         }
-        let place = self.means.state.place(&self.route.name).unwrap_or(match self.route.send {
+        let known = self.means.state.place(&self.route.name);
+        if known.is_some_and(|known| known.seq.0 > end) {
+            tracing::error!(
+                receiver = self.route.name,
+                "the log is another one, or older, than was told of"
+            );
+        }
+        let known = known.filter(|known| known.seq.0 <= end);
+        let place = known.unwrap_or(match self.route.send {
             Send::Alerts => Place { seq: Seq(end), fault: self.means.state.last_fault() },
             Send::Log => Place::default(),
         });
@@ -167,10 +175,15 @@ impl Sender {
     /// Reads ahead.
     fn fill(&mut self) -> Result<(), BrokerError> {
         let Self { route, means, pending, read, replaced, standing, .. } = self;
-        if pending.len() >= MAX_PENDING / 2 || means.broker.audit_seq() <= read.0 {
+        // What a power cut may still take away is not told: its numbers would be given anew.
+        let end = means.broker.audit_synced_seq();
+        if pending.len() >= MAX_PENDING / 2 || end <= read.0 {
             return Ok(());
         }
         means.broker.each_entry_after(*read, &mut |entry| {
+            if entry.seq.0 > end {
+                return ControlFlow::Break(());
+            }
             let missing = entry.seq.0.saturating_sub(read.0 + 1);
             if missing > 0 && *read != Seq(0) {
                 tracing::error!(

@@ -22,7 +22,7 @@ pub struct RouteLayer {
     pub fresh_seconds: Option<Bounded<2, 31_536_000>>,
     /// 0: what is not fresh is not served without asking.
     pub stale_seconds: Option<Bounded<0, 31_536_000>>,
-    pub negative_seconds: Option<Bounded<0, 86_400>>,
+    pub negative_seconds: Option<Bounded<1, 86_400>>,
     pub prefetch: Option<bool>,
     pub timeout_seconds: Option<Bounded<1, 60>>,
 }

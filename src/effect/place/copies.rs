@@ -8,7 +8,10 @@ use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
 use super::replace_link;
@@ -19,6 +22,10 @@ use crate::system::{Anchor, SecretBytes};
 const DATA: &str = "..data";
 /// With what the names of the directories behind it begin.
 const PREFIX: &str = "..secretfs-";
+/// What a change holds a lock on.
+const LOCK: &str = "..secretfs-lock";
+/// How long it waits for that.
+const LOCK_TIME: Duration = Duration::from_secs(5);
 
 /// The copies beside one path.
 #[derive(Debug)]
@@ -79,12 +86,34 @@ impl Copies {
         self.swap(|_| Ok(()))
     }
 
+    /// Waits until nobody else changes the copies here. The lock is on a file of ours, which nobody else can open:
+    /// whoever may read the directory could keep a lock on that for ever.
+    fn lock(&self) -> io::Result<Flock<File>> {
+        let end = Instant::now() + LOCK_TIME;
+        let path = self.directory.at(LOCK);
+        loop {
+            let mut options = OpenOptions::new();
+            options.write(true).create(true).truncate(false).mode(0o600);
+            let file = options.custom_flags(libc::O_NOFOLLOW).open(&path)?;
+            if file.metadata()?.uid() != nix::unistd::geteuid().as_raw() {
+                return Err(io::Error::other("the lock beside it was not put there by us"));
+            }
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                // Whoever took the last copy away took it with the lock on it.
+                Ok(lock) if is_at(&lock, &path)? => return Ok(lock),
+                Ok(_) => {}
+                Err((_, Errno::EWOULDBLOCK)) if Instant::now() < end => {
+                    thread::sleep(Duration::from_millis(10));
+                }
+                Err((_, errno)) => return Err(errno.into()),
+            }
+        }
+    }
+
     /// Makes a directory with all other copies, has this one written into it, and swaps.
     fn swap(&self, write: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
         // Two changes at once would each lose what the other has made.
-        let directory = File::open(self.directory.path())?;
-        let _lock = Flock::lock(directory, FlockArg::LockExclusive)
-            .map_err(|(_, errno)| io::Error::from(errno))?;
+        let _lock = self.lock()?;
         let old = self.current()?;
         self.clear_except(old.as_ref().map(|(name, _)| name.as_path()))?;
         let made = tempfile::Builder::new()
@@ -103,7 +132,8 @@ impl Copies {
         }
         write(&new.at(&self.leaf))?;
         let data = self.directory.at(DATA);
-        if fs::read_dir(new.path())?.next().is_none() {
+        let is_last = fs::read_dir(new.path())?.next().is_none();
+        if is_last {
             // Nothing is left to be found.
             match fs::remove_file(&data) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -114,7 +144,10 @@ impl Copies {
             // It is in use now, and the next change removes it.
             drop(made.keep());
         }
-        old.map_or(Ok(()), |(name, _)| fs::remove_dir_all(self.directory.at(name)))
+        if let Some((name, _)) = old {
+            fs::remove_dir_all(self.directory.at(name))?;
+        }
+        if is_last { fs::remove_file(self.directory.at(LOCK)) } else { Ok(()) }
     }
 
     /// Returns what `..data` leads to. Errors: it is somebody else's; such a directory may be anywhere.
@@ -156,6 +189,17 @@ impl Copies {
             }
         }
         Ok(())
+    }
+}
+
+/// Tells whether an open file is the one at a path.
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let is_same = |there: fs::Metadata, here: fs::Metadata| {
+        (there.dev(), there.ino()) == (here.dev(), here.ino())
+    };
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        there => Ok(is_same(there?, file.metadata()?)),
     }
 }
 

@@ -11,18 +11,13 @@ pub(super) fn chain(facts: &Facts, _: &Limits) -> Outcome {
         Chain::Broken { why } => Outcome::fail(format!(
             "The audit log is not whole: {why}. What else rests on it is not evidenced; find out first who changed it."
         )),
-        Chain::Unchecked => {
-            let gaps = match facts.tally.gaps {
-                0 => "no number is missing between its lines".to_owned(),
-                gaps => format!(
-                    "{} between its lines",
-                    count(gaps, "number is missing", "numbers are missing")
-                ),
-            };
-            Outcome::unknown(format!(
-                "A recorded log, whose chain only the store's daemon can check (`secretfs audit verify`); {gaps}."
-            ))
-        }
+        Chain::Unchecked if facts.tally.gaps > 0 => Outcome::fail(format!(
+            "A recorded log that is not whole: {} between its lines. What else rests on it is not evidenced.",
+            count(facts.tally.gaps, "number is missing", "numbers are missing")
+        )),
+        Chain::Unchecked => Outcome::unknown(
+            "A recorded log, whose chain only the store's daemon can check (`secretfs audit verify`); no number is missing between its lines.",
+        ),
         Chain::Whole { first, head, notes } => {
             let notes: Vec<Vec<String>> = notes.iter().map(|note| vec![note.clone()]).collect();
             Outcome::pass(format!(

@@ -150,7 +150,7 @@ const CHECKS: [(&str, &str, Rests, Judge); 25] = [
 
 /// Carries out every check, the log's own first.
 pub(super) fn all(facts: &Facts, limits: &Limits) -> Vec<Named> {
-    let broken = matches!(facts.chain, Chain::Broken { .. });
+    let broken = matches!(facts.chain, Chain::Broken { .. }) || facts.tally.gaps > 0;
     let named = |(check, title, rests, judge): (&'static str, &'static str, Rests, Judge)| {
         let outcome = if broken && rests == Rests::OnLog {
             Outcome::unknown("The log that would show it is not whole.")

@@ -126,8 +126,13 @@ fn accesses(entry: &Entry) -> Vec<Access> {
             }
             all
         }
-        (Takes::Store, None) => vec![on(None, Some(Level::Admin))],
-        (Takes::Nothing | Takes::Levels(_), None) | (Takes::Store, Some(_)) => Vec::new(),
+        // Without a rule it was something that anybody may ask for.
+        (Takes::Store, None) if entry.rule.is_some() || !allowed => {
+            vec![on(None, Some(Level::Admin))]
+        }
+        (Takes::Nothing | Takes::Levels(_) | Takes::Store, None) | (Takes::Store, Some(_)) => {
+            Vec::new()
+        }
     }
 }
 
