@@ -18,7 +18,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::common::{bounded, skip, write_file};
+use super::common::{DEADLINE, bounded_by, skip, write_file};
 
 /// Units and files of one boot.
 pub struct Boot {
@@ -122,7 +122,8 @@ impl Boot {
         command.arg(format!("--bind-ro={}:/units", at("units")));
         command.arg(format!("--bind-ro={}:/run/systemd/system", at("units")));
         command.args(["systemd.unit=test.target", "systemd.firstboot=no"]);
-        let output = bounded(&mut command);
+        // A whole machine, beside others.
+        let output = bounded_by(4 * DEADLINE, &mut command);
         let read = |name: &str| fs::read_to_string(dir.join("out").join(name)).unwrap_or_default();
         let claims =
             Claims { claims: read("claims"), trace: read("trace"), journal: read("journal") };

@@ -370,12 +370,17 @@ pub fn eventually(claim: &str, mut holds: impl FnMut() -> bool) {
 
 /// Runs a program to its end, or kills it at the deadline.
 pub fn bounded(command: &mut Command) -> Output {
+    bounded_by(DEADLINE, command)
+}
+
+/// Does so within another time.
+pub fn bounded_by(time: Duration, command: &mut Command) -> Output {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     let child = command.spawn().unwrap();
     let group = Pid::from_raw(child.id().cast_signed());
     let (done, wait) = std::sync::mpsc::channel::<()>();
     let watchdog = std::thread::spawn(move || {
-        if wait.recv_timeout(DEADLINE) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+        if wait.recv_timeout(time) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
             let _ = killpg(group, Signal::SIGKILL);
         }
     });
