@@ -671,12 +671,12 @@ impl Source {
     }
 }
 
-/// Tells whether the service accepts nothing from us: it is no use to ask for one secret after the other.
 /// Returns the service's own name of a version, as [`Source::remote`] has put it before the time.
 fn id_in(named: &str) -> VersionId {
     VersionId(named.split(' ').next().unwrap_or(named).to_owned())
 }
 
+/// Tells whether the service accepts nothing from us: it is no use to ask for one secret after the other.
 fn is_unaccepted(failure: &BackendError) -> bool {
     matches!(failure, BackendError::Unauthenticated(_))
 }
