@@ -63,7 +63,8 @@ impl<T: Lasting> Held<T> {
         self.fetched(Some(dead), fetch, deadline)
     }
 
-    fn usable(&self) -> Option<Arc<T>> {
+    /// Returns the one that is held, unless it is over.
+    pub(super) fn usable(&self) -> Option<Arc<T>> {
         self.held.read().clone().filter(|held| !held.end().is_some_and(is_past))
     }
 

@@ -21,7 +21,7 @@ pub mod azure;
 mod check;
 #[cfg(any(feature = "aws", feature = "azure", feature = "vault"))]
 mod credential_file;
-#[cfg(any(feature = "aws", feature = "azure"))]
+#[cfg(any(feature = "aws", feature = "azure", feature = "vault"))]
 mod held;
 #[cfg(any(feature = "aws", feature = "azure", feature = "vault"))]
 pub mod http;
