@@ -6,7 +6,6 @@
 
 use std::sync::Arc;
 
-use super::allowance::Kind as Counted;
 use super::batch::{Batch, Line};
 use super::change::{discard, find, find_trashed};
 use super::gate::{Asked, Grant};
@@ -261,15 +260,10 @@ fn admit_write(
     let asked = Asked { action: Action::Write, name, version: None };
     let gate = &batch.inner.gate;
     let grant = gate.admit(caller, Level::Write, attributes, asked)?;
-    let record = existing.as_ref().map(|(_, record)| record);
     let checked = match put.stage {
         true => Err(BrokerError::Unsupported("another service keeps it: nothing is staged".into())),
-        false => check(batch, name, record, put),
+        false => check(batch, (caller, name), existing.as_ref(), put),
     };
-    let checked = checked.and_then(|()| match &existing {
-        Some((id, _)) => check_idle(batch, *id, name),
-        None => batch.check_allowance(caller, Counted::Secret),
-    });
     checked.map_err(|err| gate.failed(caller, asked, err))?;
     let known = existing.and_then(|(_, record)| record.remote).map(|remote| remote.version);
     forward_line(batch, caller, name, None, &grant, "to be written");

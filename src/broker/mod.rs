@@ -399,6 +399,20 @@ impl Broker {
         Ok(())
     }
 
+    /// Says what is wrong with the log or the store as a whole, if anything is.
+    pub fn fault(&self) -> Option<String> {
+        let is_sealed = self.inner.unlocked.load().is_none();
+        self.audit_fault().or_else(|| match self.inner.verdict.state() {
+            Integrity::Faulty(what) if !is_sealed => Some(what),
+            Integrity::Faulty(_) | Integrity::Pending | Integrity::Verified => None,
+        })
+    }
+
+    fn audit_fault(&self) -> Option<String> {
+        let log = self.inner.gate.log().ok()?;
+        log.check().err().map(|err| err.to_string())
+    }
+
     /// Counts and sizes for status and metrics.
     pub fn statistics(&self) -> Statistics {
         let inner = &*self.inner;
@@ -411,12 +425,7 @@ impl Broker {
                 Integrity::Pending => "verifying".into(),
                 Integrity::Verified => "verified".into(),
             },
-            audit_fault: inner
-                .gate
-                .log()
-                .ok()
-                .and_then(|log| log.check().err())
-                .map(|err| err.to_string()),
+            audit_fault: self.audit_fault(),
             audit_seq: inner.gate.log().map(|log| log.head().seq.0).unwrap_or(0),
             reads_allowed: count(&inner.gate.counts.reads),
             refused: count(&inner.gate.counts.refused),

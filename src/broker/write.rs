@@ -110,14 +110,8 @@ fn write(
     let asked = Asked { action, name, version: None };
     let gate = &batch.inner.gate;
     let grant = gate.admit(caller, level, attributes, asked)?;
-    let checked =
-        check(batch, name, existing.as_ref().map(|(_, record)| record), put).and_then(|()| {
-            match &existing {
-                Some((id, _)) => check_idle(batch, *id, name),
-                None => batch.check_allowance(caller, Counted::Secret),
-            }
-        });
-    checked.map_err(|err| gate.failed(caller, asked, err))?;
+    check(batch, (caller, name), existing.as_ref(), put)
+        .map_err(|err| gate.failed(caller, asked, err))?;
     let (id, mut record) = match existing {
         Some(existing) => existing,
         None => (random_id()?, new_record(batch, caller.uid, name, value)),
@@ -128,13 +122,15 @@ fn write(
     Ok(version)
 }
 
+/// Fails where a version may not be made as it is put, by somebody who is allowed to.
 pub(super) fn check(
     batch: &Batch<'_>,
-    name: &SecretName,
-    existing: Option<&SecretRecord>,
+    (caller, name): (&Caller, &SecretName),
+    existing: Option<&(SecretId, SecretRecord)>,
     put: &Put,
 ) -> Result<()> {
-    let current = existing.and_then(|record| record.history.current()).map(|entry| entry.version);
+    let record = existing.map(|(_, record)| record);
+    let current = record.and_then(|record| record.history.current()).map(|entry| entry.version);
     if put.create_new && existing.is_some() {
         return Err(BrokerError::Exists(name.clone()));
     }
@@ -146,7 +142,13 @@ pub(super) fn check(
     if put.stage && existing.is_none() {
         return Err(BrokerError::NotFound(name.clone()));
     }
-    if existing.is_none() { batch.check_place(name) } else { Ok(()) }
+    match existing {
+        Some((id, _)) => check_idle(batch, *id, name),
+        None => {
+            batch.check_place(name)?;
+            batch.check_allowance(caller, Counted::Secret)
+        }
+    }
 }
 
 /// Seals a value as the next version of a record, and stores it. The record itself is still to be put.

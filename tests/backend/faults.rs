@@ -219,6 +219,15 @@ pub fn is_failed(error: &BackendError) -> bool {
     matches!(error, BackendError::Failed(_))
 }
 
+/// A call of many at once succeeds for each.
+pub fn succeeds_for_many(client: &dyn Backend, run: Call) {
+    std::thread::scope(|scope| {
+        for _ in 0..20 {
+            scope.spawn(|| run(client, time()).unwrap());
+        }
+    });
+}
+
 /// Returns an address at which nobody listens.
 pub fn nobody() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -251,11 +260,7 @@ fn a_token_that_is_revoked_costs_one_login_whatever_is_called() {
         let client = fake.client();
         run(&client, time()).unwrap();
         fake.set(|state| state.token += 1);
-        std::thread::scope(|scope| {
-            for _ in 0..20 {
-                scope.spawn(|| run(&client, time()).unwrap());
-            }
-        });
+        succeeds_for_many(&client, run);
         fake.set(|state| assert_eq!(state.logins, 2, "{call}"));
     }
 }

@@ -251,10 +251,7 @@ impl Alerts {
     /// Tells receivers of what is wrong with the log or the store as a whole, once: the log may not be able to
     /// take it.
     fn look_for_faults(&self, known: &mut Option<String>) {
-        let statistics = self.broker.statistics();
-        let is_well =
-            statistics.sealed || ["verified", "verifying"].contains(&statistics.integrity.as_str());
-        let fault = statistics.audit_fault.or((!is_well).then_some(statistics.integrity));
+        let fault = self.broker.fault();
         if fault == *known {
             return;
         }
