@@ -108,6 +108,14 @@ impl Breaker {
     }
 }
 
+/// Returns a number from 0 to 1 that others do not have.
+pub(super) fn jitter() -> f64 {
+    let mut bytes = [0; 2];
+    // Without randomness all come at one moment, which is the worst of it.
+    getrandom::fill(&mut bytes).unwrap_or_default();
+    f64::from(u16::from_le_bytes(bytes)) / f64::from(u16::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

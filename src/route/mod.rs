@@ -20,6 +20,7 @@ mod fault;
 mod names;
 mod refresh;
 mod source;
+mod verdict;
 
 pub use refresh::{Refresher, Refreshing};
 pub use source::State;

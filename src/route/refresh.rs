@@ -11,7 +11,8 @@ use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use super::source::{Source, jitter};
+use super::breaker::jitter;
+use super::source::Source;
 use crate::broker::{BrokerError, Fault, UpstreamError};
 use crate::model::SecretName;
 
