@@ -9,13 +9,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use routed::mount::Mounted;
-use routed::service::{Failure, Service};
+use routed::service::{Endless, Failure, Service};
 use routed::{FRESH, STALE, World, admin, eventually, name};
 use secretfs::audit::{Action, Outcome};
-use secretfs::broker::{BrokerError, Fault, Found, Put, Replace};
+use secretfs::broker::{BrokerError, Fault, Found, Put, Replace, Sought};
 use secretfs::model::{Caller, Gid, Uid};
 
 const SECOND: Duration = Duration::from_secs(1);
+
+fn secret(text: &str) -> Sought {
+    Sought::Secret(name(text))
+}
 
 #[test]
 fn what_was_fetched_once_is_served_from_here_while_it_is_fresh() {
@@ -57,7 +61,7 @@ fn a_thousand_who_wait_for_one_secret_make_one_request() {
         let done = move || {
             landed.fetch_add(1, Ordering::SeqCst);
         };
-        world.broker.fetch_then(&name("cloud/key"), Box::new(done));
+        world.broker.fetch_then(&secret("cloud/key"), Box::new(done));
     }
     world.service.let_go();
     eventually("all are called", || landed.load(Ordering::SeqCst) == 1000);
@@ -155,8 +159,8 @@ fn a_directory_of_the_service_is_one_although_nothing_of_it_was_fetched() {
     for path in ["cloud", "cloud/a", "cloud/a/b"] {
         let found = loop {
             match world.broker.look(&admin(), &name(path)) {
-                Err(BrokerError::Elsewhere(name)) => {
-                    world.broker.fetch(&name, routed::LONG).unwrap()
+                Err(BrokerError::Elsewhere(sought)) => {
+                    world.broker.fetch(&sought, routed::LONG).unwrap()
                 }
                 found => break found.unwrap(),
             }
@@ -436,7 +440,7 @@ fn a_request_that_comes_too_late_is_on_record_as_nobodys_read() {
     world.service.let_go();
     eventually("it is confirmed", || world.routes.states()[0].oldest.is_zero());
     // Whoever waits for the same flight now is called after the one who was late, or finds it ended.
-    world.broker.fetch(&name("cloud/key"), routed::LONG).unwrap();
+    world.broker.fetch(&secret("cloud/key"), routed::LONG).unwrap();
     assert_eq!(world.lines(Action::Read).len(), 1);
     assert_eq!(mounted.read("cloud/key").unwrap(), b"v");
 }
@@ -553,4 +557,209 @@ fn a_service_that_restores_nothing_says_so_and_nothing_is_staged_or_rotated() {
     assert!(matches!(&restored, BrokerError::Upstream(error) if error.fault == Fault::Unsupported));
     let renamed = world.broker.rename(&admin(), &name("cloud/key"), &name("key"), Replace::Allowed);
     assert!(renamed.is_err());
+}
+
+#[test]
+fn two_writers_at_once_have_the_services_order_here_too() {
+    for compares in [true, false] {
+        let mut service = Service::new();
+        service.abilities.compare_and_set = compares;
+        let world = World::patient(service);
+        let broker = world.broker.clone();
+        // The first writer hears late of what the service has done: once the second one is done, or had time to be.
+        world.service.after_put(move |value| {
+            let start = std::time::Instant::now();
+            let is_second_here = || broker.current_version(&name("cloud/key")).is_some();
+            while value == b"first" && start.elapsed() < SECOND / 3 && !is_second_here() {
+                std::thread::yield_now();
+            }
+        });
+        std::thread::scope(|scope| {
+            let first = scope.spawn(|| world.write("cloud/key", b"first", &Put::default()));
+            eventually("the first is there", || world.service.value("key").is_some());
+            world.write("cloud/key", b"second", &Put::default()).unwrap();
+            first.join().unwrap().unwrap();
+        });
+        let theirs = world.service.value("key").unwrap();
+        assert_eq!(world.read("cloud/key").unwrap(), theirs, "compares: {compares}");
+        assert_eq!(world.broker.current_version(&name("cloud/key")).unwrap().0, 2);
+    }
+}
+
+#[test]
+fn many_writers_at_once_leave_the_services_history_here() {
+    let world = World::patient(Service::new());
+    std::thread::scope(|scope| {
+        for writer in 0..8 {
+            let world = &world;
+            scope.spawn(move || {
+                for number in 0..10 {
+                    let value = format!("{writer} {number}");
+                    world.write("cloud/key", value.as_bytes(), &Put::default()).unwrap();
+                }
+            });
+        }
+    });
+    let theirs = world.service.history("key");
+    assert_eq!(theirs.len(), 80);
+    for (number, value) in (1..).zip(theirs) {
+        let which = secretfs::broker::Which::Number(secretfs::model::Version(number));
+        let here = world.broker.read(&admin(), &name("cloud/key"), which).unwrap();
+        assert_eq!(here.value.expose(), value, "version {number}");
+    }
+}
+
+#[test]
+fn a_write_as_a_whole_has_one_deadline() {
+    let world = World::new();
+    world.service.set("key", b"one");
+    world.read("cloud/key").unwrap();
+    world.service.set("key", b"two");
+    world.service.fail(Some(Failure::Late));
+    let late = world.write("cloud/key", b"three", &Put::default()).unwrap_err();
+    assert!(
+        matches!(&late, BrokerError::Upstream(error) if error.fault == Fault::TimedOut),
+        "{late}"
+    );
+    let calls = ["get", "put"].map(|what| world.service.calls(what));
+    assert_eq!(calls, [1, 1], "nothing more is asked once it is over");
+}
+
+#[test]
+fn a_revoked_secret_that_was_gone_for_a_while_stays_revoked_until_it_has_a_new_value() {
+    let world = World::new();
+    world.service.set("key", b"leaked");
+    world.read("cloud/key").unwrap();
+    world.broker.set_attribute(&admin(), &name("cloud/key"), "status", Some("revoked")).unwrap();
+    let is_revoked = || matches!(world.read("cloud/key"), Err(BrokerError::Revoked(_)));
+    assert!(is_revoked());
+    world.service.unset("key");
+    world.pass(FRESH);
+    world.turn();
+    assert!(matches!(world.read("cloud/key"), Err(BrokerError::NotFound(_))));
+    world.service.set("key", b"leaked");
+    world.pass(FRESH);
+    assert!(is_revoked(), "it is the value that was revoked");
+    world.service.set("key", b"new");
+    world.pass(FRESH);
+    world.turn();
+    assert_eq!(world.read("cloud/key").unwrap(), b"new");
+}
+
+#[test]
+fn what_a_service_can_do_is_asked_and_not_guessed() {
+    let world = World::new();
+    world.service.set("key", b"theirs");
+    world.service.keep_abilities_secret(true);
+    let new = Put { create_new: true, ..Put::default() };
+    let refused = world.write("cloud/key", b"ours", &new).unwrap_err();
+    assert!(matches!(&refused, BrokerError::Upstream(error) if error.fault == Fault::Unreachable));
+    assert_eq!(world.service.all_calls(), 0);
+    world.service.keep_abilities_secret(false);
+    let refused = world.write("cloud/key", b"ours", &new);
+    assert!(matches!(refused, Err(BrokerError::Exists(_))), "{refused:?}");
+    assert_eq!(world.service.value("key").unwrap(), b"theirs");
+}
+
+#[test]
+fn where_the_service_cannot_compare_it_is_looked_at_right_before() {
+    let mut service = Service::new();
+    service.abilities = secretfs::backend::Abilities::default();
+    let world = World::with(service, false);
+    world.service.set("key", b"theirs");
+    let new = Put { create_new: true, ..Put::default() };
+    let refused = world.write("cloud/key", b"ours", &new);
+    assert!(matches!(refused, Err(BrokerError::Exists(_))), "{refused:?}");
+    assert_eq!(world.read("cloud/key").unwrap(), b"theirs");
+    world.service.set("key", b"theirs too");
+    let expect = Put { expect: Some(secretfs::model::Version(1)), ..Put::default() };
+    let conflict = world.write("cloud/key", b"ours", &expect).unwrap_err();
+    assert!(matches!(&conflict, BrokerError::Upstream(error) if error.fault == Fault::Conflict));
+    assert_eq!(world.read("cloud/key").unwrap(), b"theirs too");
+    assert_eq!(world.service.calls("put"), 0);
+    let expect = Put { expect: Some(secretfs::model::Version(2)), ..Put::default() };
+    world.write("cloud/key", b"ours", &expect).unwrap();
+    world.write("cloud/new", b"ours", &new).unwrap();
+    assert_eq!(world.service.value("key").unwrap(), b"ours");
+}
+
+#[test]
+fn what_is_refused_without_being_asked_for_says_nothing_of_the_service() {
+    let world = World::new();
+    world.service.fail(Some(Failure::Down));
+    for number in 0..3 {
+        world.read(&format!("cloud/key{number}")).unwrap_err();
+    }
+    world.pass(Duration::from_secs(60));
+    world.service.fail(Some(Failure::Invalid));
+    let refused = world.read("cloud/key").unwrap_err();
+    assert!(matches!(&refused, BrokerError::Upstream(error) if error.fault == Fault::Invalid));
+    assert!(world.routes.states()[0].down.is_some(), "nobody has answered");
+    world.service.fail(None);
+    world.service.set("other", b"v");
+    assert_eq!(world.read("cloud/other").unwrap(), b"v", "the next one tries it");
+    assert!(world.routes.states()[0].down.is_none());
+}
+
+#[test]
+fn a_list_without_an_end_is_given_up_and_not_begun_anew_by_each_miss() {
+    for endless in [Endless::NewPages, Endless::SamePage] {
+        let world = World::prefetching(Service::new());
+        world.service.set("key", b"old");
+        world.read("cloud/key").unwrap();
+        world.service.list_without_end(Some(endless));
+        assert!(matches!(world.read("cloud/none"), Err(BrokerError::NotFound(_))));
+        let lists = world.service.calls("list");
+        assert!(lists <= 40_000, "{lists}");
+        for number in 0..5 {
+            let missed = world.read(&format!("cloud/none{number}"));
+            assert!(matches!(missed, Err(BrokerError::NotFound(_))));
+        }
+        assert_eq!(world.service.calls("list"), lists);
+        // What is here is refreshed all the same.
+        world.service.set("key", b"new");
+        world.pass(FRESH);
+        world.turn();
+        assert_eq!(world.read("cloud/key").unwrap(), b"new");
+    }
+}
+
+#[test]
+fn who_may_only_pass_has_no_value_fetched_and_finds_the_directories() {
+    let look = |world: &World, path: &str| {
+        let caller = Caller::with_ids(Uid(1000), Gid(1000));
+        loop {
+            match world.broker.look(&caller, &name(path)) {
+                Err(BrokerError::Elsewhere(sought)) => {
+                    world.broker.fetch(&sought, routed::LONG).unwrap()
+                }
+                found => return found,
+            }
+        }
+    };
+    let world = World::new();
+    world.service.set("app/key", b"v");
+    assert!(matches!(look(&world, "cloud/app"), Ok(Found::Directory(_))));
+    assert!(matches!(look(&world, "cloud/app/key"), Ok(Found::Secret(_))));
+    assert_eq!(["get", "list"].map(|what| world.service.calls(what)), [1, 1]);
+    // A secret in the place of the directory is none of theirs.
+    let world = World::new();
+    world.service.set("app", b"v");
+    assert!(matches!(look(&world, "cloud/app"), Err(BrokerError::NotFound(_))));
+    assert_eq!(["get", "list"].map(|what| world.service.calls(what)), [0, 1]);
+    // Where nothing can be listed it may be one.
+    let service = Service::new();
+    service.set("app/key", b"v");
+    service.deny_lists();
+    let world = World::with(service, false);
+    assert!(matches!(look(&world, "cloud/app"), Ok(Found::Directory(_))));
+    let caller = Caller::with_ids(Uid(1000), Gid(1000));
+    assert!(world.broker.list(&caller, Some(&name("cloud/app")), None, 9).unwrap().is_empty());
+    assert_eq!(world.read_as(1000, "cloud/app/key").unwrap(), b"v");
+    assert_eq!(["get", "list"].map(|what| world.service.calls(what)), [1, 1]);
+    let denied = || world.lines(Action::Check).iter().any(|line| line.outcome == Outcome::Denied);
+    assert!(!denied(), "what one may pass through is no refusal");
+    assert!(
+        world.lines(Action::Read).iter().all(|line| line.secret == Some(name("cloud/app/key")))
+    );
 }

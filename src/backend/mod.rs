@@ -36,8 +36,9 @@ pub use settings::{Settings, Variables};
 /// Names are as on the mount, with `/` between directories and without the prefix that the
 /// configuration names: the backend adds that, and maps what its service does not allow in a name.
 pub trait Backend: Send + Sync {
-    /// What the service can do beside get, put, list and delete.
-    fn abilities(&self) -> Abilities;
+    /// What the service can do beside get, put, list and delete. The service is not asked; but who speaks to it
+    /// may have to begin first.
+    fn abilities(&self, deadline: Deadline) -> Result<Abilities>;
 
     /// One version's value.
     fn get(&self, name: &str, which: &Which, deadline: Deadline) -> Result<Fetched>;

@@ -107,7 +107,7 @@ impl Refresher {
 
     /// Asks for what has waited longest first; with whether anything was confirmed.
     fn refresh(&self, goes_on: &dyn Fn() -> bool) -> (Result<(), UpstreamError>, bool) {
-        let source = &*self.source;
+        let source = &self.source;
         let names = match self.due_names() {
             Ok(names) => names,
             Err(error) => return (Err(error), false),
@@ -163,7 +163,12 @@ impl Refresher {
                     due.extend(listed.filter(|name| !here.contains(name)));
                 }
                 // What is here is refreshed all the same.
-                Err(error) if matches!(error.fault, Fault::Denied | Fault::Unsupported) => {
+                Err(error)
+                    if matches!(
+                        error.fault,
+                        Fault::Denied | Fault::Invalid | Fault::Unsupported
+                    ) =>
+                {
                     tracing::warn!(%error, "a backend does not list its names: nothing is prefetched");
                 }
                 Err(error) => return Err(error),

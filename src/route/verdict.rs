@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::broker::UpstreamError;
-use crate::model::{SecretName, Timestamp};
+use crate::model::SecretName;
 
 /// For how long readers are told what has just failed, before it is tried again.
 pub(super) const REMEMBERED: Duration = Duration::from_secs(1);
@@ -18,19 +18,17 @@ pub(super) enum Verdict {
     NotThere,
 }
 
-/// What is remembered of all names, each until its own time.
+/// What is remembered of all names, each until its own time since the host's start, which nobody sets back.
 #[derive(Debug, Default)]
-pub(super) struct Verdicts(HashMap<SecretName, (Verdict, Timestamp)>);
+pub(super) struct Verdicts(HashMap<SecretName, (Verdict, Duration)>);
 
 impl Verdicts {
-    /// Remembers a verdict for a time from now.
     pub(super) fn remember(
         &mut self,
         name: &SecretName,
         verdict: Verdict,
-        (now, time): (Timestamp, Duration),
+        (now, until): (Duration, Duration),
     ) {
-        let until = now.checked_add(time).unwrap_or(Timestamp::MAX);
         if self.0.len() >= MAX_VERDICTS {
             self.0.retain(|_, (_, until)| *until > now);
         }
@@ -40,7 +38,7 @@ impl Verdicts {
         self.0.insert(name.clone(), (verdict, until));
     }
 
-    pub(super) fn of(&self, name: &SecretName, now: Timestamp) -> Option<Verdict> {
+    pub(super) fn of(&self, name: &SecretName, now: Duration) -> Option<Verdict> {
         let (verdict, until) = self.0.get(name)?;
         (*until > now).then(|| verdict.clone())
     }

@@ -74,14 +74,14 @@ impl Azure {
 }
 
 impl Backend for Azure {
-    fn abilities(&self) -> Abilities {
-        Abilities {
+    fn abilities(&self, _: Deadline) -> Result<Abilities> {
+        Ok(Abilities {
             versions: true,
             stages: false,
             compare_and_set: false,
             restore: true,
             tags: true,
-        }
+        })
     }
 
     fn get(&self, name: &str, which: &Which, deadline: Deadline) -> Result<Fetched> {

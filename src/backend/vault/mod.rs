@@ -118,15 +118,15 @@ impl Vault {
 }
 
 impl Backend for Vault {
-    fn abilities(&self) -> Abilities {
+    fn abilities(&self, _: Deadline) -> Result<Abilities> {
         let versioned = self.kv.engine == Engine::Kv2;
-        Abilities {
+        Ok(Abilities {
             versions: versioned,
             stages: false,
             compare_and_set: versioned,
             restore: versioned && !self.fields,
             tags: versioned && !self.fields,
-        }
+        })
     }
 
     fn get(&self, name: &str, which: &Which, deadline: Deadline) -> Result<Fetched> {
@@ -157,7 +157,7 @@ impl Backend for Vault {
         if put.expires.is_some() {
             return Err(BackendError::Unsupported("a date of expiry".into()));
         }
-        if put.expect.is_some() && !self.abilities().compare_and_set {
+        if put.expect.is_some() && self.kv.engine == Engine::Kv1 {
             return Err(BackendError::Unsupported("compare-and-set in kv-v1".into()));
         }
         let (path, field) = self.place(name)?;

@@ -2,7 +2,7 @@
 //!
 //! Who asks for what, and who waits for it, is `flight`'s; the requests themselves are `request`'s and `change`'s.
 //!
-//! Locks: each is held for a look or a change in memory and never while another one is taken, but for that of the list.
+//! Locks: each is held for a look or a change in memory, and never while another one is taken.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use serde_json::json;
 
 use super::breaker::Breaker;
-use super::names::Directories;
+use super::names::{Directories, Listing};
 use super::verdict::{Verdict, Verdicts};
 use super::{Cache, Route};
 use crate::backend::{Abilities, Backend};
@@ -42,14 +42,12 @@ pub(super) struct Source {
     pub(super) cache: Cache,
     pub(super) broker: Broker,
     pub(super) clock: Arc<dyn Clock>,
-    /// Known once the service has answered.
+    /// Known once it was needed, or the service has answered.
     abilities: OnceLock<Abilities>,
     breaker: Mutex<Breaker>,
     lanes: Mutex<Lanes>,
     verdicts: Mutex<Verdicts>,
     directories: Mutex<Directories>,
-    /// Held while the service is asked for its list because a name was not found.
-    listing: Mutex<()>,
     counts: Counts,
 }
 
@@ -74,7 +72,6 @@ impl Source {
             lanes: Mutex::default(),
             verdicts: Mutex::default(),
             directories: Mutex::default(),
-            listing: Mutex::default(),
             counts: Counts::default(),
         }
     }
@@ -115,7 +112,7 @@ impl Source {
         copy: Option<Copy<'_>>,
         now: Timestamp,
     ) -> Standing {
-        let ours = copy.filter(|copy| *copy.backend == *self.backend);
+        let ours = copy.filter(|copy| *copy.version.backend == *self.backend);
         let age = ours.map(|copy| self.age(copy.confirmed, now));
         if let Some(age) = age
             && age <= self.cache.fresh
@@ -126,16 +123,39 @@ impl Source {
             && age <= self.cache.fresh.saturating_add(self.cache.stale)
         {
             self.counts.stale_reads.fetch_add(1, Ordering::Relaxed);
-            self.refresh_soon(name, now);
+            self.refresh_soon(name);
             return Standing::AtHand;
         }
-        match self.verdicts.lock().of(name, now) {
+        match self.verdicts.lock().of(name, self.uptime()) {
             Some(Verdict::NotThere) => Standing::NotThere,
             Some(Verdict::Failing(error)) => Standing::Failing(error),
-            None => match self.breaker.lock().refusal(self.uptime()) {
-                Some(why) => Standing::Failing(why.clone()),
-                None => Standing::Elsewhere,
-            },
+            None => self.unknown(),
+        }
+    }
+
+    /// See [`Upstream::standing_of_directory`](crate::broker::Upstream::standing_of_directory).
+    pub(super) fn standing_of_directory(&self, path: &SecretName) -> Standing {
+        let listing = {
+            let directories = self.directories.lock();
+            if directories.contains(self.below(path)) {
+                return Standing::AtHand;
+            }
+            directories.listing(self.uptime()).cloned()
+        };
+        match listing {
+            Some(Listing::Failed(error)) => Standing::Failing(error),
+            Some(Listing::Given) => Standing::NotThere,
+            // It may have any directory.
+            Some(Listing::Refused) => Standing::AtHand,
+            None => self.unknown(),
+        }
+    }
+
+    /// How it stands with what has to be asked for.
+    fn unknown(&self) -> Standing {
+        match self.breaker.lock().refusal(self.uptime()) {
+            Some(why) => Standing::Failing(why.clone()),
+            None => Standing::Elsewhere,
         }
     }
 

@@ -3,67 +3,36 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::{Source, between};
-use crate::backend::{self, Backend, BackendError, Deadline, Fetched, PageToken, VersionId, Which};
+use super::Source;
+use crate::backend::{self, Abilities, Backend, BackendError, Deadline, Fetched, PageToken, Which};
 use crate::broker::{Arrival, BrokerError, Fault, RemoteVersion, TakenIn, UpstreamError};
-use crate::model::{SecretName, Timestamp, Uid};
+use crate::model::{SecretName, Uid};
 use crate::route::breaker::{Change, Lesson, jitter};
 use crate::route::fault;
+use crate::route::names::Listing;
 use crate::route::verdict::{REMEMBERED, Verdict};
 
-/// A list that is longer has no end.
+/// A list that has more names has no end.
 const MOST_NAMES: usize = 1_000_000;
+/// So many pages have as many names at the service that gives the fewest, 25 at a time.
+const MOST_PAGES: usize = MOST_NAMES / 25;
 
 impl Source {
-    /// Finds out what stands at a name, so that it can be said.
-    pub(super) fn resolve(&self, name: &SecretName) -> Result<(), UpstreamError> {
-        let outcome = self.fetch_now(name);
-        match &outcome {
-            Ok(()) => self.verdicts.lock().forget(name),
-            Err(error) => match error.fault {
-                Fault::NotFound => {
-                    self.remember(name, Verdict::NotThere, self.cache.negative);
-                    self.find_directory(name);
-                }
-                Fault::Conflict | Fault::TimedOut | Fault::Unreachable => {
-                    self.remember(name, Verdict::Failing(error.clone()), REMEMBERED);
-                }
-                // It does not change by itself.
-                Fault::Denied | Fault::Invalid | Fault::Unaccepted | Fault::Unsupported => {
-                    self.remember(name, Verdict::Failing(error.clone()), self.cache.negative);
-                }
-            },
-        }
-        outcome
-    }
-
-    /// Finds out whether what is no secret is a directory.
-    fn find_directory(&self, path: &SecretName) {
-        // One list answers everybody who waits for it.
-        let _one_at_a_time = self.listing.lock();
-        let now = self.clock.now();
-        let asked = self.directories.lock().asked;
-        let age = asked.map(|asked| between(asked, now));
-        if age.is_none_or(|age| age > self.cache.negative) {
-            // What it fails with is noted there.
-            drop(self.list());
-        }
-        let mut directories = self.directories.lock();
-        if directories.asked.is_some() && !directories.may_list {
-            directories.presume(self.below(path));
-        }
-    }
-
     /// Fetches a secret and keeps what comes.
-    pub(super) fn fetch_now(&self, name: &SecretName) -> Result<(), UpstreamError> {
+    pub(super) fn fetch_now(
+        &self,
+        name: &SecretName,
+        until: Deadline,
+    ) -> Result<(), UpstreamError> {
         let before = self.broker.remote_version(name);
-        let known = before.as_ref().filter(|before| *before.backend == *self.backend);
-        let which = Which::Current;
-        let fetched = self.ask(|client, deadline| client.get(self.below(name), &which, deadline));
-        match fetched {
+        let known = before.filter(|before| *before.backend == *self.backend);
+        let get = |client: &dyn Backend, deadline| {
+            client.get(self.below(name), &Which::Current, deadline)
+        };
+        match self.ask(until, get) {
             Ok(fetched) => self.take_in(name, fetched, known),
             Err(error) => {
-                if let (Fault::NotFound, Some(known)) = (error.fault, known)
+                if let (Fault::NotFound, Some(known)) = (error.fault, &known)
                     && let Err(error) = self.broker.note_gone(name, known)
                 {
                     tracing::warn!(%name, %error, "a secret that is gone could not be removed");
@@ -77,14 +46,14 @@ impl Source {
         &self,
         name: &SecretName,
         fetched: Fetched,
-        known: Option<&RemoteVersion>,
+        known: Option<RemoteVersion>,
     ) -> Result<(), UpstreamError> {
         let Fetched { version, value, created, expires } = fetched;
         let arrival = Arrival {
-            version: self.remote(version, created),
+            version: RemoteVersion::new(&self.backend, version.0, created),
             told_apart: self.abilities.get().is_some_and(|abilities| abilities.versions),
             value,
-            known: known.map(|known| known.version.clone()),
+            known,
             expires,
             created_by: Uid(nix::unistd::geteuid().as_raw()),
         };
@@ -104,77 +73,90 @@ impl Source {
         }
     }
 
-    /// Names a version. With its time: numbers begin anew where a secret was destroyed and made again.
-    pub(super) fn remote(&self, id: VersionId, created: Option<Timestamp>) -> RemoteVersion {
-        let version = match created {
-            Some(created) => format!("{} {created}", id.0),
-            None => id.0,
-        };
-        RemoteVersion { backend: (&*self.backend).into(), version: version.into() }
-    }
-
-    /// Asks for all names. What is no directory here any more is none from then on.
+    /// Asks for all names, and notes which directories there are, or why that is not known.
     pub(in crate::route) fn list(&self) -> Result<Vec<String>, UpstreamError> {
-        let mut names = Vec::new();
-        let mut next: Option<PageToken> = None;
-        loop {
-            let page = self.ask(|client, deadline| client.list(next.as_ref(), deadline));
-            match page {
-                Ok(page) if names.len() + page.names.len() > MOST_NAMES => {
-                    let error = BackendError::Failed("its list has no end".into());
-                    return Err(fault::of_service(&self.backend, &error));
-                }
-                Ok(page) => {
-                    names.extend(page.names);
-                    next = page.next;
-                }
-                Err(error) => {
-                    if matches!(error.fault, Fault::Denied | Fault::Unsupported) {
-                        self.directories.lock().refuse(self.clock.now());
-                    }
-                    return Err(error);
-                }
-            }
-            if next.is_none() {
-                break;
+        let listed = self.ask_pages();
+        let mut directories = self.directories.lock();
+        match &listed {
+            Ok(names) => directories.replace(names, self.uptime() + self.cache.negative),
+            Err(error) => {
+                let is_refused = matches!(error.fault, Fault::Denied | Fault::Unsupported);
+                let listing =
+                    if is_refused { Listing::Refused } else { Listing::Failed(error.clone()) };
+                directories.fail(listing, self.uptime() + self.remembered(error));
             }
         }
-        self.directories.lock().replace(&names, self.clock.now());
-        Ok(names)
+        listed
+    }
+
+    fn ask_pages(&self) -> Result<Vec<String>, UpstreamError> {
+        let mut names = Vec::new();
+        let mut next: Option<PageToken> = None;
+        for _ in 0..MOST_PAGES {
+            let page =
+                self.ask(self.soon(), |client, deadline| client.list(next.as_ref(), deadline))?;
+            names.extend(page.names);
+            match page.next {
+                None => return Ok(names),
+                token if token == next || names.len() > MOST_NAMES => break,
+                token => next = token,
+            }
+        }
+        let error = BackendError::Invalid("its list has no end".into());
+        Err(fault::of_service(&self.backend, &error))
+    }
+
+    /// Returns what the service can do, which may have to be asked for first.
+    pub(super) fn able(&self, until: Deadline) -> Result<Abilities, UpstreamError> {
+        if let Some(abilities) = self.abilities.get() {
+            return Ok(*abilities);
+        }
+        let abilities = self.client.abilities(until);
+        let abilities = abilities.map_err(|error| fault::of_service(&self.backend, &error))?;
+        Ok(*self.abilities.get_or_init(|| abilities))
     }
 
     /// Makes one request, unless the service is left alone.
     pub(super) fn ask<T>(
         &self,
+        until: Deadline,
         call: impl FnOnce(&dyn Backend, Deadline) -> backend::Result<T>,
     ) -> Result<T, UpstreamError> {
+        let of_service = |error: &BackendError| fault::of_service(&self.backend, error);
+        // What has waited here for too long is no failure of the service's.
+        until.left().map_err(|error| of_service(&error))?;
         self.breaker.lock().admit(self.uptime())?;
         self.counts.requests.fetch_add(1, Ordering::Relaxed);
-        let answer = call(&*self.client, Deadline::within(self.cache.timeout));
+        let answer = call(&*self.client, until);
         if answer.is_ok() {
-            self.abilities.get_or_init(|| self.client.abilities());
+            // Whoever has answered says this at once.
+            drop(self.able(until));
         }
-        let error = answer.as_ref().err().map(|error| fault::of_service(&self.backend, error));
-        let lesson = match (&answer, error.clone()) {
-            (Err(BackendError::Throttled { retry_after }), Some(error)) => {
-                Lesson::Throttled(error, *retry_after)
+        let lesson = match &answer {
+            Ok(_)
+            | Err(BackendError::Conflict | BackendError::Denied(_) | BackendError::NotFound) => {
+                Lesson::Answered
             }
-            (Err(failure), Some(error)) if failure.is_passing() || is_unaccepted(failure) => {
-                Lesson::Failed(error)
+            // Mostly it was not even sent.
+            Err(BackendError::Invalid(_) | BackendError::Unsupported(_)) => Lesson::Nothing,
+            Err(error @ BackendError::Throttled { retry_after }) => {
+                Lesson::Throttled(of_service(error), *retry_after)
             }
-            (Ok(_) | Err(_), _) => Lesson::Answered,
+            // Where no credential is accepted, it is no use to ask for one secret after the other.
+            Err(
+                error @ (BackendError::Failed(_)
+                | BackendError::TimedOut
+                | BackendError::Unauthenticated(_)
+                | BackendError::Unreachable(_)),
+            ) => Lesson::Failed(of_service(error)),
         };
         self.learn(lesson);
-        match (answer, error) {
-            (Ok(answer), _) => Ok(answer),
-            (Err(_), Some(error)) => Err(error),
-            (Err(failure), None) => Err(fault::of_service(&self.backend, &failure)),
-        }
+        answer.map_err(|error| of_service(&error))
     }
 
     fn learn(&self, lesson: Lesson) {
         let why = match &lesson {
-            Lesson::Answered => None,
+            Lesson::Answered | Lesson::Nothing => None,
             Lesson::Failed(error) | Lesson::Throttled(error, _) => {
                 self.counts.failures.fetch_add(1, Ordering::Relaxed);
                 Some(error.why.clone())
@@ -195,12 +177,36 @@ impl Source {
         }
     }
 
-    pub(super) fn remember(&self, name: &SecretName, verdict: Verdict, time: Duration) {
-        self.verdicts.lock().remember(name, verdict, (self.clock.now(), time));
+    /// Returns when a request ends that begins now.
+    pub(super) fn soon(&self) -> Deadline {
+        Deadline::within(self.cache.timeout)
     }
-}
 
-/// Tells whether the service accepts nothing from us: it is no use to ask for one secret after the other.
-fn is_unaccepted(failure: &BackendError) -> bool {
-    matches!(failure, BackendError::Unauthenticated(_))
+    /// Returns for how long a failure is remembered.
+    pub(super) fn remembered(&self, error: &UpstreamError) -> Duration {
+        match error.fault {
+            Fault::Conflict | Fault::TimedOut | Fault::Unreachable => REMEMBERED,
+            // It does not change by itself.
+            Fault::Denied
+            | Fault::Invalid
+            | Fault::NotFound
+            | Fault::Unaccepted
+            | Fault::Unsupported => self.cache.negative,
+        }
+    }
+
+    pub(super) fn remember(&self, name: &SecretName, verdict: Verdict, time: Duration) {
+        let now = self.uptime();
+        self.verdicts.lock().remember(name, verdict, (now, now + time));
+    }
+
+    /// Remembers that there is no such secret; where nothing can be listed it is a directory then.
+    pub(super) fn note_absent(&self, name: &SecretName) {
+        let mut directories = self.directories.lock();
+        if matches!(directories.listing(self.uptime()), Some(Listing::Refused)) {
+            directories.presume(self.below(name));
+        }
+        drop(directories);
+        self.remember(name, Verdict::NotThere, self.cache.negative);
+    }
 }
