@@ -16,8 +16,8 @@ use crate::faults::{
 use crate::service::{Asked, Reply, Service};
 
 /// A Secrets Manager that is right but for its fault, with a container's credentials beside it.
-struct Fake {
-    service: Service,
+pub struct Fake {
+    pub service: Service,
     state: Arc<Mutex<State>>,
 }
 
@@ -31,21 +31,21 @@ struct State {
 }
 
 impl Fake {
-    fn start(names: usize) -> Self {
+    pub fn start(names: usize) -> Self {
         let state = Arc::new(Mutex::new(State { names, ..State::default() }));
         let shared = Arc::clone(&state);
         let service = Service::start(move |asked| shared.lock().unwrap().answer(asked));
         Self { service, state }
     }
 
-    fn settings(&self) -> AwsSettings {
+    pub fn settings(&self) -> AwsSettings {
         let text = format!("region = \"us-east-1\"\nendpoint = \"{}\"\n", self.service.url(""));
         let settings: AwsSettings = toml::from_str(&text).unwrap();
         let ca = Some(self.service.authority());
         AwsSettings { connection: Connection { ca, ..Connection::default() }, ..settings }
     }
 
-    fn client(&self) -> SecretsManager {
+    pub fn client(&self) -> SecretsManager {
         self.client_with(&self.settings())
     }
 

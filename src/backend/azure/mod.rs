@@ -28,7 +28,7 @@ pub use key::VaultKey;
 pub use settings::{AzureAuth, AzureSettings};
 
 use client::Client;
-use secret::Item;
+use secret::{Given, Item};
 
 /// The first pause while something is waited for, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
@@ -104,14 +104,14 @@ impl Backend for Azure {
         if put.expect.is_some() {
             return Err(BackendError::Unsupported("compare-and-set".into()));
         }
-        let name = self.name(name)?;
+        let (name, given) = (self.name(name)?, Given::of(value, put)?);
         let before = match self.current(&name, deadline) {
             Ok(before) => Some(before),
             // There is none, or who may write may not list: then there is nothing to keep.
             Err(BackendError::NotFound | BackendError::Denied(_)) => None,
             Err(error) => return Err(error),
         };
-        version(&self.client.write(&name, (value, put), before, deadline)?)
+        version(&self.client.write(&name, (&given, put.expires), before, deadline)?)
     }
 
     fn describe(&self, name: &str, deadline: Deadline) -> Result<Description> {

@@ -133,6 +133,10 @@ impl Backend for Vault {
         let (path, field) = self.place(name)?;
         let version = match which {
             Which::Current => None,
+            // It has no other than the one that it calls current.
+            Which::Id(id) if self.kv.engine == Engine::Kv1 && number(id)? != UNVERSIONED => {
+                return Err(BackendError::NotFound);
+            }
             Which::Id(id) => Some(number(id)?),
             Which::Stage(_) => return Err(no_stages()),
         };
@@ -237,6 +241,7 @@ impl Backend for Vault {
     fn delete(&self, name: &str, deadline: Deadline) -> Result<()> {
         let (path, field) = self.place(name)?;
         if let Some(field) = field {
+            self.kv.needs_versions("deleting a single field")?;
             self.find_field(&path, Some(field), deadline)?;
             let object = serde_json::json!({ field: null }).to_string();
             let object = SecretBytes::copy_from(object.as_bytes())?;
