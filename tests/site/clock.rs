@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::common::bounded;
+use crate::common::{bounded, write_file};
 
 const LIBRARY: &str = r#"
 #define _GNU_SOURCE
@@ -55,7 +55,7 @@ impl Clock {
         // Not where nothing may be executed.
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o711)).unwrap();
-        fs::write(dir.path().join("clock.c"), LIBRARY).unwrap();
+        write_file(&dir.path().join("clock.c"), LIBRARY.as_bytes());
         let mut command = Command::new("cc");
         command.args(["-shared", "-fPIC", "-O1", "-o", "clock.so", "clock.c", "-ldl"]);
         let output = bounded(command.current_dir(dir.path()));
