@@ -560,72 +560,6 @@ fn a_service_that_restores_nothing_says_so_and_nothing_is_staged_or_rotated() {
 }
 
 #[test]
-fn two_writers_at_once_have_the_services_order_here_too() {
-    for compares in [true, false] {
-        let mut service = Service::new();
-        service.abilities.compare_and_set = compares;
-        let world = World::patient(service);
-        let broker = world.broker.clone();
-        // The first writer hears late of what the service has done: once the second one is done, or had time to be.
-        world.service.after_put(move |value| {
-            let start = std::time::Instant::now();
-            let is_second_here = || broker.current_version(&name("cloud/key")).is_some();
-            while value == b"first" && start.elapsed() < SECOND / 3 && !is_second_here() {
-                std::thread::yield_now();
-            }
-        });
-        std::thread::scope(|scope| {
-            let first = scope.spawn(|| world.write("cloud/key", b"first", &Put::default()));
-            eventually("the first is there", || world.service.value("key").is_some());
-            world.write("cloud/key", b"second", &Put::default()).unwrap();
-            first.join().unwrap().unwrap();
-        });
-        let theirs = world.service.value("key").unwrap();
-        assert_eq!(world.read("cloud/key").unwrap(), theirs, "compares: {compares}");
-        assert_eq!(world.broker.current_version(&name("cloud/key")).unwrap().0, 2);
-    }
-}
-
-#[test]
-fn many_writers_at_once_leave_the_services_history_here() {
-    let world = World::patient(Service::new());
-    std::thread::scope(|scope| {
-        for writer in 0..8 {
-            let world = &world;
-            scope.spawn(move || {
-                for number in 0..10 {
-                    let value = format!("{writer} {number}");
-                    world.write("cloud/key", value.as_bytes(), &Put::default()).unwrap();
-                }
-            });
-        }
-    });
-    let theirs = world.service.history("key");
-    assert_eq!(theirs.len(), 80);
-    for (number, value) in (1..).zip(theirs) {
-        let which = secretfs::broker::Which::Number(secretfs::model::Version(number));
-        let here = world.broker.read(&admin(), &name("cloud/key"), which).unwrap();
-        assert_eq!(here.value.expose(), value, "version {number}");
-    }
-}
-
-#[test]
-fn a_write_as_a_whole_has_one_deadline() {
-    let world = World::new();
-    world.service.set("key", b"one");
-    world.read("cloud/key").unwrap();
-    world.service.set("key", b"two");
-    world.service.fail(Some(Failure::Late));
-    let late = world.write("cloud/key", b"three", &Put::default()).unwrap_err();
-    assert!(
-        matches!(&late, BrokerError::Upstream(error) if error.fault == Fault::TimedOut),
-        "{late}"
-    );
-    let calls = ["get", "put"].map(|what| world.service.calls(what));
-    assert_eq!(calls, [1, 1], "nothing more is asked once it is over");
-}
-
-#[test]
 fn a_revoked_secret_that_was_gone_for_a_while_stays_revoked_until_it_has_a_new_value() {
     let world = World::new();
     world.service.set("key", b"leaked");
@@ -644,43 +578,6 @@ fn a_revoked_secret_that_was_gone_for_a_while_stays_revoked_until_it_has_a_new_v
     world.pass(FRESH);
     world.turn();
     assert_eq!(world.read("cloud/key").unwrap(), b"new");
-}
-
-#[test]
-fn what_a_service_can_do_is_asked_and_not_guessed() {
-    let world = World::new();
-    world.service.set("key", b"theirs");
-    world.service.keep_abilities_secret(true);
-    let new = Put { create_new: true, ..Put::default() };
-    let refused = world.write("cloud/key", b"ours", &new).unwrap_err();
-    assert!(matches!(&refused, BrokerError::Upstream(error) if error.fault == Fault::Unreachable));
-    assert_eq!(world.service.all_calls(), 0);
-    world.service.keep_abilities_secret(false);
-    let refused = world.write("cloud/key", b"ours", &new);
-    assert!(matches!(refused, Err(BrokerError::Exists(_))), "{refused:?}");
-    assert_eq!(world.service.value("key").unwrap(), b"theirs");
-}
-
-#[test]
-fn where_the_service_cannot_compare_it_is_looked_at_right_before() {
-    let mut service = Service::new();
-    service.abilities = secretfs::backend::Abilities::default();
-    let world = World::with(service, false);
-    world.service.set("key", b"theirs");
-    let new = Put { create_new: true, ..Put::default() };
-    let refused = world.write("cloud/key", b"ours", &new);
-    assert!(matches!(refused, Err(BrokerError::Exists(_))), "{refused:?}");
-    assert_eq!(world.read("cloud/key").unwrap(), b"theirs");
-    world.service.set("key", b"theirs too");
-    let expect = Put { expect: Some(secretfs::model::Version(1)), ..Put::default() };
-    let conflict = world.write("cloud/key", b"ours", &expect).unwrap_err();
-    assert!(matches!(&conflict, BrokerError::Upstream(error) if error.fault == Fault::Conflict));
-    assert_eq!(world.read("cloud/key").unwrap(), b"theirs too");
-    assert_eq!(world.service.calls("put"), 0);
-    let expect = Put { expect: Some(secretfs::model::Version(2)), ..Put::default() };
-    world.write("cloud/key", b"ours", &expect).unwrap();
-    world.write("cloud/new", b"ours", &new).unwrap();
-    assert_eq!(world.service.value("key").unwrap(), b"ours");
 }
 
 #[test]
@@ -762,4 +659,54 @@ fn who_may_only_pass_has_no_value_fetched_and_finds_the_directories() {
     assert!(
         world.lines(Action::Read).iter().all(|line| line.secret == Some(name("cloud/app/key")))
     );
+}
+
+#[test]
+fn what_the_list_says_has_not_changed_is_not_asked_for() {
+    let mut service = Service::new();
+    service.tells_changes = Some(Duration::ZERO);
+    (0..30).for_each(|number| service.set(&format!("key{number}"), b"old"));
+    let world = World::prefetching(service);
+    let gets_of_a_turn = || {
+        let before = world.service.calls("get");
+        world.turn();
+        world.pass(FRESH);
+        world.service.calls("get") - before
+    };
+    assert_eq!(gets_of_a_turn(), 30);
+    world.service.set_at_once("key1", b"in the same second");
+    assert_eq!(gets_of_a_turn(), 30, "the time of a change is not exact");
+    assert_eq!(world.read("cloud/key1").unwrap(), b"in the same second");
+    assert_eq!(gets_of_a_turn(), 0);
+    assert_eq!(world.routes.states()[0].oldest, FRESH, "all were confirmed in that turn");
+    world.service.set("key2", b"new");
+    assert_eq!(gets_of_a_turn(), 1);
+    assert_eq!(world.read("cloud/key2").unwrap(), b"new");
+    world.write("cloud/key3", b"ours", &Put::default()).unwrap();
+    world.service.unset("key4");
+    assert_eq!(
+        gets_of_a_turn(),
+        2,
+        "the second time of key2, and what is gone; what is put is fresh"
+    );
+    assert!(matches!(world.read("cloud/key4"), Err(BrokerError::NotFound(_))));
+}
+
+#[test]
+fn a_list_that_is_behind_confirms_nothing_that_would_be_due_again() {
+    for (behind, gets) in [(FRESH / 4, 0), (FRESH / 2, 5)] {
+        let mut service = Service::new();
+        service.tells_changes = Some(behind);
+        (0..5).for_each(|number| service.set(&format!("key{number}"), b"v"));
+        let world = World::prefetching(service);
+        for _ in 0..2 {
+            world.turn();
+            world.pass(FRESH);
+        }
+        let before = world.service.calls("get");
+        world.turn();
+        assert_eq!(world.service.calls("get") - before, gets);
+        let oldest = world.routes.states()[0].oldest;
+        assert_eq!(oldest, if gets == 0 { behind } else { Duration::ZERO });
+    }
 }

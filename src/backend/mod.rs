@@ -180,6 +180,10 @@ pub struct PageToken(pub String);
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Page {
     pub names: Vec<String>,
+    /// When each of them was changed last, in whatever way, where the list says that.
+    pub changed: BTreeMap<String, Timestamp>,
+    /// How far behind the service that may be.
+    pub behind: Duration,
     /// `None` on the last page.
     pub next: Option<PageToken>,
 }
@@ -219,6 +223,9 @@ pub enum BackendError {
     /// There is no such secret, version or stage.
     #[error("there is none")]
     NotFound,
+    /// No secret there can have this name, and so the service was not asked.
+    #[error("no secret can have this name there")]
+    NoName,
     /// The service knows who asks and does not allow it.
     #[error("the service denies it: {0}")]
     Denied(String),

@@ -77,6 +77,17 @@ impl Broker {
         Ok(found)
     }
 
+    /// Notes that a copy was still the service's current version at some time.
+    pub fn confirm_copy(&self, name: &SecretName, at: Timestamp) {
+        let Ok(unlocked) = self.inner.unlocked() else { return };
+        let index = unlocked.index.read();
+        let held = index.secret(name).and_then(|entry| entry.held());
+        // It may have been put meanwhile.
+        if let Some(held) = held.filter(|held| held.copy().confirmed < at) {
+            held.confirm(at);
+        }
+    }
+
     /// Keeps what a service has answered, with a line in the log where it is new.
     ///
     /// Errors: `TooBig`, `Rotating`, `NotDirectory`, `IsDirectory` (something else stands there), `Sealed`, `Store`, `Audit`.

@@ -20,6 +20,7 @@ use crate::model::{Clock, SecretName, Timestamp};
 
 mod breaker;
 mod fault;
+mod marks;
 mod names;
 mod refresh;
 mod source;

@@ -86,6 +86,12 @@ fn a_list_has_every_name_once_however_many_pages_it_takes(backend: &dyn Backend)
         put(backend, name, b"x");
     }
     assert_eq!(listed(backend), names);
+    // A list says of all when they were changed, or of none.
+    let page = backend.list(None, time()).unwrap();
+    assert!(page.changed.is_empty() || page.changed.len() == page.names.len());
+    for (name, changed) in page.changed {
+        assert_eq!(backend.describe(&name, time()).unwrap().changed, Some(changed), "{name}");
+    }
     for name in &names {
         backend.destroy(name, time()).unwrap();
     }

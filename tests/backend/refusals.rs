@@ -73,6 +73,12 @@ fn vault_is_not_asked_for_what_it_cannot_do() {
         assert!(matches!(refused, Err(BackendError::Unsupported(_))), "{refused:?}");
     }
     refuses_what_it_cannot_take(&fields, &[("a/b", b"\xff".to_vec())]);
+    let directory = fields.get("a", &Which::Current, time());
+    assert_eq!(
+        directory.unwrap_err(),
+        BackendError::NoName,
+        "with fields it is none of a secret's"
+    );
     let older = client(Engine::Kv1, false).get("a", &Which::Id(VersionId("7".into())), time());
     assert_eq!(older.unwrap_err(), BackendError::NotFound);
     was_not_asked(&fake.service);

@@ -9,6 +9,7 @@ use secretfs::backend::{
     Abilities, Backend, BackendError, Deadline, Description, Expect, Fetched, Page, PageToken,
     Probe, Put, Result, Version, VersionId, Which,
 };
+use secretfs::model::Timestamp;
 use secretfs::system::SecretBytes;
 
 /// How it fails.
@@ -32,6 +33,8 @@ pub struct Service {
     let_go: Condvar,
     after_put: OnceLock<AfterPut>,
     pub abilities: Abilities,
+    /// Lists say when secrets were changed, and may be so far behind.
+    pub tells_changes: Option<Duration>,
 }
 
 #[derive(Default)]
@@ -43,6 +46,9 @@ struct State {
     lists_denied: bool,
     /// Each list has another page, under the same name or under new ones.
     endless: Option<Endless>,
+    /// When each secret was changed, by a count of changes.
+    changed: BTreeMap<String, i64>,
+    changes: i64,
     /// Nobody says what it can do.
     dumb: bool,
     calls: BTreeMap<&'static str, u64>,
@@ -70,12 +76,19 @@ impl Service {
             ..Abilities::default()
         };
         let (let_go, after_put) = (Condvar::new(), OnceLock::new());
-        Self { state: Mutex::default(), let_go, after_put, abilities }
+        Self { state: Mutex::default(), let_go, after_put, abilities, tells_changes: None }
     }
 
     /// Stores a version as somebody else does.
     pub fn set(&self, name: &str, value: &[u8]) {
-        self.state.lock().secrets.entry(name.to_owned()).or_default().push(value.to_vec());
+        let mut state = self.state.lock();
+        state.secrets.entry(name.to_owned()).or_default().push(value.to_vec());
+        state.note_change(name);
+    }
+
+    /// Stores a version in the same second as the one before.
+    pub fn set_at_once(&self, name: &str, value: &[u8]) {
+        self.state.lock().secrets.get_mut(name).unwrap().push(value.to_vec());
     }
 
     /// Removes a secret as somebody else does.
@@ -176,6 +189,11 @@ impl Service {
 }
 
 impl State {
+    fn note_change(&mut self, name: &str) {
+        self.changes += 1;
+        self.changed.insert(name.to_owned(), self.changes);
+    }
+
     fn versions(&self, name: &str) -> Result<&Vec<Vec<u8>>> {
         if self.deleted.contains(name) {
             return Err(BackendError::NotFound);
@@ -233,7 +251,9 @@ impl Backend for Service {
         state.deleted.remove(name);
         let versions = state.secrets.entry(name.to_owned()).or_default();
         versions.push(value.expose().to_vec());
-        let number = if self.abilities.versions { versions.len() } else { 0 };
+        let count = versions.len();
+        state.note_change(name);
+        let number = if self.abilities.versions { count } else { 0 };
         drop(state);
         if let Some(call) = self.after_put.get() {
             call(value.expose());
@@ -261,13 +281,21 @@ impl Backend for Service {
         if let Some(endless) = state.endless {
             let number = state.calls.get("list").filter(|_| endless == Endless::NewPages);
             let next = Some(PageToken(format!("{number:?}")));
-            return Ok(Page { names: vec!["a".into()], next });
+            return Ok(Page { names: vec!["a".into()], next, ..Page::default() });
         }
         let after = page.map(|token| token.0.clone()).unwrap_or_default();
         let shown = state.secrets.keys().filter(|name| !state.deleted.contains(*name));
         let names: Vec<String> = shown.filter(|name| **name > after).take(PAGE).cloned().collect();
         let next = names.last().filter(|_| names.len() == PAGE).map(|last| PageToken(last.clone()));
-        Ok(Page { names, next })
+        let mut page = Page { names, next, ..Page::default() };
+        if let Some(behind) = self.tells_changes {
+            page.behind = behind;
+            for name in &page.names {
+                let changed = Timestamp::from_second(state.changed[name]).unwrap();
+                page.changed.insert(name.clone(), changed);
+            }
+        }
+        Ok(page)
     }
 
     fn tag(&self, _: &str, _: &BTreeMap<String, String>, _: Deadline) -> Result<()> {

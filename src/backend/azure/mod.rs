@@ -140,9 +140,18 @@ impl Backend for Azure {
             return Err(BackendError::Invalid("the page is malformed".into()));
         }
         let (items, next) = self.client.names(link, deadline)?;
-        let paths = items.iter().filter_map(|item| name::decode(item.name()?));
-        let names = paths.filter_map(|path| Some(path.strip_prefix(&self.prefix)?.to_owned()));
-        Ok(Page { names: names.collect(), next: next.map(PageToken) })
+        let mut page = Page { next: next.map(PageToken), ..Page::default() };
+        for item in &items {
+            let path = item.name().and_then(name::decode);
+            let Some(name) = path.as_ref().and_then(|path| path.strip_prefix(&self.prefix)) else {
+                continue;
+            };
+            if let Some(changed) = item.attributes.updated() {
+                page.changed.insert(name.to_owned(), changed);
+            }
+            page.names.push(name.to_owned());
+        }
+        Ok(page)
     }
 
     fn tag(&self, name: &str, tags: &BTreeMap<String, String>, deadline: Deadline) -> Result<()> {

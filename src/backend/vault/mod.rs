@@ -54,7 +54,7 @@ impl Vault {
         if !self.fields {
             return Ok((format!("{}{name}", self.prefix), None));
         }
-        let (secret, field) = name.rsplit_once('/').ok_or(BackendError::NotFound)?;
+        let (secret, field) = name.rsplit_once('/').ok_or(BackendError::NoName)?;
         Ok((format!("{}{secret}", self.prefix), Some(field)))
     }
 

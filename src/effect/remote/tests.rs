@@ -114,7 +114,8 @@ impl Backend for Echo {
     }
 
     fn list(&self, _: Option<&PageToken>, _: Deadline) -> Result<Page> {
-        Ok(Page { names: (0..10_000).map(|number| number.to_string()).collect(), next: None })
+        let names = (0..10_000).map(|number| number.to_string()).collect();
+        Ok(Page { names, ..Page::default() })
     }
 
     fn tag(&self, _: &str, _: &BTreeMap<String, String>, _: Deadline) -> Result<()> {

@@ -103,12 +103,12 @@ impl Source {
     /// Has a change made when it is its turn.
     pub(super) fn change(self: &Arc<Self>, name: &SecretName, change: Change) {
         let mut lanes = self.lanes.lock();
-        let queued = lanes.urgent.len();
-        let flight = lanes.flights.entry(name.clone()).or_default();
-        if queued.max(flight.changes.len()) >= MAX_QUEUE {
+        let before = lanes.flights.get(name).map_or(0, |flight| flight.changes.len());
+        if lanes.urgent.len().max(before) >= MAX_QUEUE {
             drop(lanes);
             return change(Err(self.overrun()));
         }
+        let flight = lanes.flights.entry(name.clone()).or_default();
         let hurries = !flight.is_urgent();
         flight.changes.push_back(change);
         if hurries {

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::Source;
-use crate::backend::{self, Abilities, Backend, BackendError, Deadline, Fetched, PageToken, Which};
+use crate::backend::{self, Abilities, Backend, BackendError, Deadline, Fetched, Page, Which};
 use crate::broker::{Arrival, BrokerError, Fault, RemoteVersion, TakenIn, UpstreamError};
 use crate::model::{SecretName, Uid};
 use crate::route::breaker::{Change, Lesson, jitter};
@@ -74,11 +74,11 @@ impl Source {
     }
 
     /// Asks for all names, and notes which directories there are, or why that is not known.
-    pub(in crate::route) fn list(&self) -> Result<Vec<String>, UpstreamError> {
+    pub(in crate::route) fn list(&self) -> Result<Page, UpstreamError> {
         let listed = self.ask_pages();
         let mut directories = self.directories.lock();
         match &listed {
-            Ok(names) => directories.replace(names, self.uptime() + self.cache.negative),
+            Ok(all) => directories.replace(&all.names, self.uptime() + self.cache.negative),
             Err(error) => {
                 let is_refused = matches!(error.fault, Fault::Denied | Fault::Unsupported);
                 let listing =
@@ -89,17 +89,21 @@ impl Source {
         listed
     }
 
-    fn ask_pages(&self) -> Result<Vec<String>, UpstreamError> {
-        let mut names = Vec::new();
-        let mut next: Option<PageToken> = None;
+    /// Asks for all pages, and returns them as one.
+    fn ask_pages(&self) -> Result<Page, UpstreamError> {
+        let mut all = Page::default();
         for _ in 0..MOST_PAGES {
-            let page =
-                self.ask(self.soon(), |client, deadline| client.list(next.as_ref(), deadline))?;
-            names.extend(page.names);
-            match page.next {
-                None => return Ok(names),
-                token if token == next || names.len() > MOST_NAMES => break,
-                token => next = token,
+            let next = all.next.as_ref();
+            let page = self.ask(self.soon(), |client, deadline| client.list(next, deadline))?;
+            let is_stuck = page.next.is_some() && page.next == all.next;
+            all.names.extend(page.names);
+            all.changed.extend(page.changed);
+            (all.behind, all.next) = (page.behind, page.next);
+            if all.next.is_none() {
+                return Ok(all);
+            }
+            if is_stuck || all.names.len() > MOST_NAMES {
+                break;
             }
         }
         let error = BackendError::Invalid("its list has no end".into());
@@ -138,7 +142,9 @@ impl Source {
                 Lesson::Answered
             }
             // Mostly it was not even sent.
-            Err(BackendError::Invalid(_) | BackendError::Unsupported(_)) => Lesson::Nothing,
+            Err(BackendError::Invalid(_) | BackendError::NoName | BackendError::Unsupported(_)) => {
+                Lesson::Nothing
+            }
             Err(error @ BackendError::Throttled { retry_after }) => {
                 Lesson::Throttled(of_service(error), *retry_after)
             }
