@@ -69,12 +69,12 @@ fn main() {
         let server = world.server();
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         thread::sleep(Duration::from_micros((random >> 33) % 150_000));
-        begun.push(now());
+        begun.push((now(), "kills"));
         // Nothing else ends it; and if it has ended, another is there soon.
         kill(Pid::from_raw(server.cast_signed()), Signal::SIGKILL).unwrap();
         world.wait_for_another(server);
         if n % (kills / upgrades) == 0 {
-            begun.push(now());
+            begun.push((now(), "upgrades"));
             world.upgrade();
         }
     }
@@ -287,24 +287,36 @@ fn now() -> u64 {
     Duration::from(now).as_nanos() as u64
 }
 
-fn report(begun: &[u64], ended: u64, readers: &[Ended]) {
+fn report(begun: &[(u64, &str)], ended: u64, readers: &[Ended]) {
+    let ends = begun.iter().skip(1).map(|(at, _)| at).chain([&ended]);
     let mut stalls = Vec::new();
-    let windows = begun.iter().zip(begun.iter().skip(1).chain([&ended]));
-    for (from, to) in windows {
+    for ((from, what), to) in begun.iter().zip(ends) {
         for reader in readers {
-            let overlaps = |(at, took): &&(u64, u64)| *at < *to && at + took > *from;
+            let overlaps = |(at, took): &&(u64, u64)| at < to && at + took > *from;
             let longest = reader.long.iter().filter(overlaps).map(|(_, took)| *took).max();
-            stalls.push(longest.unwrap_or(0) as f64 / 1e6);
+            stalls.push((*what, longest.unwrap_or(0) as f64 / 1e6));
         }
     }
-    stalls.sort_by(f64::total_cmp);
-    let at = |part: f64| stalls[((stalls.len() - 1) as f64 * part) as usize];
     let opens: u64 = readers.iter().map(|reader| reader.operations).sum();
-    println!(
-        "{opens} opens; stalls in ms: median {:.1}, p90 {:.1}, p99 {:.1}, longest {:.1}",
-        at(0.5),
-        at(0.9),
-        at(0.99),
-        at(1.0)
-    );
+    println!("{opens} opens; stalls in ms:");
+    let among = |what: &str, stalls: &[(&str, f64)]| {
+        let mut sorted: Vec<f64> = stalls.iter().map(|(_, stall)| *stall).collect();
+        sorted.sort_by(f64::total_cmp);
+        let at = |part: f64| sorted[((sorted.len() - 1) as f64 * part) as usize];
+        println!(
+            "  {what:12} median {:6.1}, p90 {:6.1}, p99 {:6.1}, longest {:6.1}",
+            at(0.5),
+            at(0.9),
+            at(0.99),
+            at(1.0)
+        );
+    };
+    among("all", &stalls);
+    for kind in ["kills", "upgrades"] {
+        let of_kind = |(what, _): &&(&str, f64)| *what == kind;
+        among(kind, &stalls.iter().filter(of_kind).copied().collect::<Vec<_>>());
+    }
+    // Whether they grow with what a start finds.
+    among("first tenth", &stalls[..stalls.len() / 10]);
+    among("last tenth", &stalls[stalls.len() - stalls.len() / 10..]);
 }

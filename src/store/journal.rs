@@ -6,8 +6,6 @@
 //! allocate and no length to record. The checksum finds torn writes and bad disks and is no
 //! protection against anybody: what a frame says is authenticated by the layer above.
 
-use std::ops::Range;
-
 use redb::StorageBackend;
 use sha2::{Digest, Sha256};
 
@@ -25,6 +23,8 @@ const SECTOR: usize = 512;
 /// before both agree: so whichever is whole will do, and one that is damaged costs nothing.
 const HEADER_COPIES: [u64; 2] = [0, SECTOR as u64];
 const FRAME_MAGIC: &[u8; 4] = b"SFSF";
+/// How much is read at one time, in bytes.
+const BLOCK: usize = 256 << 10;
 /// Magic, length of the body, number of the commit, code.
 const FRAME_HEADER_BYTES: usize = 4 + 4 + 8 + 16;
 /// In an entry's first byte, beside the number of its table: it is deleted.
@@ -180,7 +180,7 @@ impl Journal {
     /// Tells whether there is no whole frame at all.
     pub(super) fn is_empty(&self) -> Result<bool, StoreError> {
         for half in [Half::First, Half::Second] {
-            if later_frame(&self.read(half)?, &self.header.salt, 0).is_some() {
+            if self.later_frame(&self.frames(half)?, 0)?.is_some() {
                 return Ok(false);
             }
         }
@@ -192,33 +192,31 @@ impl Journal {
     /// A frame that was cut off by a crash was never acknowledged and ends the journal. `Damaged` if
     /// frames are missing before one that is whole.
     pub(super) fn replay(&mut self, commit: u64) -> Result<Pending, StoreError> {
-        let halves =
-            [(Half::First, self.read(Half::First)?), (Half::Second, self.read(Half::Second)?)];
-        let mut chains = halves.each_ref().map(|(half, bytes)| (*half, self.chain(bytes)));
-        chains.sort_by_key(|(_, frames)| frames.first().map(|frame| frame.commit));
+        let halves = [self.frames(Half::First)?, self.frames(Half::Second)?];
+        let [first, second] = halves.each_ref().map(|frames| self.chain(frames, commit));
+        let mut chains = [first?, second?];
+        chains.sort_by_key(|frames| frames.first().map(|(frame, _)| frame.commit));
         let mut pending = Pending {
             older: Layer::default(),
             older_commit: commit,
             newer: Layer::default(),
             commit,
         };
-        for (half, frames) in &chains {
-            for frame in frames.iter().filter(|frame| frame.commit > commit) {
-                if frame.commit != pending.commit + 1 {
-                    break;
-                }
-                if *half != self.half && !pending.newer.is_empty() {
-                    pending.older = std::mem::take(&mut pending.newer);
-                    pending.older_commit = pending.commit;
-                }
-                pending.newer.absorb(decode(frame.body)?);
-                pending.commit = frame.commit;
-                (self.half, self.end) = (*half, frame.place.end);
+        for (frame, body) in chains.iter().flatten() {
+            if frame.commit != pending.commit + 1 {
+                continue;
             }
+            if frame.half != self.half && !pending.newer.is_empty() {
+                pending.older = std::mem::take(&mut pending.newer);
+                pending.older_commit = pending.commit;
+            }
+            pending.newer.absorb(decode(body)?);
+            pending.commit = frame.commit;
+            (self.half, self.end) = (frame.half, frame.end());
         }
         let last = pending.commit;
-        for (_, bytes) in &halves {
-            if let Some(later) = later_frame(bytes, &self.header.salt, last) {
+        for frames in &halves {
+            if let Some(later) = self.later_frame(frames, last)? {
                 return Err(StoreError::Damaged(format!(
                     "the journal has commit {later}, but not commit {}: a frame is damaged, or the \
                      store and its journal are not of the same time",
@@ -247,25 +245,63 @@ impl Journal {
         Ok(frame)
     }
 
-    /// Returns the frames at the start of a half that follow each other.
-    fn chain<'b>(&self, half: &'b [u8]) -> Vec<Frame<'b>> {
-        let mut frames: Vec<Frame<'b>> = Vec::new();
-        let mut at = 0;
-        while let Some(frame) = frame_at(half, at, &self.header.salt) {
-            // What lies behind the last frame is from an earlier use of the half.
-            if frames.last().is_some_and(|last| frame.commit != last.commit + 1) {
-                break;
-            }
-            at = frame.place.end;
-            frames.push(frame);
+    /// Returns whatever begins like a frame in a half, whole or not, in its order. Nothing else is kept of what is
+    /// read: most of it is in redb since long, and a start is not to wait for megabytes of memory.
+    fn frames(&self, half: Half) -> Result<Vec<Frame>, StoreError> {
+        let mut frames = Vec::new();
+        let mut block = vec![0; BLOCK.min(self.header.half_bytes)];
+        for start in (0..self.header.half_bytes).step_by(BLOCK) {
+            let length = block.len().min(self.header.half_bytes - start);
+            let Some(block) = block.get_mut(..length) else { break };
+            self.backend.read(self.offset(half) + start as u64, block)?;
+            let sectors = block.chunks(SECTOR).zip((start..).step_by(SECTOR));
+            let found = sectors.filter_map(|(sector, at)| Frame::begun(sector, half, at));
+            frames.extend(found.filter(|frame| frame.end() <= self.header.half_bytes));
         }
-        frames
+        Ok(frames)
     }
 
-    fn read(&self, half: Half) -> Result<Vec<u8>, StoreError> {
-        let mut bytes = vec![0; self.header.half_bytes];
-        self.backend.read(self.offset(half), &mut bytes)?;
-        Ok(bytes)
+    /// Returns the frames at the start of a half that follow each other, with what they hold. Those up to
+    /// `commit`, which redb has, are stepped over by what they say: to add up what they hold took longer than
+    /// all else of a start. If one of them leads astray, the frames behind it are missed as if it were damaged.
+    fn chain(&self, frames: &[Frame], commit: u64) -> Result<Vec<(Frame, Vec<u8>)>, StoreError> {
+        let mut chain = Vec::new();
+        let (mut at, mut last) = (0, None);
+        for frame in frames {
+            // What lies in between is the inside of a frame.
+            if frame.at < at {
+                continue;
+            }
+            // What lies behind the last frame is from an earlier use of the half.
+            if frame.at > at || last.is_some_and(|last| frame.commit != last + 1) {
+                break;
+            }
+            if frame.commit > commit {
+                let Some(body) = self.body(frame)? else { break };
+                chain.push((*frame, body));
+            }
+            (at, last) = (frame.end(), Some(frame.commit));
+        }
+        Ok(chain)
+    }
+
+    /// Returns the number of some whole frame behind the last commit, wherever it lies.
+    fn later_frame(&self, frames: &[Frame], last: u64) -> Result<Option<u64>, StoreError> {
+        for frame in frames.iter().filter(|frame| frame.commit > last) {
+            if self.body(frame)?.is_some() {
+                return Ok(Some(frame.commit));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Returns what a frame holds, if it is whole.
+    fn body(&self, frame: &Frame) -> Result<Option<Vec<u8>>, StoreError> {
+        let mut body = vec![0; frame.body_bytes()];
+        self.backend
+            .read(self.offset(frame.half) + (frame.at + FRAME_HEADER_BYTES) as u64, &mut body)?;
+        let is_whole = code(&self.header.salt, &frame.length, frame.commit, &body) == frame.code;
+        Ok(is_whole.then_some(body))
     }
 
     fn offset(&self, half: Half) -> u64 {
@@ -339,36 +375,38 @@ impl Header {
     }
 }
 
-/// A whole frame in the bytes of a half.
-struct Frame<'b> {
+/// What begins like a frame; whether it is one, the code says.
+#[derive(Clone, Copy)]
+struct Frame {
+    half: Half,
+    /// Where it begins in the half, in bytes.
+    at: usize,
+    /// Of the body, as it stands in the header.
+    length: [u8; 4],
     commit: u64,
-    body: &'b [u8],
-    /// With the padding up to the next sector.
-    place: Range<usize>,
+    code: [u8; 16],
 }
 
-/// Returns the frame that begins at a place, if there is one and it is whole.
-fn frame_at<'b>(half: &'b [u8], at: usize, salt: &[u8; 16]) -> Option<Frame<'b>> {
-    let (magic, rest) = half.get(at..)?.split_first_chunk::<4>()?;
-    if magic != FRAME_MAGIC {
-        return None;
+impl Frame {
+    /// Returns what begins in a sector.
+    fn begun(sector: &[u8], half: Half, at: usize) -> Option<Self> {
+        let rest = sector.strip_prefix(FRAME_MAGIC)?;
+        let (length, rest) = rest.split_first_chunk()?;
+        let (commit, rest) = rest.split_first_chunk()?;
+        let (code, _) = rest.split_first_chunk()?;
+        let commit = u64::from_be_bytes(*commit);
+        Some(Self { half, at, length: *length, commit, code: *code })
     }
-    let (length, rest) = rest.split_first_chunk()?;
-    let (commit, rest) = rest.split_first_chunk()?;
-    let (stored, rest) = rest.split_first_chunk::<16>()?;
-    let body = rest.get(..usize::try_from(u32::from_be_bytes(*length)).ok()?)?;
-    let commit = u64::from_be_bytes(*commit);
-    if code(salt, length, commit, body) != *stored {
-        return None;
-    }
-    let end = at + (FRAME_HEADER_BYTES + body.len()).next_multiple_of(SECTOR);
-    Some(Frame { commit, body, place: at..end })
-}
 
-/// Returns the number of some whole frame behind the last commit, wherever it lies.
-fn later_frame(half: &[u8], salt: &[u8; 16], last: u64) -> Option<u64> {
-    let frames = (0..half.len()).step_by(SECTOR).filter_map(|at| frame_at(half, at, salt));
-    frames.map(|frame| frame.commit).find(|commit| *commit > last)
+    fn body_bytes(&self) -> usize {
+        usize::try_from(u32::from_be_bytes(self.length)).unwrap_or(usize::MAX)
+    }
+
+    /// Where it ends in the half, with the padding up to the next sector.
+    fn end(&self) -> usize {
+        let end = self.body_bytes().saturating_add(self.at + FRAME_HEADER_BYTES);
+        end.checked_next_multiple_of(SECTOR).unwrap_or(usize::MAX)
+    }
 }
 
 fn decode(mut body: &[u8]) -> Result<Layer, StoreError> {
