@@ -23,7 +23,7 @@ use secretfs::backend::{
     Abilities, Backend, BackendError, Deadline, Description, Fetched, Page, PageToken, Probe, Put,
     Result, Version, VersionId, Which,
 };
-use secretfs::broker::{self, Broker};
+use secretfs::broker::{self, Broker, Sought};
 use secretfs::model::{Caller, Clock, Gid, SecretName, Uid};
 use secretfs::route::{Cache, Route, Routes};
 use secretfs::system::{SecretBytes, SystemClock};
@@ -44,7 +44,7 @@ fn main() {
         let value = SecretBytes::copy_from(&VALUE).unwrap();
         broker.write(&admin, &here, value, &broker::Put::default()).unwrap();
     }
-    routed.fetch(&there, Duration::from_secs(60)).unwrap();
+    routed.fetch(&Sought::Secret(there.clone()), Duration::from_secs(60)).unwrap();
     let asked = service.requests.load(Ordering::Relaxed);
 
     let read = |broker: &Broker, name: &SecretName| {
@@ -100,8 +100,8 @@ impl Service {
 }
 
 impl Backend for Service {
-    fn abilities(&self) -> Abilities {
-        Abilities::default()
+    fn abilities(&self, _: Deadline) -> Result<Abilities> {
+        Ok(Abilities::default())
     }
 
     fn get(&self, _: &str, _: &Which, _: Deadline) -> Result<Fetched> {

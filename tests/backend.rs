@@ -36,6 +36,8 @@ mod faults;
 mod http;
 #[path = "backend/keyvault/mod.rs"]
 mod keyvault;
+#[path = "backend/refusals.rs"]
+mod refusals;
 mod servers;
 #[path = "backend/service.rs"]
 mod service;

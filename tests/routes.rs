@@ -9,13 +9,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use routed::mount::Mounted;
-use routed::service::{Failure, Service};
+use routed::service::{Endless, Failure, Service};
 use routed::{FRESH, STALE, World, admin, eventually, name};
 use secretfs::audit::{Action, Outcome};
-use secretfs::broker::{BrokerError, Fault, Found, Put, Replace};
+use secretfs::broker::{BrokerError, Fault, Found, Put, Replace, Sought};
 use secretfs::model::{Caller, Gid, Uid};
 
 const SECOND: Duration = Duration::from_secs(1);
+
+fn secret(text: &str) -> Sought {
+    Sought::Secret(name(text))
+}
 
 #[test]
 fn what_was_fetched_once_is_served_from_here_while_it_is_fresh() {
@@ -57,7 +61,7 @@ fn a_thousand_who_wait_for_one_secret_make_one_request() {
         let done = move || {
             landed.fetch_add(1, Ordering::SeqCst);
         };
-        world.broker.fetch_then(&name("cloud/key"), Box::new(done));
+        world.broker.fetch_then(&secret("cloud/key"), Box::new(done));
     }
     world.service.let_go();
     eventually("all are called", || landed.load(Ordering::SeqCst) == 1000);
@@ -155,8 +159,8 @@ fn a_directory_of_the_service_is_one_although_nothing_of_it_was_fetched() {
     for path in ["cloud", "cloud/a", "cloud/a/b"] {
         let found = loop {
             match world.broker.look(&admin(), &name(path)) {
-                Err(BrokerError::Elsewhere(name)) => {
-                    world.broker.fetch(&name, routed::LONG).unwrap()
+                Err(BrokerError::Elsewhere(sought)) => {
+                    world.broker.fetch(&sought, routed::LONG).unwrap()
                 }
                 found => break found.unwrap(),
             }
@@ -436,7 +440,7 @@ fn a_request_that_comes_too_late_is_on_record_as_nobodys_read() {
     world.service.let_go();
     eventually("it is confirmed", || world.routes.states()[0].oldest.is_zero());
     // Whoever waits for the same flight now is called after the one who was late, or finds it ended.
-    world.broker.fetch(&name("cloud/key"), routed::LONG).unwrap();
+    world.broker.fetch(&secret("cloud/key"), routed::LONG).unwrap();
     assert_eq!(world.lines(Action::Read).len(), 1);
     assert_eq!(mounted.read("cloud/key").unwrap(), b"v");
 }
@@ -553,4 +557,156 @@ fn a_service_that_restores_nothing_says_so_and_nothing_is_staged_or_rotated() {
     assert!(matches!(&restored, BrokerError::Upstream(error) if error.fault == Fault::Unsupported));
     let renamed = world.broker.rename(&admin(), &name("cloud/key"), &name("key"), Replace::Allowed);
     assert!(renamed.is_err());
+}
+
+#[test]
+fn a_revoked_secret_that_was_gone_for_a_while_stays_revoked_until_it_has_a_new_value() {
+    let world = World::new();
+    world.service.set("key", b"leaked");
+    world.read("cloud/key").unwrap();
+    world.broker.set_attribute(&admin(), &name("cloud/key"), "status", Some("revoked")).unwrap();
+    let is_revoked = || matches!(world.read("cloud/key"), Err(BrokerError::Revoked(_)));
+    assert!(is_revoked());
+    world.service.unset("key");
+    world.pass(FRESH);
+    world.turn();
+    assert!(matches!(world.read("cloud/key"), Err(BrokerError::NotFound(_))));
+    world.service.set("key", b"leaked");
+    world.pass(FRESH);
+    assert!(is_revoked(), "it is the value that was revoked");
+    world.service.set("key", b"new");
+    world.pass(FRESH);
+    world.turn();
+    assert_eq!(world.read("cloud/key").unwrap(), b"new");
+}
+
+#[test]
+fn what_is_refused_without_being_asked_for_says_nothing_of_the_service() {
+    let world = World::new();
+    world.service.fail(Some(Failure::Down));
+    for number in 0..3 {
+        world.read(&format!("cloud/key{number}")).unwrap_err();
+    }
+    world.pass(Duration::from_secs(60));
+    world.service.fail(Some(Failure::Invalid));
+    let refused = world.read("cloud/key").unwrap_err();
+    assert!(matches!(&refused, BrokerError::Upstream(error) if error.fault == Fault::Invalid));
+    assert!(world.routes.states()[0].down.is_some(), "nobody has answered");
+    world.service.fail(None);
+    world.service.set("other", b"v");
+    assert_eq!(world.read("cloud/other").unwrap(), b"v", "the next one tries it");
+    assert!(world.routes.states()[0].down.is_none());
+}
+
+#[test]
+fn a_list_without_an_end_is_given_up_and_not_begun_anew_by_each_miss() {
+    for endless in [Endless::NewPages, Endless::SamePage] {
+        let world = World::prefetching(Service::new());
+        world.service.set("key", b"old");
+        world.read("cloud/key").unwrap();
+        world.service.list_without_end(Some(endless));
+        assert!(matches!(world.read("cloud/none"), Err(BrokerError::NotFound(_))));
+        let lists = world.service.calls("list");
+        assert!(lists <= 40_000, "{lists}");
+        for number in 0..5 {
+            let missed = world.read(&format!("cloud/none{number}"));
+            assert!(matches!(missed, Err(BrokerError::NotFound(_))));
+        }
+        assert_eq!(world.service.calls("list"), lists);
+        // What is here is refreshed all the same.
+        world.service.set("key", b"new");
+        world.pass(FRESH);
+        world.turn();
+        assert_eq!(world.read("cloud/key").unwrap(), b"new");
+    }
+}
+
+#[test]
+fn who_may_only_pass_has_no_value_fetched_and_finds_the_directories() {
+    let look = |world: &World, path: &str| {
+        let caller = Caller::with_ids(Uid(1000), Gid(1000));
+        loop {
+            match world.broker.look(&caller, &name(path)) {
+                Err(BrokerError::Elsewhere(sought)) => {
+                    world.broker.fetch(&sought, routed::LONG).unwrap()
+                }
+                found => return found,
+            }
+        }
+    };
+    let world = World::new();
+    world.service.set("app/key", b"v");
+    assert!(matches!(look(&world, "cloud/app"), Ok(Found::Directory(_))));
+    assert!(matches!(look(&world, "cloud/app/key"), Ok(Found::Secret(_))));
+    assert_eq!(["get", "list"].map(|what| world.service.calls(what)), [1, 1]);
+    // A secret in the place of the directory is none of theirs.
+    let world = World::new();
+    world.service.set("app", b"v");
+    assert!(matches!(look(&world, "cloud/app"), Err(BrokerError::NotFound(_))));
+    assert_eq!(["get", "list"].map(|what| world.service.calls(what)), [0, 1]);
+    // Where nothing can be listed it may be one.
+    let service = Service::new();
+    service.set("app/key", b"v");
+    service.deny_lists();
+    let world = World::with(service, false);
+    assert!(matches!(look(&world, "cloud/app"), Ok(Found::Directory(_))));
+    let caller = Caller::with_ids(Uid(1000), Gid(1000));
+    assert!(world.broker.list(&caller, Some(&name("cloud/app")), None, 9).unwrap().is_empty());
+    assert_eq!(world.read_as(1000, "cloud/app/key").unwrap(), b"v");
+    assert_eq!(["get", "list"].map(|what| world.service.calls(what)), [1, 1]);
+    let denied = || world.lines(Action::Check).iter().any(|line| line.outcome == Outcome::Denied);
+    assert!(!denied(), "what one may pass through is no refusal");
+    assert!(
+        world.lines(Action::Read).iter().all(|line| line.secret == Some(name("cloud/app/key")))
+    );
+}
+
+#[test]
+fn what_the_list_says_has_not_changed_is_not_asked_for() {
+    let mut service = Service::new();
+    service.tells_changes = Some(Duration::ZERO);
+    (0..30).for_each(|number| service.set(&format!("key{number}"), b"old"));
+    let world = World::prefetching(service);
+    let gets_of_a_turn = || {
+        let before = world.service.calls("get");
+        world.turn();
+        world.pass(FRESH);
+        world.service.calls("get") - before
+    };
+    assert_eq!(gets_of_a_turn(), 30);
+    world.service.set_at_once("key1", b"in the same second");
+    assert_eq!(gets_of_a_turn(), 30, "the time of a change is not exact");
+    assert_eq!(world.read("cloud/key1").unwrap(), b"in the same second");
+    assert_eq!(gets_of_a_turn(), 0);
+    assert_eq!(world.routes.states()[0].oldest, FRESH, "all were confirmed in that turn");
+    world.service.set("key2", b"new");
+    assert_eq!(gets_of_a_turn(), 1);
+    assert_eq!(world.read("cloud/key2").unwrap(), b"new");
+    world.write("cloud/key3", b"ours", &Put::default()).unwrap();
+    world.service.unset("key4");
+    assert_eq!(
+        gets_of_a_turn(),
+        2,
+        "the second time of key2, and what is gone; what is put is fresh"
+    );
+    assert!(matches!(world.read("cloud/key4"), Err(BrokerError::NotFound(_))));
+}
+
+#[test]
+fn a_list_that_is_behind_confirms_nothing_that_would_be_due_again() {
+    for (behind, gets) in [(FRESH / 4, 0), (FRESH / 2, 5)] {
+        let mut service = Service::new();
+        service.tells_changes = Some(behind);
+        (0..5).for_each(|number| service.set(&format!("key{number}"), b"v"));
+        let world = World::prefetching(service);
+        for _ in 0..2 {
+            world.turn();
+            world.pass(FRESH);
+        }
+        let before = world.service.calls("get");
+        world.turn();
+        assert_eq!(world.service.calls("get") - before, gets);
+        let oldest = world.routes.states()[0].oldest;
+        assert_eq!(oldest, if gets == 0 { behind } else { Duration::ZERO });
+    }
 }

@@ -7,6 +7,7 @@ mod site;
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 
 use common::{eventually, read, write, write_file};
 use servers::OpenBao;
@@ -20,7 +21,10 @@ struct Cloud {
 impl Cloud {
     /// Mounts a store of which `cloud` is the engine `secret` of a server.
     fn start(route: &str) -> Option<Self> {
-        let (bao, mut site) = (OpenBao::start()?, Site::new()?);
+        Some(Self::of(OpenBao::start()?, Site::new()?, route))
+    }
+
+    fn of(bao: OpenBao, mut site: Site, route: &str) -> Self {
         let token = site.path("token");
         write_file(&token, bao.root.as_bytes());
         fs::set_permissions(&token, Permissions::from_mode(0o600)).unwrap();
@@ -35,7 +39,7 @@ impl Cloud {
         fs::create_dir_all(site.config().parent().unwrap()).unwrap();
         write_file(&site.config(), config.as_bytes());
         site.serve();
-        Some(Self { site, bao })
+        Self { site, bao }
     }
 
     /// Stores a value with the server's own client.
@@ -123,4 +127,46 @@ fn reads_go_on_while_the_server_is_sealed_and_the_daemon_is_killed_and_then_all_
         went_and_came.len() >= 2 && went_and_came.last().unwrap() == "allowed",
         "{went_and_came:?}"
     );
+}
+
+#[test]
+fn the_server_is_stopped_for_ten_minutes_the_daemon_killed_meanwhile_and_one_refresh_makes_all_fresh()
+ {
+    let (Some(bao), Some(mut site)) = (OpenBao::start_lasting(), Site::new()) else { return };
+    site.simulate_time();
+    let mut cloud = Cloud::of(bao, site, "");
+    let names: Vec<String> = (0..20).map(|number| format!("app/key{number}")).collect();
+    names.iter().for_each(|name| cloud.put(name, "old"));
+    let all = |cloud: &Cloud, value: &str| {
+        names.iter().all(|name| cloud.reads(&format!("cloud/{name}"), value))
+    };
+    // A turn of the refresh has the list, and one of before may be under way.
+    cloud.site.pass(Duration::from_secs(300));
+    eventually("all are fetched", || all(&cloud, "old"));
+    cloud.bao.stop();
+    for minute in 0..10 {
+        cloud.site.pass(Duration::from_secs(60));
+        assert!(all(&cloud, "old"), "minute {minute}");
+        if minute == 5 {
+            eventually("it is known to be down", || cloud.metric("secretfs_backend_up") == 0);
+            cloud.site.kill();
+            cloud.site.serve();
+            assert!(all(&cloud, "old"), "after the restart");
+        }
+    }
+    let stale = xattr::get(cloud.site.secret("cloud/app/key0"), "user.secretfs.stale_seconds");
+    let stale: u64 = String::from_utf8(stale.unwrap().unwrap()).unwrap().parse().unwrap();
+    assert!((200..=600).contains(&stale), "{stale}");
+    eventually("it is known to be down", || cloud.metric("secretfs_backend_up") == 0);
+    cloud.bao.start_again();
+    names.iter().for_each(|name| cloud.put(name, "new"));
+    let before = cloud.metric("secretfs_backend_requests_total");
+    // Longer than it is left alone for, and no time for another turn after that.
+    cloud.site.pass(Duration::from_secs(60));
+    eventually("all are fresh", || all(&cloud, "new"));
+    let fresh = |name| xattr::get(cloud.site.secret(name), "user.secretfs.stale_seconds").unwrap();
+    assert_eq!(fresh("cloud/app/key0"), None);
+    let requests = cloud.metric("secretfs_backend_requests_total") - before;
+    assert!(requests < 30, "{requests} requests for 20 secrets and a list");
+    cloud.site.assert_whole();
 }

@@ -36,8 +36,9 @@ pub use settings::{Settings, Variables};
 /// Names are as on the mount, with `/` between directories and without the prefix that the
 /// configuration names: the backend adds that, and maps what its service does not allow in a name.
 pub trait Backend: Send + Sync {
-    /// What the service can do beside get, put, list and delete.
-    fn abilities(&self) -> Abilities;
+    /// What the service can do beside get, put, list and delete. The service is not asked; but who speaks to it
+    /// may have to begin first.
+    fn abilities(&self, deadline: Deadline) -> Result<Abilities>;
 
     /// One version's value.
     fn get(&self, name: &str, which: &Which, deadline: Deadline) -> Result<Fetched>;
@@ -179,6 +180,10 @@ pub struct PageToken(pub String);
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Page {
     pub names: Vec<String>,
+    /// When each of them was changed last, in whatever way, where the list says that.
+    pub changed: BTreeMap<String, Timestamp>,
+    /// How far behind the service that may be.
+    pub behind: Duration,
     /// `None` on the last page.
     pub next: Option<PageToken>,
 }
@@ -218,6 +223,9 @@ pub enum BackendError {
     /// There is no such secret, version or stage.
     #[error("there is none")]
     NotFound,
+    /// No secret there can have this name, and so the service was not asked.
+    #[error("no secret can have this name there")]
+    NoName,
     /// The service knows who asks and does not allow it.
     #[error("the service denies it: {0}")]
     Denied(String),

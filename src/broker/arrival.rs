@@ -14,7 +14,7 @@ use super::write::{add_version, new_record, random_id};
 use super::writer::Company;
 use super::{Broker, BrokerError, Put, Result};
 use crate::audit::Action;
-use crate::model::{SecretId, SecretName, Status, Timestamp, Uid, Version};
+use crate::model::{SecretId, SecretName, Timestamp, Uid, Version};
 use crate::system::SecretBytes;
 
 /// A value as a service has it.
@@ -25,7 +25,7 @@ pub struct Arrival {
     pub told_apart: bool,
     pub value: SecretBytes,
     /// The service's version that was known here when it was asked.
-    pub known: Option<Box<str>>,
+    pub known: Option<RemoteVersion>,
     pub expires: Option<Timestamp>,
     /// As whose a new secret counts.
     pub created_by: Uid,
@@ -45,7 +45,6 @@ pub enum TakenIn {
 #[derive(Clone, Debug)]
 pub struct KeptCopy {
     pub name: SecretName,
-    pub version: Box<str>,
     pub confirmed: Timestamp,
 }
 
@@ -54,8 +53,14 @@ impl Broker {
     pub fn remote_version(&self, name: &SecretName) -> Option<RemoteVersion> {
         let unlocked = self.inner.unlocked().ok()?;
         let index = unlocked.index.read();
-        let copy = index.secret(name)?.held()?.copy();
-        Some(RemoteVersion { backend: copy.backend.into(), version: copy.version.into() })
+        Some(index.secret(name)?.held()?.copy().version.clone())
+    }
+
+    /// Returns the version here that is a secret's current one.
+    pub fn current_version(&self, name: &SecretName) -> Option<Version> {
+        let unlocked = self.inner.unlocked().ok()?;
+        let index = unlocked.index.read();
+        Some(index.secret(name)?.version)
     }
 
     /// Returns every copy of a backend's. Errors: `Sealed`.
@@ -63,14 +68,24 @@ impl Broker {
         let mut found = Vec::new();
         self.each_held(&mut |name, _, held| {
             let copy = held.copy();
-            if copy.backend == backend
+            if *copy.version.backend == *backend
                 && let Ok(name) = name.parse()
             {
-                let (version, confirmed) = (copy.version.into(), copy.confirmed);
-                found.push(KeptCopy { name, version, confirmed });
+                found.push(KeptCopy { name, confirmed: copy.confirmed });
             }
         })?;
         Ok(found)
+    }
+
+    /// Notes that a copy was still the service's current version at some time.
+    pub fn confirm_copy(&self, name: &SecretName, at: Timestamp) {
+        let Ok(unlocked) = self.inner.unlocked() else { return };
+        let index = unlocked.index.read();
+        let held = index.secret(name).and_then(|entry| entry.held());
+        // It may have been put meanwhile.
+        if let Some(held) = held.filter(|held| held.copy().confirmed < at) {
+            held.confirm(at);
+        }
     }
 
     /// Keeps what a service has answered, with a line in the log where it is new.
@@ -113,9 +128,7 @@ impl Broker {
             }
             check_idle(batch, id, &name)?;
             let version = record.history.current().map_or(Version::FIRST, |entry| entry.version);
-            record.deleted = Some(batch.now);
-            record.trash_number = batch.next_trash_number(&name);
-            record.metadata.status = Status::PendingDeletion;
+            record.discard(batch.now, batch.next_trash_number(&name));
             let reason = format!("backend {} has it no more", known.backend);
             own_line(batch, Action::Delete, &name, version, reason);
             batch.put_secret(id, record)
@@ -170,7 +183,7 @@ fn take_in(batch: &mut Batch<'_>, name: &SecretName, arrival: Arrival) -> Result
     let (id, mut record, existed) = match batch.secret(name)? {
         Some((id, record)) => {
             let here = record.remote.as_ref().filter(|here| here.version.backend == remote.backend);
-            if here.map(|here| &here.version.version) != known.as_ref() {
+            if here.map(|here| &here.version) != known.as_ref() {
                 return Ok((TakenIn::Overtaken, true));
             }
             check_idle(batch, id, name)?;
@@ -188,8 +201,7 @@ fn take_in(batch: &mut Batch<'_>, name: &SecretName, arrival: Arrival) -> Result
             }
         }
     };
-    if record.deleted.take().is_some() {
-        record.metadata.status = Status::Active;
+    if record.bring_back() {
         batch.effect(Effect::RemoveTrashed(id));
     }
     let fingerprint = batch.keyring.fingerprint(&value);
@@ -205,7 +217,7 @@ fn take_in(batch: &mut Batch<'_>, name: &SecretName, arrival: Arrival) -> Result
     if expires.is_some() {
         record.metadata.expires = expires;
     }
-    let reason = format!("from backend {}, version {}", remote.backend, remote.version);
+    let reason = format!("from backend {}, version {}", remote.backend, remote.id);
     record.remote = Some(Remote { version: remote, confirmed: batch.now });
     if let TakenIn::Made(version) = taken {
         own_line(batch, Action::Write, name, version, reason);

@@ -16,7 +16,7 @@ use super::write::{add_version, note, random_id};
 use super::writer::Company;
 use super::{Broker, BrokerError, Kind, Replace, Result};
 use crate::audit::Action;
-use crate::model::{Attributes, Caller, Level, SecretId, SecretName, Status, Version};
+use crate::model::{Attributes, Caller, Level, SecretId, SecretName, Version};
 use crate::store::Table;
 
 impl Broker {
@@ -330,9 +330,7 @@ pub(super) fn discard(
     grant: &Grant,
 ) -> Result<()> {
     let version = record.history.current().map_or(Version::FIRST, |entry| entry.version);
-    record.deleted = Some(batch.now);
-    record.trash_number = batch.next_trash_number(&record.name);
-    record.metadata.status = Status::PendingDeletion;
+    record.discard(batch.now, batch.next_trash_number(&record.name));
     note(batch, caller, action, &record.name.clone(), version, grant);
     batch.put_secret(id, record)
 }

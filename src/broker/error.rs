@@ -1,6 +1,6 @@
 //! Why the broker refused or failed.
 
-use super::UpstreamError;
+use super::{Sought, UpstreamError};
 use crate::audit::AuditError;
 use crate::crypto::CryptoError;
 use crate::model::{Generation, NameError, SecretName, Uid, Version};
@@ -23,9 +23,9 @@ pub enum BrokerError {
     Damaged(#[source] CryptoError),
     #[error("access denied")]
     Denied,
-    /// Another service keeps it, and it has to be fetched first: see [`Broker::fetch`](super::Broker::fetch).
-    #[error("{0} has to be fetched from its backend")]
-    Elsewhere(SecretName),
+    /// Another service keeps it, and has to be asked first: see [`Broker::fetch`](super::Broker::fetch).
+    #[error("{} has to be fetched from its backend", .0.name())]
+    Elsewhere(Sought),
     #[error("{0} already exists")]
     Exists(SecretName),
     #[error("{0} is past its expiry")]

@@ -5,24 +5,29 @@
 //! change of its own.
 
 use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
 
 use super::batch::{Batch, Line};
 use super::change::{discard, find, find_trashed};
 use super::gate::{Asked, Grant};
+use super::record::SecretRecord;
 use super::rotation::check_idle;
 use super::trash::bring_back;
-use super::upstream::{Fault, Forward, Remote, RemoteVersion, Upstream, UpstreamError};
+use super::upstream::{
+    Expected, Fault, Forward, Remote, RemoteVersion, Told, Upstream, UpstreamError,
+};
 use super::write::{add_version, check, new_record, note, random_id};
 use super::writer::Company;
 use super::{Broker, BrokerError, Inner, Kind, Put, Result};
 use crate::audit::Action;
 use crate::model::{Caller, Level, SecretId, SecretName, Version};
+use crate::store::StoreError;
 use crate::system::SecretBytes;
 
 /// A change that was admitted and is not made yet.
 struct Admitted {
     grant: Grant,
-    known: Option<RemoteVersion>,
+    expected: Option<Expected>,
 }
 
 impl Broker {
@@ -49,17 +54,18 @@ impl Broker {
         };
         let broker = self.clone();
         self.inner.submit_then(Company::Shared, admit, move |admitted| {
-            let Admitted { grant, known } = match admitted {
+            let Admitted { grant, expected } = match admitted {
                 Ok(admitted) => admitted,
                 Err(err) => return done(Err(err)),
             };
-            let strict = put.expect.is_some() || put.create_new;
             let exists = put.create_new.then(|| name.clone());
-            let forward = Forward { value: Arc::clone(&value), strict, known };
+            let forward = Forward { value: Arc::clone(&value), expected };
             let at = name.clone();
             let then = move |answer: std::result::Result<RemoteVersion, UpstreamError>| match answer
             {
-                Ok(remote) => broker.make_forwarded((&caller, &name), value, (grant, remote), done),
+                Ok(remote) => {
+                    done(broker.make_forwarded((&caller, &name), value, (grant, remote)));
+                }
                 Err(err) => {
                     let is_there = exists.filter(|_| err.fault == Fault::Conflict);
                     let err = broker.not_forwarded(&caller, Action::Write, &name, err);
@@ -70,16 +76,16 @@ impl Broker {
         });
     }
 
-    /// Makes the version here that the service has by now.
+    /// Makes the version here that the service has by now. Returns once that is durable: until then nothing else is
+    /// asked of the service about this secret.
     fn make_forwarded(
         &self,
         (caller, name): (&Caller, &SecretName),
         value: Arc<SecretBytes>,
         (grant, remote): (Grant, RemoteVersion),
-        done: impl FnOnce(Result<Version>) + Send + 'static,
-    ) {
+    ) -> Result<Version> {
         let (caller, name) = (caller.clone(), name.clone());
-        let make = move |batch: &mut Batch<'_>| {
+        self.inner.submit(Company::Shared, move |batch| {
             let (id, mut record) = match batch.secret(&name)? {
                 Some(existing) => existing,
                 None => {
@@ -88,20 +94,12 @@ impl Broker {
                 }
             };
             check_idle(batch, id, &name)?;
-            // The refresh may have fetched it between the service's answer and now.
-            let fetched = record.remote.as_ref().is_some_and(|here| here.version == remote);
-            let fingerprint = batch.keyring.fingerprint(&value);
-            let current = record.history.current();
-            let version = match current.filter(|it| fetched && it.fingerprint == fingerprint) {
-                Some(current) => current.version,
-                None => add_version(batch, caller.uid, id, &mut record, &value, false)?,
-            };
+            let version = add_version(batch, caller.uid, id, &mut record, &value, false)?;
             record.remote = Some(Remote { version: remote, confirmed: batch.now });
             note(batch, &caller, Action::Write, &name, version, &grant);
             batch.put_secret(id, record)?;
             Ok(version)
-        };
-        self.inner.submit_then(Company::Shared, make, done);
+        })
     }
 
     /// Does as [`remove`](Self::remove).
@@ -120,11 +118,8 @@ impl Broker {
             forward_line(batch, &by, &at, version, &grant, "to be deleted");
             Ok(())
         })?;
-        upstream
-            .remove(name)
-            .map_err(|err| self.not_forwarded(caller, Action::Delete, name, err))?;
         let (by, at) = (caller.clone(), name.clone());
-        self.inner.submit(Company::Shared, move |batch| {
+        let discard = move |batch: &mut Batch<'_>| {
             if batch.secret(&at)?.is_none() {
                 // The refresh has seen already that it is gone.
                 return Ok(());
@@ -132,6 +127,10 @@ impl Broker {
             let asked = Asked { action: Action::Delete, name: &at, version: None };
             let (id, record, grant) = find(batch, &by, Level::Delete, asked)?;
             discard(batch, &by, Action::Delete, id, record, &grant)
+        };
+        let asked = Asked { action: Action::Delete, name, version: None };
+        self.once_changed(caller, asked, (Company::Shared, discard), |told| {
+            upstream.remove(name, told);
         })
     }
 
@@ -156,17 +155,40 @@ impl Broker {
             forward_line(batch, &by, &at, version, &grant, "to be restored");
             Ok(())
         })?;
-        upstream
-            .restore(name)
-            .map_err(|err| self.not_forwarded(caller, Action::Restore, name, err))?;
         let (by, at) = (caller.clone(), name.clone());
-        self.inner.submit(Company::Alone, move |batch| {
+        let bring_back = move |batch: &mut Batch<'_>| {
             // The refresh may have brought it back by itself.
             if batch.unlocked.index.read().trashed(id).is_none() && batch.secret(&at)?.is_some() {
                 return Ok(());
             }
             bring_back(batch, &by, id, Some(&at))
+        };
+        let asked = Asked { action: Action::Restore, name, version: None };
+        self.once_changed(caller, asked, (Company::Alone, bring_back), |told| {
+            upstream.restore(name, told);
         })
+    }
+
+    /// Waits until a service has made a change, and the same is made here; `ask` is what asks the service.
+    fn once_changed(
+        &self,
+        caller: &Caller,
+        asked: Asked<'_>,
+        (company, change): (Company, impl FnOnce(&mut Batch<'_>) -> Result<()> + Send + 'static),
+        ask: impl FnOnce(Told<()>),
+    ) -> Result<()> {
+        let (done, outcome) = sync_channel(1);
+        let broker = self.clone();
+        ask(Box::new(move |answer| {
+            let answer = answer.map(|()| broker.inner.submit(company, change));
+            // Whoever waits is there, or has panicked.
+            done.send(answer).unwrap_or_default();
+        }));
+        match outcome.recv() {
+            Ok(Ok(changed)) => changed,
+            Ok(Err(err)) => Err(self.inner.gate.failed(caller, asked, err.into())),
+            Err(_) => Err(StoreError::Broken.into()),
+        }
     }
 
     /// Where a secret that is to be brought back is kept by another service, or would be.
@@ -265,9 +287,16 @@ fn admit_write(
         false => check(batch, (caller, name), existing.as_ref(), put),
     };
     checked.map_err(|err| gate.failed(caller, asked, err))?;
-    let known = existing.and_then(|(_, record)| record.remote).map(|remote| remote.version);
+    let expects = put.expect.is_some() || put.create_new;
+    let expected = expects.then(|| match existing {
+        Some((_, SecretRecord { history, remote, .. })) => Expected {
+            version: history.current().map(|entry| entry.version),
+            remote: remote.map(|remote| remote.version),
+        },
+        None => Expected::default(),
+    });
     forward_line(batch, caller, name, None, &grant, "to be written");
-    Ok(Admitted { grant, known })
+    Ok(Admitted { grant, expected })
 }
 
 fn forward_line(

@@ -91,27 +91,33 @@ impl Broker {
         Ok(lines.collect())
     }
 
-    /// Calls `visit` with each read that is on record, the youngest first, until it returns false; of one
-    /// secret, or of all. It is for the daemon's own use: whoever is told of it must be asked for before.
-    pub fn each_reading_back(
-        &self,
-        secret: Option<&SecretName>,
-        visit: &mut dyn FnMut(Reading) -> bool,
-    ) -> Result<()> {
+    /// Calls `visit` with each read that is on record, the youngest first, until it returns false. It is for the
+    /// daemon's own use: whoever is told of it must be asked for before.
+    pub fn each_reading_back(&self, visit: &mut dyn FnMut(Reading) -> bool) -> Result<()> {
         let visited = back(&self.inner.log.directory, &mut |_, line| {
             if !is_about(line, Action::Read) {
                 return ControlFlow::Continue(());
             }
             let entry = serde_json::from_slice::<Entry>(line).ok();
-            let of_secret = |entry: &Entry| secret.is_none() || entry.secret.as_ref() == secret;
-            let reading = entry.filter(of_secret).and_then(Reading::of);
-            if reading.is_none_or(&mut *visit) {
+            if entry.and_then(Reading::of).is_none_or(&mut *visit) {
                 ControlFlow::Continue(())
             } else {
                 ControlFlow::Break(())
             }
         });
         visited.map_err(unreadable)
+    }
+
+    /// Calls `visit` with each read that is on record after `after`, in their order. It is for the daemon's own use.
+    pub fn each_reading_after(&self, after: Seq, visit: &mut dyn FnMut(Reading)) -> Result<()> {
+        self.each_entry_after(after, &mut |entry, _| {
+            if entry.action == Action::Read
+                && let Some(reading) = Reading::of(entry.clone())
+            {
+                visit(reading);
+            }
+            ControlFlow::Continue(())
+        })
     }
 
     /// Calls `visit` with each entry of the log after `after` and its line, in their order, until it breaks off. A

@@ -81,7 +81,8 @@ pub use log::{LogReader, Reading};
 pub use quarantine::Quarantine;
 pub use rotation::{By, Change, Stage, Step, Subject};
 pub use upstream::{
-    Copy, Done, Fault, Forward, ForwardDone, RemoteVersion, Standing, Upstream, UpstreamError,
+    Copy, Done, Expected, Fault, Forward, RemoteVersion, Sought, Standing, Told, Upstream,
+    UpstreamError,
 };
 
 use batch::Batch;

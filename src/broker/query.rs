@@ -53,7 +53,7 @@ impl Broker {
                 Err(refuse())
             }
             At::Folder(_) => Err(absent()),
-            At::Nothing => match inner.look_elsewhere(path, sight.now())? {
+            At::Nothing => match inner.look_elsewhere(path, named, sight.now())? {
                 Unknown::Directory if !sight.may_enter(path) => Err(absent()),
                 Unknown::Directory => Ok(Found::Directory(Directory {
                     inode: unlocked.keyring.load().inode(path.as_str()),

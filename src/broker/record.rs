@@ -9,7 +9,7 @@ use super::BrokerError;
 use super::elevation::CodeRecord;
 use super::lease::LeaseRecord;
 use super::rotation::Stage;
-use super::upstream::Remote;
+use super::upstream::{Remote, RemoteVersion};
 use crate::model::{
     Injection, Metadata, SecretId, SecretName, Status, Timestamp, Uid, optional_micros,
 };
@@ -73,6 +73,25 @@ pub(super) struct SecretRecord {
     pub(super) remote: Option<Remote>,
 }
 
+impl SecretRecord {
+    /// Moves it to the trash. One that was revoked stays so.
+    pub(super) fn discard(&mut self, now: Timestamp, trash_number: u32) {
+        self.deleted = Some(now);
+        self.trash_number = trash_number;
+        if self.metadata.status != Status::Revoked {
+            self.metadata.status = Status::PendingDeletion;
+        }
+    }
+
+    /// Takes it out of the trash; tells whether it was there. Only a new value makes one that was revoked active.
+    pub(super) fn bring_back(&mut self) -> bool {
+        if self.metadata.status == Status::PendingDeletion {
+            self.metadata.status = Status::Active;
+        }
+        self.deleted.take().is_some()
+    }
+}
+
 /// Where the one `Uses` record lies.
 pub(super) const USES_ID: SecretId = SecretId([0xff; 16]);
 
@@ -87,6 +106,38 @@ struct Later {
     decoy: bool,
 }
 
+/// How a [`Remote`] is written. Behind it stands when the service's version was made, in microseconds since 1970, if that is
+/// known. Records from before that have it as text, after a space, in `id`.
+#[derive(Debug, Deserialize, Serialize)]
+struct StoredRemote<'a> {
+    backend: &'a str,
+    id: &'a str,
+    confirmed: i64,
+}
+
+impl Remote {
+    fn encode(&self) -> postcard::Result<Vec<u8>> {
+        let Self { version: RemoteVersion { backend, id, created }, confirmed } = self;
+        let stored = StoredRemote { backend, id, confirmed: confirmed.as_microsecond() };
+        postcard::to_stdvec(&(stored, created.map(Timestamp::as_microsecond)))
+    }
+
+    fn decode(bytes: &[u8]) -> postcard::Result<Self> {
+        let time = |micros| {
+            Timestamp::from_microsecond(micros).map_err(|_| postcard::Error::DeserializeBadEncoding)
+        };
+        let (StoredRemote { backend, id, confirmed }, rest) = postcard::take_from_bytes(bytes)?;
+        let (id, created) = if rest.is_empty() {
+            let both = id.split_once(' ').and_then(|(id, made)| Some((id, made.parse().ok()?)));
+            both.map_or((id, None), |(id, made)| (id, Some(made)))
+        } else {
+            (id, postcard::from_bytes::<Option<i64>>(rest)?.map(time).transpose()?)
+        };
+        let version = RemoteVersion::new(backend, id.to_owned(), created);
+        Ok(Self { version, confirmed: time(confirmed)? })
+    }
+}
+
 impl Record {
     /// Returns the bytes to be sealed. They hold names and metadata, so they are wiped.
     pub(super) fn encode(&self) -> Result<Zeroizing<Vec<u8>>, BrokerError> {
@@ -99,7 +150,7 @@ impl Record {
         }
         let more = postcard::to_stdvec(&later).map(Zeroizing::new).map_err(unfit)?;
         let last = match remote {
-            Some(remote) => postcard::to_stdvec(remote).map_err(unfit)?,
+            Some(remote) => remote.encode().map_err(unfit)?,
             None => Vec::new(),
         };
         Ok(Zeroizing::new([bytes.as_slice(), more.as_slice(), last.as_slice()].concat()))
@@ -116,7 +167,7 @@ impl Record {
                 postcard::take_from_bytes(rest).map_err(damaged)?;
             (metadata.injection, metadata.decoy) = (injection, decoy);
             if !rest.is_empty() {
-                *remote = Some(postcard::from_bytes(rest).map_err(damaged)?);
+                *remote = Some(Remote::decode(rest).map_err(damaged)?);
             }
         }
         Ok(record)
@@ -126,7 +177,6 @@ impl Record {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::broker::RemoteVersion;
     use crate::model::{Attributes, Injection};
 
     fn record(injection: Injection, decoy: bool) -> Record {
@@ -159,8 +209,7 @@ mod tests {
 
     #[test]
     fn a_copy_of_another_service_comes_back_as_one() {
-        let version = RemoteVersion { backend: "aws".into(), version: "7".into() };
-        let from = Remote { version, confirmed: Timestamp::from_second(5).unwrap() };
+        let from = remote(Some("2026-11-29T06:00:00.123456Z"));
         for decoy in [false, true] {
             let mut copy = record(Injection::default(), decoy);
             if let Record::Secret(record) = &mut copy {
@@ -169,6 +218,25 @@ mod tests {
             let bytes = copy.encode().unwrap();
             assert_eq!(Record::decode(&bytes).unwrap(), copy);
             assert!(Record::decode(&bytes[..bytes.len() - 1]).is_err());
+        }
+    }
+
+    fn remote(created: Option<&str>) -> Remote {
+        let created = created.map(|text| text.parse().unwrap());
+        let version = RemoteVersion::new("aws", "7".into(), created);
+        Remote { version, confirmed: Timestamp::from_second(5).unwrap() }
+    }
+
+    #[test]
+    fn a_copy_from_before_its_version_s_time_stood_by_itself_comes_back_with_it() {
+        let made = Some("2026-11-29T06:00:00.123456789Z");
+        for (text, expected) in
+            [("7", remote(None)), ("7 2026-11-29T06:00:00.123456789Z", remote(made))]
+        {
+            let old = StoredRemote { backend: "aws", id: text, confirmed: 5_000_000 };
+            let old = postcard::to_stdvec(&old).unwrap();
+            assert_eq!(Remote::decode(&old).unwrap(), expected);
+            assert_eq!(Remote::decode(&expected.encode().unwrap()).unwrap(), expected);
         }
     }
 

@@ -378,6 +378,20 @@ fn a_revoked_or_expired_secret_is_not_read_until_it_has_a_new_value() {
 }
 
 #[test]
+fn a_revoked_secret_comes_back_from_the_trash_as_one() {
+    let world = World::new();
+    world.put("app/key", b"leaked");
+    let broker = world.broker();
+    broker.set_attribute(&admin(), &name("app/key"), "status", Some("revoked")).unwrap();
+    broker.remove(&admin(), &name("app/key")).unwrap();
+    let trashed = broker.trash(&admin()).unwrap()[0].id;
+    broker.restore(&admin(), trashed, None).unwrap();
+    assert!(matches!(world.read(0, "app/key"), Err(BrokerError::Revoked(_))));
+    world.put("app/key", b"new");
+    assert_eq!(world.read(0, "app/key").unwrap(), b"new");
+}
+
+#[test]
 fn sealed_means_no_value_no_name_and_no_change() {
     let world = World::new();
     world.put("app/key", CANARY);

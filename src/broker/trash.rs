@@ -10,7 +10,7 @@ use super::write::note;
 use super::writer::Company;
 use super::{Broker, BrokerError, Result, Trashed};
 use crate::audit::Action;
-use crate::model::{Caller, Level, SecretId, SecretName, Status, Timestamp, Version};
+use crate::model::{Caller, Level, SecretId, SecretName, Timestamp, Version};
 use crate::store::Table;
 use crate::versions::State;
 
@@ -129,8 +129,7 @@ pub(super) fn bring_back(
     if to != record.name {
         note(batch, caller, Action::Restore, &to, version, &grant_target);
     }
-    record.deleted = None;
-    record.metadata.status = Status::Active;
+    record.bring_back();
     record.name = to;
     batch.effect(Effect::RemoveTrashed(id));
     batch.put_secret(id, record)

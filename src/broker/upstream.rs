@@ -10,16 +10,13 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use super::index::{At, Entry};
 use super::{Broker, BrokerError, Inner, Result};
 use crate::audit::{Action, Event, Outcome};
-use crate::model::{SecretName, Timestamp, micros};
+use crate::model::{Levels, SecretName, Timestamp, Version};
 use crate::system::SecretBytes;
 
-/// Who fetches the secrets of other services. Nothing but [`Upstream::remove`] and
-/// [`Upstream::restore`] may wait.
+/// Who fetches the secrets of other services. Nothing may wait, but for what is called when a change is done.
 pub trait Upstream: Send + Sync {
     /// Returns the route that a name is below: the index of its configuration. `None`: the secret is
     /// kept here alone.
@@ -34,20 +31,25 @@ pub trait Upstream: Send + Sync {
     /// Tells whether the service has names below a path.
     fn is_directory(&self, path: &SecretName) -> bool;
 
+    /// Tells how it stands with a path for who may know no more of it than whether it is a directory: of no secret is
+    /// the value asked for. `AtHand`: it is one.
+    fn standing_of_directory(&self, path: &SecretName) -> Standing;
+
     /// Tells whether a path is a route's own, or above one.
     fn leads_to_route(&self, path: &SecretName) -> bool;
 
-    /// Has the service asked for a secret; calls `done` when [`standing`](Self::standing) knows more.
-    fn fetch(&self, name: &SecretName, done: Done);
+    /// Has the service asked; calls `done` when [`standing`](Self::standing) knows more, or
+    /// [`standing_of_directory`](Self::standing_of_directory).
+    fn fetch(&self, sought: &Sought, done: Done);
 
-    /// Has the service keep a value; calls `done` with the version that it is there.
-    fn put(&self, name: &SecretName, forward: Forward, done: ForwardDone);
+    /// Has the service keep a value; tells the version that it is there.
+    fn put(&self, name: &SecretName, forward: Forward, done: Told<RemoteVersion>);
 
-    /// Deletes a secret at the service.
-    fn remove(&self, name: &SecretName) -> std::result::Result<(), UpstreamError>;
+    /// Has a secret deleted at the service.
+    fn remove(&self, name: &SecretName, done: Told<()>);
 
-    /// Brings a deleted secret back at the service.
-    fn restore(&self, name: &SecretName) -> std::result::Result<(), UpstreamError>;
+    /// Has a deleted secret brought back at the service.
+    fn restore(&self, name: &SecretName, done: Told<()>);
 
     /// Says for `@why` who keeps a secret and what cannot be done there.
     fn explain(&self, name: &SecretName) -> Option<serde_json::Value>;
@@ -56,16 +58,32 @@ pub trait Upstream: Send + Sync {
 /// What is called when a fetch has come to its end, whichever that is.
 pub type Done = Box<dyn FnOnce() + Send>;
 
-/// What is called when the service has answered a put.
-pub type ForwardDone =
-    Box<dyn FnOnce(std::result::Result<RemoteVersion, UpstreamError>) + Send + 'static>;
+/// What is called when the service has made a change, on a thread that may wait, and before anything else is asked of
+/// the service about that secret: what is made here by then is in the service's order. It is called on the
+/// caller's thread, with an error, where nothing was begun.
+pub type Told<T> = Box<dyn FnOnce(std::result::Result<T, UpstreamError>) + Send>;
+
+/// What has to be asked of a service.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Sought {
+    /// Whether this is a directory, which its list says.
+    Directory(SecretName),
+    /// What stands there, and the value of a secret.
+    Secret(SecretName),
+}
+
+impl Sought {
+    /// Returns the name that was asked for.
+    pub fn name(&self) -> &SecretName {
+        let (Self::Directory(name) | Self::Secret(name)) = self;
+        name
+    }
+}
 
 /// What is kept here of a secret of another service.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Copy<'a> {
-    pub backend: &'a str,
-    /// The version's name at the service.
-    pub version: &'a str,
+    pub version: &'a RemoteVersion,
     /// When the service last said that this is its current version.
     pub confirmed: Timestamp,
 }
@@ -86,21 +104,38 @@ pub enum Standing {
 }
 
 /// A version at a service.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct RemoteVersion {
     pub backend: Box<str>,
-    pub version: Box<str>,
+    /// Its name there.
+    pub id: Box<str>,
+    /// When it was made, if the service says that: numbers begin anew where a secret was destroyed and made again.
+    pub created: Option<Timestamp>,
+}
+
+impl RemoteVersion {
+    /// Names a version. Times are kept in microseconds.
+    pub fn new(backend: &str, id: String, created: Option<Timestamp>) -> Self {
+        let in_micros = |time: Timestamp| Timestamp::from_microsecond(time.as_microsecond()).ok();
+        let (backend, id) = (backend.into(), id.into());
+        Self { backend, id, created: created.and_then(in_micros) }
+    }
 }
 
 /// A value on its way to a service.
 #[derive(Clone, Debug)]
 pub struct Forward {
     pub value: Arc<SecretBytes>,
-    /// The version that the writer has asked for is the one of this copy, or there must be none: if the
-    /// service has another by now, it fails. Else that other version is fetched, and the value put after it.
-    pub strict: bool,
-    /// The version that the copy here is of.
-    pub known: Option<RemoteVersion>,
+    /// What has to be there by then, if the writer has asked for that. Else whatever is there is fetched, and the value
+    /// put after it.
+    pub expected: Option<Expected>,
+}
+
+/// What was here when a writer was admitted who expects that; nothing of it: there must be none.
+#[derive(Clone, Debug, Default)]
+pub struct Expected {
+    pub version: Option<Version>,
+    pub remote: Option<RemoteVersion>,
 }
 
 /// Why a service did not do what it was asked for.
@@ -132,11 +167,10 @@ pub enum Fault {
 }
 
 /// What is remembered beside a secret's record.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Remote {
     pub(super) version: RemoteVersion,
     /// As of when the record was written; later ones are in the record of all confirmations.
-    #[serde(with = "micros")]
     pub(super) confirmed: Timestamp,
 }
 
@@ -154,11 +188,7 @@ impl Held {
     }
 
     pub(super) fn copy(&self) -> Copy<'_> {
-        Copy {
-            backend: &self.version.backend,
-            version: &self.version.version,
-            confirmed: self.confirmed(),
-        }
+        Copy { version: &self.version, confirmed: self.confirmed() }
     }
 
     pub(super) fn is_of(&self, version: &RemoteVersion) -> bool {
@@ -202,20 +232,20 @@ impl Broker {
         self.inner.upstream.get().is_some_and(|upstream| upstream.route(name).is_some())
     }
 
-    /// Has a secret fetched that is [`Elsewhere`](BrokerError::Elsewhere), and calls `done` when it is worth
+    /// Has the service asked for what is [`Elsewhere`](BrokerError::Elsewhere), and calls `done` when it is worth
     /// asking again.
-    pub fn fetch_then(&self, name: &SecretName, done: Done) {
+    pub fn fetch_then(&self, sought: &Sought, done: Done) {
         match self.inner.upstream.get() {
-            Some(upstream) => upstream.fetch(name, done),
+            Some(upstream) => upstream.fetch(sought, done),
             None => done(),
         }
     }
 
     /// Does so and waits. `Elsewhere` when it takes longer than `at_most`.
-    pub fn fetch(&self, name: &SecretName, at_most: Duration) -> Result<()> {
+    pub fn fetch(&self, sought: &Sought, at_most: Duration) -> Result<()> {
         let (done, ended) = sync_channel(1);
-        self.fetch_then(name, Box::new(move || done.try_send(()).unwrap_or_default()));
-        ended.recv_timeout(at_most).map_err(|_| BrokerError::Elsewhere(name.clone()))
+        self.fetch_then(sought, Box::new(move || done.try_send(()).unwrap_or_default()));
+        ended.recv_timeout(at_most).map_err(|_| BrokerError::Elsewhere(sought.clone()))
     }
 
     /// Records that a service cannot be reached, or can again.
@@ -241,15 +271,29 @@ impl Inner {
         let copy = entry.and_then(Entry::held).map(Held::copy);
         match upstream.standing(name, copy, now) {
             Standing::AtHand | Standing::Local => Ok(()),
-            Standing::Elsewhere => Err(BrokerError::Elsewhere(name.clone())),
+            Standing::Elsewhere => Err(BrokerError::Elsewhere(Sought::Secret(name.clone()))),
             Standing::Failing(error) => Err(error.into()),
             Standing::NotThere => Err(BrokerError::NotFound(name.clone())),
         }
     }
 
-    /// Finds out what stands at a path of which the index knows nothing.
-    pub(super) fn look_elsewhere(&self, path: &SecretName, now: Timestamp) -> Result<Unknown> {
+    /// Finds out what stands at a path of which the index knows nothing. For who has no right on the name itself, but
+    /// may pass through a directory of that name, no value is asked for.
+    pub(super) fn look_elsewhere(
+        &self,
+        path: &SecretName,
+        levels: Levels,
+        now: Timestamp,
+    ) -> Result<Unknown> {
         let Some(upstream) = self.upstream.get() else { return Ok(Unknown::Nothing) };
+        if levels.is_empty() {
+            return match upstream.standing_of_directory(path) {
+                Standing::AtHand => Ok(Unknown::Directory),
+                Standing::Elsewhere => Err(BrokerError::Elsewhere(Sought::Directory(path.clone()))),
+                Standing::Failing(error) => Err(error.into()),
+                Standing::Local | Standing::NotThere => Ok(Unknown::Nothing),
+            };
+        }
         if upstream.is_directory(path) {
             return Ok(Unknown::Directory);
         }
@@ -259,10 +303,12 @@ impl Inner {
         }
     }
 
-    /// Tells whether a path is a directory because a service has names below it.
+    /// Tells whether a path is a directory because a service has names below it, or may have.
     pub(super) fn is_directory_elsewhere(&self, at: &At<'_>, path: &SecretName) -> bool {
         matches!(at, At::Nothing)
-            && self.upstream.get().is_some_and(|upstream| upstream.is_directory(path))
+            && self.upstream.get().is_some_and(|upstream| {
+                matches!(upstream.standing_of_directory(path), Standing::AtHand)
+            })
     }
 }
 

@@ -32,8 +32,8 @@ use super::handle::{Chunk, Handle};
 use super::tree::{Change, Renaming, Tree, Want};
 use super::workers::{Reply, Workers};
 use super::xattr::{Attribute, HOLDERS};
-use crate::broker::{BrokerError, Replace};
-use crate::model::{Caller, Gid, Request as Asked, SecretName, Uid};
+use crate::broker::{BrokerError, Replace, Sought};
+use crate::model::{Caller, Gid, Request as Asked, Uid};
 use crate::system::SecretBytes;
 
 const MAX_WRITE: u32 = 128 << 10;
@@ -119,8 +119,8 @@ impl Fuse {
                 let (again, deadline) = (again(), self.workers.deadline());
                 self.work(request, reply, move |tree| tree.patiently(deadline, again));
             }
-            Err(FsError::Broker(BrokerError::Elsewhere(name))) => {
-                self.fetched(request, reply, &name, again());
+            Err(FsError::Broker(BrokerError::Elsewhere(sought))) => {
+                self.fetched(request, reply, &sought, again());
             }
             answer => reply.send(answer),
         }
@@ -128,7 +128,7 @@ impl Fuse {
 
     /// Replies once a secret was fetched from the service that keeps it. However many wait for it, no
     /// thread does: whoever fetches it makes their calls, one after the other.
-    fn fetched<R: Reply, F>(&self, request: &Request, reply: R, name: &SecretName, again: F)
+    fn fetched<R: Reply, F>(&self, request: &Request, reply: R, sought: &Sought, again: F)
     where
         F: Fn(&Tree) -> Result<R::Answer> + Send + 'static,
     {
@@ -136,7 +136,7 @@ impl Fuse {
         queued.begin();
         let Some(promise) = self.workers.promise(InHand { reply, queued }) else { return };
         let (tree, workers, uid) = (self.tree.clone(), self.workers.clone(), request.uid());
-        self.tree.fetch_then(name, move || {
+        self.tree.fetch_then(sought, move || {
             if promise.is_late() {
                 // What is not answered any more is not to be on record as read.
                 return;

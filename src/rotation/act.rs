@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::adoption::{Holder, holders};
+use super::adoption::Holder;
 use super::note::{After, Note};
 use super::outcome::{Outcome, StepDone, StepName};
 use super::run::Run;
@@ -171,7 +171,7 @@ impl Run<'_> {
         let begun = Instant::now();
         let new = self.new.unwrap_or(self.subject.current);
         let look = |run: &Self| {
-            let found = holders(&run.engine.broker, &*run.engine.clock, Some(&run.subject.name));
+            let found = run.engine.holders(Some(&run.subject.name));
             let found = found.map_err(|error| chain(&error))?;
             Ok::<_, String>(
                 found.into_iter().filter(|holder| holder.version < new).collect::<Vec<_>>(),

@@ -3,13 +3,14 @@
 //! The audit log knows who opened which version. A process counts by the version that it opened last; one
 //! that has ended, or has opened the current version since, holds nothing.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, hash_map};
 use std::fmt;
 
+use parking_lot::Mutex;
 use serde::Serialize;
 
 use crate::broker::{Broker, BrokerError, Reading};
-use crate::model::{Clock, SecretName, Timestamp, Version};
+use crate::model::{Clock, SecretName, Seq, Timestamp, Version};
 use crate::system::procfs;
 
 /// A live process with the version that it opened last.
@@ -53,54 +54,156 @@ impl fmt::Display for Holder {
     }
 }
 
-/// Returns the live processes that have opened a secret (`None`: any), each with the version that it
-/// opened last, by name and process.
-pub fn holders(
-    broker: &Broker,
-    clock: &dyn Clock,
-    secret: Option<&SecretName>,
-) -> Result<Vec<Holder>, BrokerError> {
-    let alive = alive(clock.now());
-    let oldest = alive.values().min().copied().unwrap_or(Timestamp::MAX);
-    let is_alive = |reading: &Reading| {
-        let started = alive.get(&reading.pid);
-        started.is_some_and(|started| is_same(*started, reading.start_time))
-    };
-    let mut found: Vec<Holder> = Vec::new();
-    let mut seen = HashSet::new();
-    broker.each_reading_back(secret, &mut |reading| {
-        // Nobody who lives has read anything before the first of them was started.
-        if reading.time < oldest {
-            return false;
-        }
-        if is_alive(&reading) && seen.insert((reading.pid, reading.secret.clone())) {
-            found.push(holder(reading));
-        }
-        true
-    })?;
-    for holder in &mut found {
-        holder.current = broker.subject(&holder.secret).ok().map(|subject| subject.current);
-    }
-    found.sort_by(|a, b| (&a.secret, a.pid).cmp(&(&b.secret, b.pid)));
-    Ok(found)
+/// What live processes have opened, taken from the log as it grows: to read all of the log for each rotation
+/// would take longer the longer the log is.
+#[derive(Default)]
+pub(super) struct Readers(Mutex<Followed>);
+
+#[derive(Default)]
+struct Followed {
+    /// The last line that was looked at; `None`: nobody has asked yet.
+    through: Option<Seq>,
+    by: HashMap<u32, Process>,
 }
 
-fn holder(reading: Reading) -> Holder {
-    let Reading { secret, version, pid, start_time, time, uid, exe, comm, unit, container } =
-        reading;
+/// A process with what it has opened.
+struct Process {
+    /// What it opened last, which says who it is.
+    latest: Reading,
+    opened: HashMap<SecretName, (Version, Timestamp)>,
+}
+
+/// Readings after which those that have ended are forgotten, so that no more is kept than of those who live.
+const MANY: usize = 1 << 16;
+
+impl Readers {
+    /// Returns the live processes that have opened a secret (`None`: any), each with the version that it
+    /// opened last, by name and process.
+    pub(super) fn holders(
+        &self,
+        broker: &Broker,
+        clock: &dyn Clock,
+        secret: Option<&SecretName>,
+    ) -> Result<Vec<Holder>, BrokerError> {
+        let mut followed = self.0.lock();
+        followed.catch_up(broker, clock)?;
+        followed.forget_ended(clock);
+        let mut found: Vec<Holder> = Vec::new();
+        for process in followed.by.values() {
+            let wanted = |name: &SecretName| secret.is_none_or(|secret| secret == name);
+            let opened = process.opened.iter().filter(|(name, _)| wanted(name));
+            found.extend(opened.map(|(name, opened)| holder(&process.latest, name, *opened)));
+        }
+        drop(followed);
+        for holder in &mut found {
+            holder.current = broker.subject(&holder.secret).ok().map(|subject| subject.current);
+        }
+        found.sort_by(|a, b| (&a.secret, a.pid).cmp(&(&b.secret, b.pid)));
+        Ok(found)
+    }
+
+    /// Takes what the log has gained, if anybody has asked before: so the next one who does need not wait for it.
+    pub(super) fn keep_up(&self, broker: &Broker, clock: &dyn Clock) -> Result<(), BrokerError> {
+        let mut followed = self.0.lock();
+        if followed.through.is_some() {
+            followed.catch_up(broker, clock)?;
+            followed.forget_ended(clock);
+        }
+        Ok(())
+    }
+}
+
+impl Followed {
+    fn catch_up(&mut self, broker: &Broker, clock: &dyn Clock) -> Result<(), BrokerError> {
+        let end = Seq(broker.audit_seq());
+        match self.through {
+            Some(through) => {
+                let mut news = 0;
+                broker.each_reading_after(through, &mut |reading| {
+                    self.take(reading);
+                    news += 1;
+                    if news % MANY == 0 {
+                        self.forget_ended(clock);
+                    }
+                })?;
+            }
+            None => self.look_back(broker, clock)?,
+        }
+        self.through = Some(end);
+        Ok(())
+    }
+
+    /// Takes what processes have opened that live now, from the end of the log backwards.
+    fn look_back(&mut self, broker: &Broker, clock: &dyn Clock) -> Result<(), BrokerError> {
+        let alive = alive(clock.now());
+        let oldest = alive.values().min().copied().unwrap_or(Timestamp::MAX);
+        broker.each_reading_back(&mut |reading| {
+            // Nobody who lives has read anything before the first of them was started.
+            if reading.time < oldest {
+                return false;
+            }
+            if is_one_of(&alive, &reading) {
+                let opened = (reading.version, reading.time);
+                let name = reading.secret.clone();
+                let process = self.by.entry(reading.pid).or_insert_with(|| Process::of(reading));
+                process.opened.entry(name).or_insert(opened);
+            }
+            true
+        })
+    }
+
+    /// Takes a reading that is younger than those before.
+    fn take(&mut self, reading: Reading) {
+        let (name, opened) = (reading.secret.clone(), (reading.version, reading.time));
+        match self.by.entry(reading.pid) {
+            hash_map::Entry::Occupied(mut known)
+                if is_same(known.get().latest.start_time, reading.start_time) =>
+            {
+                let process = known.get_mut();
+                process.latest = reading;
+                process.opened.insert(name, opened);
+            }
+            // Its number was another's before.
+            hash_map::Entry::Occupied(mut other) => {
+                other.insert(Process::of(reading));
+                other.get_mut().opened.insert(name, opened);
+            }
+            hash_map::Entry::Vacant(place) => {
+                place.insert(Process::of(reading)).opened.insert(name, opened);
+            }
+        }
+    }
+
+    fn forget_ended(&mut self, clock: &dyn Clock) {
+        let alive = alive(clock.now());
+        self.by.retain(|_, process| is_one_of(&alive, &process.latest));
+    }
+}
+
+impl Process {
+    fn of(latest: Reading) -> Self {
+        Self { latest, opened: HashMap::new() }
+    }
+}
+
+fn holder(who: &Reading, secret: &SecretName, (version, opened): (Version, Timestamp)) -> Holder {
     Holder {
-        secret,
+        secret: secret.clone(),
         version,
         current: None,
-        pid,
-        start_time,
-        uid: uid.0,
-        exe,
-        comm,
-        unit,
-        container,
-        opened: time,
+        pid: who.pid,
+        start_time: who.start_time,
+        uid: who.uid.0,
+        exe: who.exe.clone(),
+        comm: who.comm.clone(),
+        unit: who.unit.clone(),
+        container: who.container.clone(),
+        opened,
     }
+}
+
+fn is_one_of(alive: &HashMap<u32, Timestamp>, reading: &Reading) -> bool {
+    alive.get(&reading.pid).is_some_and(|started| is_same(*started, reading.start_time))
 }
 
 /// Returns every process with the time at which it was started.

@@ -19,7 +19,7 @@ mod run;
 mod settings;
 mod workers;
 
-pub use adoption::{Holder, holders};
+pub use adoption::Holder;
 pub use due::Due;
 pub use outcome::{Outcome, StepDone, StepName};
 pub use progress::State;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
+use super::adoption::{Holder, Readers};
 use super::bell::Bell;
 use super::due::Due;
 use super::note::Note;
@@ -127,7 +128,13 @@ impl Rotator {
         let Parts { broker, effects, clock, settings } = parts;
         Self {
             inner: Arc::new(Inner {
-                engine: Engine { broker, effects, clock, bell: Bell::default() },
+                engine: Engine {
+                    broker,
+                    effects,
+                    clock,
+                    bell: Bell::default(),
+                    readers: Readers::default(),
+                },
                 settings: ArcSwap::from_pointee(settings),
                 prompt: Workers::new(Pace::Prompt),
                 restful: Workers::new(Pace::Restful),
@@ -287,6 +294,12 @@ impl Rotator {
         Ok(Note::parse(&broker.subject(name)?.note).outcomes)
     }
 
+    /// Returns the live processes that have opened a secret (`None`: any), each with the version that it
+    /// opened last, by name and process. Whoever is told of it must be asked for before.
+    pub fn holders(&self, secret: Option<&SecretName>) -> Result<Vec<Holder>, BrokerError> {
+        self.inner.engine.holders(secret)
+    }
+
     /// Starts the thread that takes up what was left and begins what is due. It ends when the returned
     /// value is dropped; what is at work then is taken up by the next start.
     pub fn start(&self) -> std::io::Result<Rotations> {
@@ -302,6 +315,10 @@ impl Rotator {
                         && !matches!(error, BrokerError::Sealed)
                     {
                         tracing::warn!(error = chain(&error), "what is due is not rotated yet");
+                    }
+                    let Engine { readers, broker, clock, .. } = &this.inner.engine;
+                    if let Err(error) = readers.keep_up(broker, &**clock) {
+                        tracing::warn!(error = chain(&error), "who has read what is not known yet");
                     }
                 }
             }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::act::{Failed, rounded};
+use super::adoption::{Holder, Readers};
 use super::bell::Bell;
 use super::make::{self, Made, moved_expiry};
 use super::note::{After, Note, Phase, UnderWay};
@@ -17,7 +18,7 @@ use super::rotator::{Options, ValueFrom};
 use super::settings::Plan;
 use crate::broker::{Broker, BrokerError, By, Change, Stage, Subject, Which};
 use crate::effect::{CarryOut, EffectError, Notice, Target, Task, Verifier};
-use crate::model::{Caller, Clock, Timestamp, Version, chain};
+use crate::model::{Caller, Clock, SecretName, Timestamp, Version, chain};
 use crate::system::SecretBytes;
 
 /// What rotations act upon.
@@ -26,6 +27,13 @@ pub(super) struct Engine {
     pub(super) effects: Arc<dyn CarryOut>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) bell: Bell<Notice, Result<String, EffectError>>,
+    pub(super) readers: Readers,
+}
+
+impl Engine {
+    pub(super) fn holders(&self, secret: Option<&SecretName>) -> Result<Vec<Holder>, BrokerError> {
+        self.readers.holders(&self.broker, &*self.clock, secret)
+    }
 }
 
 /// On whose behalf.

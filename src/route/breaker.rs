@@ -24,6 +24,8 @@ pub(super) enum Lesson {
     Answered,
     /// It may succeed later without anybody's doing.
     Failed(UpstreamError),
+    /// Nothing: it was refused here, or for what was asked. Whether anybody is there is not known.
+    Nothing,
     /// It asks to be left alone, for so long if it says so.
     Throttled(UpstreamError, Option<Duration>),
 }
@@ -49,6 +51,8 @@ struct Open {
     /// From when on it is tried.
     until: Duration,
     rest: Duration,
+    /// A request is being made that tries it.
+    is_tried: bool,
 }
 
 impl Breaker {
@@ -66,6 +70,7 @@ impl Breaker {
         if let Some(open) = &mut self.open {
             // Until it is known what comes of it, nobody else tries.
             open.until = now + TRIAL;
+            open.is_tried = true;
         }
         Ok(())
     }
@@ -88,6 +93,13 @@ impl Breaker {
                 self.failures = 0;
                 return if self.open.take().is_some() { Change::Up } else { Change::None };
             }
+            Lesson::Nothing => {
+                // Then the next one tries it.
+                if let Some(open) = self.open.as_mut().filter(|open| open.is_tried) {
+                    (open.until, open.is_tried) = (now, false);
+                }
+                return Change::None;
+            }
             Lesson::Failed(why) => {
                 self.failures = self.failures.saturating_add(1);
                 if self.open.is_none() && self.failures < FAILURES {
@@ -103,9 +115,18 @@ impl Breaker {
         let rest = asked.flatten().map_or(rest, |asked| asked.clamp(FIRST_REST, MOST_ASKED));
         let until = now + rest + rest.mul_f64(jitter.clamp(0.0, 1.0) / 4.0);
         let change = if before.is_some() { Change::None } else { Change::Down };
-        self.open = Some(Open { why, until, rest: rest.min(LONGEST_REST) });
+        let rest = rest.min(LONGEST_REST);
+        self.open = Some(Open { why, until, rest, is_tried: false });
         change
     }
+}
+
+/// Returns a number from 0 to 1 that others do not have.
+pub(super) fn jitter() -> f64 {
+    let mut bytes = [0; 2];
+    // Without randomness all come at one moment, which is the worst of it.
+    getrandom::fill(&mut bytes).unwrap_or_default();
+    f64::from(u16::from_le_bytes(bytes)) / f64::from(u16::MAX)
 }
 
 #[cfg(test)]
@@ -175,6 +196,23 @@ mod tests {
             assert_eq!(breaker.learn(Lesson::Answered, s(0), 0.0), Change::None);
         }
         breaker.admit(s(0)).unwrap();
+    }
+
+    #[test]
+    fn what_was_refused_here_teaches_nothing_and_leaves_the_trial_to_the_next() {
+        let mut breaker = Breaker::default();
+        for _ in 0..2 {
+            breaker.learn(Lesson::Failed(down()), s(0), 0.0);
+        }
+        assert_eq!(breaker.learn(Lesson::Nothing, s(0), 0.0), Change::None);
+        assert_eq!(breaker.learn(Lesson::Failed(down()), s(0), 0.0), Change::Down);
+        assert_eq!(breaker.learn(Lesson::Nothing, s(0), 0.0), Change::None);
+        assert!(breaker.admit(s(0)).is_err(), "one that was under way makes no trial");
+        breaker.admit(s(1)).unwrap();
+        assert_eq!(breaker.learn(Lesson::Nothing, s(1), 0.0), Change::None);
+        assert!(breaker.down().is_some());
+        breaker.admit(s(1)).unwrap();
+        assert!(breaker.admit(s(1)).is_err());
     }
 
     #[test]

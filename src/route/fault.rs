@@ -14,7 +14,7 @@ pub(super) fn of_service(backend: &Arc<str>, error: &BackendError) -> UpstreamEr
             Fault::Unreachable
         }
         BackendError::Invalid(_) => Fault::Invalid,
-        BackendError::NotFound => Fault::NotFound,
+        BackendError::NoName | BackendError::NotFound => Fault::NotFound,
         BackendError::TimedOut => Fault::TimedOut,
         BackendError::Unauthenticated(_) => Fault::Unaccepted,
         BackendError::Unsupported(_) => Fault::Unsupported,

@@ -12,14 +12,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::backend::Backend;
-use crate::broker::{Broker, Copy, Done, Forward, ForwardDone, Standing, Upstream, UpstreamError};
+use crate::broker::{
+    Broker, Copy, Done, Fault, Forward, RemoteVersion, Sought, Standing, Told, Upstream,
+    UpstreamError,
+};
 use crate::model::{Clock, SecretName, Timestamp};
 
 mod breaker;
 mod fault;
+mod marks;
 mod names;
 mod refresh;
 mod source;
+mod verdict;
 
 pub use refresh::{Refresher, Refreshing};
 pub use source::State;
@@ -124,7 +129,7 @@ impl Routes {
     fn expect(&self, name: &SecretName) -> Result<&Arc<Source>, UpstreamError> {
         self.source(name).ok_or_else(|| UpstreamError {
             backend: "none".into(),
-            fault: crate::broker::Fault::Invalid,
+            fault: Fault::Invalid,
             why: format!("{name} is below no route"),
         })
     }
@@ -151,30 +156,43 @@ impl Upstream for Routes {
             || self.source(path).is_some_and(|source| source.is_directory(path))
     }
 
+    fn standing_of_directory(&self, path: &SecretName) -> Standing {
+        if self.leads_to_route(path) {
+            return Standing::AtHand;
+        }
+        self.source(path).map_or(Standing::Local, |source| source.standing_of_directory(path))
+    }
+
     fn leads_to_route(&self, path: &SecretName) -> bool {
         self.sources.iter().any(|source| source.path() == path || source.path().is_below(path))
     }
 
-    fn fetch(&self, name: &SecretName, done: Done) {
-        match self.source(name) {
-            Some(source) => source.fetch(name, done),
+    fn fetch(&self, sought: &Sought, done: Done) {
+        match self.source(sought.name()) {
+            Some(source) => source.fetch(sought, done),
             None => done(),
         }
     }
 
-    fn put(&self, name: &SecretName, forward: Forward, done: ForwardDone) {
+    fn put(&self, name: &SecretName, forward: Forward, done: Told<RemoteVersion>) {
         match self.expect(name) {
             Ok(source) => source.put(name, forward, done),
             Err(error) => done(Err(error)),
         }
     }
 
-    fn remove(&self, name: &SecretName) -> Result<(), UpstreamError> {
-        self.expect(name)?.remove(name)
+    fn remove(&self, name: &SecretName, done: Told<()>) {
+        match self.expect(name) {
+            Ok(source) => source.remove(name, done),
+            Err(error) => done(Err(error)),
+        }
     }
 
-    fn restore(&self, name: &SecretName) -> Result<(), UpstreamError> {
-        self.expect(name)?.restore(name)
+    fn restore(&self, name: &SecretName, done: Told<()>) {
+        match self.expect(name) {
+            Ok(source) => source.restore(name, done),
+            Err(error) => done(Err(error)),
+        }
     }
 
     fn explain(&self, name: &SecretName) -> Option<serde_json::Value> {

@@ -4,20 +4,29 @@
 //! says by its list alone. One that does not let us list may have any directory: then what is no secret is one.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
-use crate::model::Timestamp;
+use crate::broker::UpstreamError;
 
 /// Paths that were taken for directories beyond a listing's; more are forgotten.
 const MAX_PRESUMED: usize = 10_000;
 
-/// The directories, as paths below the route.
+/// What came of the last request for the list.
+#[derive(Clone, Debug)]
+pub(super) enum Listing {
+    Failed(UpstreamError),
+    Given,
+    /// The service does not let us list.
+    Refused,
+}
+
+/// The directories, as paths below the route. Times are those since the host's start.
 #[derive(Debug, Default)]
 pub(super) struct Directories {
     known: HashSet<Box<str>>,
     presumed: HashSet<Box<str>>,
-    /// When the service was last asked for its list.
-    pub(super) asked: Option<Timestamp>,
-    pub(super) may_list: bool,
+    /// And until when it is not asked for anew.
+    last: Option<(Listing, Duration)>,
 }
 
 impl Directories {
@@ -25,8 +34,13 @@ impl Directories {
         self.known.contains(path) || self.presumed.contains(path)
     }
 
-    /// Takes a whole listing.
-    pub(super) fn replace(&mut self, names: &[String], now: Timestamp) {
+    /// Returns what came of the list, if it was asked for just now.
+    pub(super) fn listing(&self, now: Duration) -> Option<&Listing> {
+        self.last.as_ref().filter(|(_, until)| now <= *until).map(|(listing, _)| listing)
+    }
+
+    /// Takes a whole listing. What is no directory in it is none any more.
+    pub(super) fn replace(&mut self, names: &[String], until: Duration) {
         self.known.clear();
         self.presumed.clear();
         for name in names {
@@ -37,12 +51,12 @@ impl Directories {
                 }
             }
         }
-        (self.asked, self.may_list) = (Some(now), true);
+        self.last = Some((Listing::Given, until));
     }
 
-    /// Notes that the service does not let us list.
-    pub(super) fn refuse(&mut self, now: Timestamp) {
-        (self.asked, self.may_list) = (Some(now), false);
+    /// Notes that there is no list to be had.
+    pub(super) fn fail(&mut self, listing: Listing, until: Duration) {
+        self.last = Some((listing, until));
     }
 
     /// Takes a path for a directory, since the service says only that it is no secret.
@@ -62,12 +76,12 @@ mod tests {
     fn every_part_of_a_name_but_its_last_is_a_directory() {
         let mut directories = Directories::default();
         let names = ["a/b/c", "a/d", "e"].map(str::to_owned);
-        directories.replace(&names, Timestamp::UNIX_EPOCH);
+        directories.replace(&names, Duration::ZERO);
         assert!(directories.contains("a") && directories.contains("a/b"));
         assert!(!directories.contains("a/b/c") && !directories.contains("e"));
         directories.presume("x");
         assert!(directories.contains("x"));
-        directories.replace(&[], Timestamp::UNIX_EPOCH);
+        directories.replace(&[], Duration::ZERO);
         assert!(!directories.contains("a") && !directories.contains("x"));
     }
 }

@@ -2,6 +2,7 @@
 //! values, permissions.
 
 use std::process::Command;
+use std::time::Duration;
 
 use secretfs::backend::{Backend, BackendError, Put, VersionId, Which};
 
@@ -50,6 +51,16 @@ fn what_is_stored_is_what_aws_s_own_client_reads() {
     assert!(described.created.is_some() && described.changed.is_some() && !described.deleted);
     let names: Vec<_> = listed(&backend).into_iter().collect();
     assert_eq!(names, ["bytes", "said", "text", "theirs"]);
+}
+
+#[test]
+fn a_list_says_when_secrets_were_changed_and_how_far_it_may_be_behind() {
+    let Some(moto) = Moto::start() else { return };
+    let backend = moto.client(|settings| settings.prefix = "app".into());
+    put(&backend, "a/b", b"one");
+    let page = backend.list(None, time()).unwrap();
+    assert_eq!(page.behind, Duration::from_secs(300));
+    assert_eq!(page.changed.into_keys().collect::<Vec<_>>(), ["a/b"]);
 }
 
 #[test]

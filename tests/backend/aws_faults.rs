@@ -16,8 +16,8 @@ use crate::faults::{
 use crate::service::{Asked, Reply, Service};
 
 /// A Secrets Manager that is right but for its fault, with a container's credentials beside it.
-struct Fake {
-    service: Service,
+pub struct Fake {
+    pub service: Service,
     state: Arc<Mutex<State>>,
 }
 
@@ -26,26 +26,28 @@ struct State {
     fault: Option<Reply>,
     /// The number of the key that is accepted.
     key: usize,
+    /// Whatever key is given has expired.
+    expired: bool,
     given: usize,
     names: usize,
 }
 
 impl Fake {
-    fn start(names: usize) -> Self {
+    pub fn start(names: usize) -> Self {
         let state = Arc::new(Mutex::new(State { names, ..State::default() }));
         let shared = Arc::clone(&state);
         let service = Service::start(move |asked| shared.lock().unwrap().answer(asked));
         Self { service, state }
     }
 
-    fn settings(&self) -> AwsSettings {
+    pub fn settings(&self) -> AwsSettings {
         let text = format!("region = \"us-east-1\"\nendpoint = \"{}\"\n", self.service.url(""));
         let settings: AwsSettings = toml::from_str(&text).unwrap();
         let ca = Some(self.service.authority());
         AwsSettings { connection: Connection { ca, ..Connection::default() }, ..settings }
     }
 
-    fn client(&self) -> SecretsManager {
+    pub fn client(&self) -> SecretsManager {
         self.client_with(&self.settings())
     }
 
@@ -75,6 +77,9 @@ impl State {
                     "Token": "canary-token", "Expiration": "2099-01-01T00:00:00Z",
                 }),
             );
+        }
+        if self.expired {
+            return refusal("ExpiredTokenException");
         }
         let authorization = asked.headers.get("authorization");
         if !authorization.is_some_and(|it| it.contains(&format!("Credential=ASIA{}/", self.key))) {
@@ -203,6 +208,25 @@ fn a_key_that_is_revoked_costs_one_other_whatever_is_called() {
         fake.set(|state| state.key += 1);
         succeeds_for_many(&client, run);
         fake.set(|state| assert_eq!(state.given, 2, "{call}"));
+    }
+}
+
+#[test]
+fn a_key_that_has_expired_is_not_accepted_whatever_is_called() {
+    for (call, run) in CALLS {
+        for warm in [true, false] {
+            let fake = Fake::start(1);
+            let client = fake.client();
+            if warm {
+                run(&client, time()).unwrap();
+            }
+            fake.set(|state| state.expired = true);
+            let failed = run(&client, time()).unwrap_err();
+            assert!(is_unauthenticated(&failed), "{call}, warm {warm}: {failed:?}");
+            assert!(!format!("{failed:?} {failed}").contains("canary"), "{failed:?}");
+            fake.set(|state| state.expired = false);
+            assert_eq!(run(&client, time()), Ok(()), "after {call}, warm {warm}");
+        }
     }
 }
 

@@ -30,6 +30,18 @@ fn azure_conforms_below_a_prefix() {
     conforms(&vault.client(|settings| settings.prefix = "Some/where".into()));
 }
 
+#[test]
+fn a_list_says_when_secrets_were_changed() {
+    let vault = KeyVault::start();
+    let client = vault.client(|_| {});
+    let changed = |value| {
+        put(&client, "a/b", value);
+        client.list(None, time()).unwrap().changed["a/b"]
+    };
+    assert!(changed(b"one") < changed(b"two"));
+    assert_eq!(client.list(None, time()).unwrap().behind, Duration::ZERO);
+}
+
 /// Opens a client by one of the ways to log in, without anything but those variables.
 fn open(vault: &KeyVault, auth: AzureAuth, variables: &[(&str, &str)]) -> Result<Azure> {
     let variables: BTreeMap<_, _> = variables.iter().copied().collect();

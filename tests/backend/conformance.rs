@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use secretfs::backend::{
-    Backend, BackendError, Deadline, Expect, Put, Result, Version, VersionId, Which,
+    Abilities, Backend, BackendError, Deadline, Expect, Put, Result, Version, VersionId, Which,
 };
 use secretfs::system::SecretBytes;
 
@@ -46,6 +46,10 @@ pub fn bytes(value: &[u8]) -> SecretBytes {
     SecretBytes::copy_from(value).unwrap()
 }
 
+fn abilities(backend: &dyn Backend) -> Abilities {
+    backend.abilities(time()).unwrap()
+}
+
 /// Runs all of it over an empty backend.
 pub fn conforms(backend: &dyn Backend) {
     nothing_is_there_before_it_was_put(backend);
@@ -70,8 +74,8 @@ fn nothing_is_there_before_it_was_put(backend: &dyn Backend) {
     assert_eq!(backend.versions(name, time()).unwrap_err(), BackendError::NotFound);
     assert_eq!(backend.delete(name, time()).unwrap_err(), BackendError::NotFound);
     let supported = |able, tried| supports(able, tried, Err(BackendError::NotFound));
-    supported(backend.abilities().restore, backend.restore(name, time()));
-    supported(backend.abilities().tags, backend.tag(name, &BTreeMap::new(), time()));
+    supported(abilities(backend).restore, backend.restore(name, time()));
+    supported(abilities(backend).tags, backend.tag(name, &BTreeMap::new(), time()));
     assert!(listed(backend).is_empty(), "what failed has made nothing");
 }
 
@@ -82,6 +86,12 @@ fn a_list_has_every_name_once_however_many_pages_it_takes(backend: &dyn Backend)
         put(backend, name, b"x");
     }
     assert_eq!(listed(backend), names);
+    // A list says of all when they were changed, or of none.
+    let page = backend.list(None, time()).unwrap();
+    assert!(page.changed.is_empty() || page.changed.len() == page.names.len());
+    for (name, changed) in page.changed {
+        assert_eq!(backend.describe(&name, time()).unwrap().changed, Some(changed), "{name}");
+    }
     for name in &names {
         backend.destroy(name, time()).unwrap();
     }
@@ -114,7 +124,7 @@ fn versions_stay_or_there_are_none(backend: &dyn Backend) {
     let versions = backend.versions("versions/v", time()).unwrap();
     let current = backend.describe("versions/v", time()).unwrap().current;
     assert_eq!(current.as_ref(), made.last().map(|version| &version.id));
-    if !backend.abilities().versions {
+    if !abilities(backend).versions {
         assert_eq!(versions.len(), 1);
         return;
     }
@@ -138,9 +148,9 @@ fn a_stage_moves_or_there_are_none(backend: &dyn Backend) {
     let first = put(backend, "stages/s", b"one");
     put(backend, "stages/s", b"two");
     let moved = backend.stage("stages/s", "EXAMPLE", &first.id, time());
-    supports(backend.abilities().stages, moved, Ok(()));
+    supports(abilities(backend).stages, moved, Ok(()));
     let staged = backend.get("stages/s", &Which::Stage("EXAMPLE".into()), time());
-    if !backend.abilities().stages {
+    if !abilities(backend).stages {
         assert!(matches!(staged, Err(BackendError::Unsupported(_))));
         return;
     }
@@ -156,7 +166,7 @@ fn a_stage_moves_or_there_are_none(backend: &dyn Backend) {
 }
 
 fn compare_and_set_lets_one_of_many_win(backend: &dyn Backend) {
-    let able = backend.abilities().compare_and_set;
+    let able = abilities(backend).compare_and_set;
     let expecting = |expect| Put { expect: Some(expect), ..Put::default() };
     let absent = expecting(Expect::Absent);
     let made = backend.put("cas/c", &bytes(b"one"), &absent, time());
@@ -188,7 +198,7 @@ fn what_is_deleted_comes_back_or_is_gone(backend: &dyn Backend) {
     assert_eq!(get(backend, "deleted/d").unwrap_err(), BackendError::NotFound);
     assert_eq!(backend.delete("deleted/d", time()).unwrap_err(), BackendError::NotFound);
     let restored = backend.restore("deleted/d", time());
-    if !backend.abilities().restore {
+    if !abilities(backend).restore {
         assert!(matches!(restored, Err(BackendError::Unsupported(_))), "{restored:?}");
         return;
     }
@@ -196,7 +206,7 @@ fn what_is_deleted_comes_back_or_is_gone(backend: &dyn Backend) {
     assert_eq!(get(backend, "deleted/d").unwrap(), b"canary-7f3a");
     backend.delete("deleted/d", time()).unwrap();
     assert!(backend.describe("deleted/d", time()).unwrap().deleted);
-    if backend.abilities().compare_and_set {
+    if abilities(backend).compare_and_set {
         let absent = Put { expect: Some(Expect::Absent), ..Put::default() };
         let made = backend.put("deleted/d", &bytes(b"x"), &absent, time()).unwrap_err();
         assert_eq!(made, BackendError::Conflict, "what can be brought back is not absent");
@@ -215,7 +225,7 @@ fn what_is_destroyed_never_comes_back(backend: &dyn Backend) {
     assert!(backend.restore("destroyed/d", time()).is_err());
     put(backend, "destroyed/d", b"three");
     assert_eq!(backend.versions("destroyed/d", time()).unwrap().len(), 1, "its history is gone");
-    if backend.abilities().restore {
+    if abilities(backend).restore {
         backend.delete("destroyed/d", time()).unwrap();
         backend.destroy("destroyed/d", time()).unwrap();
         assert!(backend.restore("destroyed/d", time()).is_err());
@@ -229,7 +239,7 @@ fn tags_are_replaced_as_a_whole(backend: &dyn Backend) {
     };
     let first = tags(&[("service", "example"), ("environment", "test")]);
     let tagged = backend.tag("tagged/t", &first, time());
-    if !backend.abilities().tags {
+    if !abilities(backend).tags {
         assert!(matches!(tagged, Err(BackendError::Unsupported(_))), "{tagged:?}");
         return;
     }
@@ -244,7 +254,7 @@ fn tags_are_replaced_as_a_whole(backend: &dyn Backend) {
 
 fn no_call_outlives_its_deadline(backend: &dyn Backend) {
     let (over, version) = (Deadline::within(Duration::ZERO), put(backend, "late/l", b"x"));
-    let able = backend.abilities();
+    let able = abilities(backend);
     let late = |able, tried| supports(able, tried, Err(BackendError::TimedOut));
     late(true, backend.get("late/l", &Which::Current, over).map(drop));
     late(true, backend.put("late/l", &bytes(b"y"), &Put::default(), over).map(drop));

@@ -25,8 +25,8 @@ pub fn many_real() -> usize {
 }
 
 /// A Vault that is right but for its fault.
-struct Fake {
-    service: Service,
+pub struct Fake {
+    pub service: Service,
     state: Arc<Mutex<State>>,
 }
 
@@ -43,7 +43,7 @@ struct State {
 }
 
 impl Fake {
-    fn start(names: Vec<String>, pages: bool) -> Self {
+    pub fn start(names: Vec<String>, pages: bool) -> Self {
         let mut directories: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for name in names {
             let mut start = 0;
@@ -59,7 +59,7 @@ impl Fake {
         Self { service, state }
     }
 
-    fn settings(&self) -> VaultSettings {
+    pub fn settings(&self) -> VaultSettings {
         VaultSettings {
             address: self.service.url(""),
             connection: Connection { ca: Some(self.service.authority()), ..Connection::default() },
@@ -76,7 +76,7 @@ impl Fake {
         }
     }
 
-    fn client(&self) -> Vault {
+    pub fn client(&self) -> Vault {
         Vault::new(&self.settings(), None).unwrap()
     }
 

@@ -73,7 +73,8 @@ fn with_fields_each_secret_is_a_directory() {
     let names: Vec<_> = listed(&vault).into_iter().collect();
     assert_eq!(names, ["app/db/password", "app/db/user", "top/port"]);
     assert_eq!(get(&vault, "app/db/password").unwrap(), b"canary-7f3a");
-    let missing = ["app/db/missing", "app/db", "top", "none/x"];
+    assert_eq!(get(&vault, "top").unwrap_err(), BackendError::NoName);
+    let missing = ["app/db/missing", "app/db", "none/x"];
     for name in missing {
         assert_eq!(get(&vault, name).unwrap_err(), BackendError::NotFound, "{name}");
     }

@@ -72,6 +72,16 @@ impl World {
     }
 
     pub fn with(service: Service, prefetch: bool) -> Self {
+        let timeout = Duration::from_millis(100);
+        Self::caching(service, Cache { prefetch, timeout, ..Cache::default() })
+    }
+
+    /// With a service that has all the time there is.
+    pub fn patient(service: Service) -> Self {
+        Self::caching(service, Cache { prefetch: false, timeout: LONG, ..Cache::default() })
+    }
+
+    fn caching(service: Service, cache: Cache) -> Self {
         let (store, clock) =
             (Arc::new(MemoryStore::new()), Arc::new(ManualClock::at(1_800_000_000)));
         let directory = tempfile::tempdir().unwrap();
@@ -81,13 +91,7 @@ impl World {
             })
             .unwrap(),
         );
-        let cache = Cache {
-            fresh: FRESH,
-            stale: STALE,
-            prefetch,
-            timeout: Duration::from_millis(100),
-            ..Cache::default()
-        };
+        let cache = Cache { fresh: FRESH, stale: STALE, ..cache };
         let service = Arc::new(service);
         let (broker, routes) = begin(&store, &clock, directory.path(), (&service, cache));
         let refreshers = Mutex::new(routes.refreshers());
@@ -117,7 +121,7 @@ impl World {
         loop {
             match self.broker.read(&caller, &name(secret), Which::Current) {
                 Ok(opened) => return Ok(opened.value.expose().to_vec()),
-                Err(BrokerError::Elsewhere(name)) => self.broker.fetch(&name, LONG)?,
+                Err(BrokerError::Elsewhere(sought)) => self.broker.fetch(&sought, LONG)?,
                 Err(error) => return Err(error),
             }
         }

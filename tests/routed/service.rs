@@ -1,6 +1,7 @@
 //! A service that keeps secrets in memory, and fails as a test likes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
@@ -8,6 +9,7 @@ use secretfs::backend::{
     Abilities, Backend, BackendError, Deadline, Description, Expect, Fetched, Page, PageToken,
     Probe, Put, Result, Version, VersionId, Which,
 };
+use secretfs::model::Timestamp;
 use secretfs::system::SecretBytes;
 
 /// How it fails.
@@ -16,6 +18,9 @@ pub enum Failure {
     Denied,
     Down,
     Failed,
+    Invalid,
+    /// It answers as it should, but only when its time is over.
+    Late,
     NotFound,
     Slow,
     Throttled,
@@ -26,7 +31,10 @@ pub enum Failure {
 pub struct Service {
     state: Mutex<State>,
     let_go: Condvar,
+    after_put: OnceLock<AfterPut>,
     pub abilities: Abilities,
+    /// Lists say when secrets were changed, and may be so far behind.
+    pub tells_changes: Option<Duration>,
 }
 
 #[derive(Default)]
@@ -36,8 +44,25 @@ struct State {
     failure: Option<Failure>,
     held: bool,
     lists_denied: bool,
+    /// Each list has another page, under the same name or under new ones.
+    endless: Option<Endless>,
+    /// When each secret was changed, by a count of changes.
+    changed: BTreeMap<String, i64>,
+    changes: i64,
+    /// Nobody says what it can do.
+    dumb: bool,
     calls: BTreeMap<&'static str, u64>,
 }
+
+/// How a list has no end.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Endless {
+    NewPages,
+    SamePage,
+}
+
+/// What is called when a value was put, before that is answered.
+type AfterPut = Box<dyn Fn(&[u8]) + Send + Sync>;
 
 /// Names in one page.
 const PAGE: usize = 3;
@@ -50,12 +75,20 @@ impl Service {
             restore: true,
             ..Abilities::default()
         };
-        Self { state: Mutex::default(), let_go: Condvar::new(), abilities }
+        let (let_go, after_put) = (Condvar::new(), OnceLock::new());
+        Self { state: Mutex::default(), let_go, after_put, abilities, tells_changes: None }
     }
 
     /// Stores a version as somebody else does.
     pub fn set(&self, name: &str, value: &[u8]) {
-        self.state.lock().secrets.entry(name.to_owned()).or_default().push(value.to_vec());
+        let mut state = self.state.lock();
+        state.secrets.entry(name.to_owned()).or_default().push(value.to_vec());
+        state.note_change(name);
+    }
+
+    /// Stores a version in the same second as the one before.
+    pub fn set_at_once(&self, name: &str, value: &[u8]) {
+        self.state.lock().secrets.get_mut(name).unwrap().push(value.to_vec());
     }
 
     /// Removes a secret as somebody else does.
@@ -71,6 +104,11 @@ impl Service {
         state.secrets.get(name)?.last().cloned()
     }
 
+    /// Every version's value, oldest first.
+    pub fn history(&self, name: &str) -> Vec<Vec<u8>> {
+        self.state.lock().secrets.get(name).cloned().unwrap_or_default()
+    }
+
     pub fn fail(&self, failure: Option<Failure>) {
         self.state.lock().failure = failure;
     }
@@ -78,6 +116,20 @@ impl Service {
     /// Lets nobody list from now on.
     pub fn deny_lists(&self) {
         self.state.lock().lists_denied = true;
+    }
+
+    pub fn list_without_end(&self, endless: Option<Endless>) {
+        self.state.lock().endless = endless;
+    }
+
+    /// Has nobody know, or somebody again, what it can do.
+    pub fn keep_abilities_secret(&self, dumb: bool) {
+        self.state.lock().dumb = dumb;
+    }
+
+    /// Calls something once a value was put, before that is answered.
+    pub fn after_put(&self, call: impl Fn(&[u8]) + Send + Sync + 'static) {
+        assert!(self.after_put.set(Box::new(call)).is_ok());
     }
 
     /// Has each call wait until it is let go.
@@ -116,14 +168,18 @@ impl Service {
             Some(Failure::Denied) => Err(BackendError::Denied(said("no such right"))),
             Some(Failure::Down) => Err(BackendError::Unreachable(said("connection refused"))),
             Some(Failure::Failed) => Err(BackendError::Failed(said("500"))),
-            Some(Failure::NotFound) => Err(BackendError::NotFound),
-            Some(Failure::Slow) => {
+            Some(Failure::Invalid) => Err(BackendError::Invalid(said("no such name"))),
+            Some(failure @ (Failure::Late | Failure::Slow)) => {
                 drop(state);
                 while let Ok(left) = deadline.left() {
                     std::thread::sleep(left);
                 }
-                Err(BackendError::TimedOut)
+                if failure == Failure::Slow {
+                    return Err(BackendError::TimedOut);
+                }
+                Ok(self.state.lock())
             }
+            Some(Failure::NotFound) => Err(BackendError::NotFound),
             Some(Failure::Throttled) => {
                 Err(BackendError::Throttled { retry_after: Some(Duration::from_secs(20)) })
             }
@@ -133,6 +189,11 @@ impl Service {
 }
 
 impl State {
+    fn note_change(&mut self, name: &str) {
+        self.changes += 1;
+        self.changed.insert(name.to_owned(), self.changes);
+    }
+
     fn versions(&self, name: &str) -> Result<&Vec<Vec<u8>>> {
         if self.deleted.contains(name) {
             return Err(BackendError::NotFound);
@@ -150,8 +211,11 @@ fn described(number: usize) -> Version {
 }
 
 impl Backend for Service {
-    fn abilities(&self) -> Abilities {
-        self.abilities
+    fn abilities(&self, _: Deadline) -> Result<Abilities> {
+        match self.state.lock().dumb {
+            true => Err(BackendError::Unreachable("nobody has begun".into())),
+            false => Ok(self.abilities),
+        }
     }
 
     fn get(&self, name: &str, _: &Which, deadline: Deadline) -> Result<Fetched> {
@@ -187,7 +251,14 @@ impl Backend for Service {
         state.deleted.remove(name);
         let versions = state.secrets.entry(name.to_owned()).or_default();
         versions.push(value.expose().to_vec());
-        Ok(described(if self.abilities.versions { versions.len() } else { 0 }))
+        let count = versions.len();
+        state.note_change(name);
+        let number = if self.abilities.versions { count } else { 0 };
+        drop(state);
+        if let Some(call) = self.after_put.get() {
+            call(value.expose());
+        }
+        Ok(described(number))
     }
 
     fn describe(&self, name: &str, deadline: Deadline) -> Result<Description> {
@@ -207,11 +278,24 @@ impl Backend for Service {
         if state.lists_denied {
             return Err(BackendError::Denied("no list".into()));
         }
+        if let Some(endless) = state.endless {
+            let number = state.calls.get("list").filter(|_| endless == Endless::NewPages);
+            let next = Some(PageToken(format!("{number:?}")));
+            return Ok(Page { names: vec!["a".into()], next, ..Page::default() });
+        }
         let after = page.map(|token| token.0.clone()).unwrap_or_default();
         let shown = state.secrets.keys().filter(|name| !state.deleted.contains(*name));
         let names: Vec<String> = shown.filter(|name| **name > after).take(PAGE).cloned().collect();
         let next = names.last().filter(|_| names.len() == PAGE).map(|last| PageToken(last.clone()));
-        Ok(Page { names, next })
+        let mut page = Page { names, next, ..Page::default() };
+        if let Some(behind) = self.tells_changes {
+            page.behind = behind;
+            for name in &page.names {
+                let changed = Timestamp::from_second(state.changed[name]).unwrap();
+                page.changed.insert(name.clone(), changed);
+            }
+        }
+        Ok(page)
     }
 
     fn tag(&self, _: &str, _: &BTreeMap<String, String>, _: Deadline) -> Result<()> {

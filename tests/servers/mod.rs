@@ -100,6 +100,12 @@ impl Server {
         let _ = kill(Pid::from_raw(self.child.id().cast_signed()), signal);
     }
 
+    /// Ends it without warning, and waits until it has.
+    pub fn kill(&mut self) {
+        self.signal(Signal::SIGKILL);
+        drop(self.child.wait());
+    }
+
     /// Has it neither answer nor end.
     pub fn freeze(&self) {
         self.signal(Signal::SIGSTOP);

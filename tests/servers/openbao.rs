@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use super::{Pair, Server, directory, mortal, port};
 use crate::common::{DEADLINE, bounded, eventually, skip, write_file};
 
-/// A server with its data in memory, unsealed, with TLS, and with the engines `secret` (kv-v2) and `old` (kv-v1).
+/// A server with its data in memory or, where it is to be started again, in files, unsealed, with TLS, and with the engines `secret` (kv-v2) and `old` (kv-v1).
 pub struct OpenBao {
     pub server: Server,
     pub port: u16,
@@ -29,23 +29,35 @@ pub struct OpenBao {
 impl OpenBao {
     /// Starts one. `None`, with a SKIP, where it is not installed.
     pub fn start() -> Option<Self> {
+        Self::start_with(|_| json!({ "inmem": {} }))
+    }
+
+    /// Starts one that can be stopped and started again.
+    pub fn start_lasting() -> Option<Self> {
+        Self::start_with(|dir| {
+            let data = dir.join("data");
+            std::fs::create_dir(&data).unwrap();
+            json!({ "raft": { "path": data, "node_id": "one" } })
+        })
+    }
+
+    fn start_with(storage: impl FnOnce(&Path) -> Value) -> Option<Self> {
         let program = program()?;
         let dir = directory();
-        let (port, pair) = (port(), Pair::make(dir.path(), "bao", None));
+        let (port, cluster, pair) = (port(), port(), Pair::make(dir.path(), "bao", None));
         let config = json!({
-            "storage": { "inmem": {} },
+            "storage": storage(dir.path()),
             "api_addr": format!("https://127.0.0.1:{port}"),
+            "cluster_addr": format!("https://127.0.0.1:{cluster}"),
             "listener": { "tcp": {
                 "address": format!("127.0.0.1:{port}"),
+                "cluster_address": format!("127.0.0.1:{cluster}"),
                 "tls_cert_file": pair.certificate,
                 "tls_key_file": pair.key,
             } },
         });
         write_file(&dir.path().join("bao.json"), config.to_string().as_bytes());
-        let mut command = mortal(&program);
-        command.arg("server").arg("-config").arg(dir.path().join("bao.json"));
-        command.current_dir(dir.path());
-        let server = Server::start(command, port, dir.path().join("log"));
+        let server = serve(&program, dir.path(), port);
         let connection = Connection { ca: Some(pair.certificate.clone()), ..Connection::default() };
         let http = Http::new(&connection).unwrap();
         let mut bao = Self {
@@ -78,6 +90,17 @@ impl OpenBao {
         });
     }
 
+    /// Ends it without warning: nobody listens any more.
+    pub fn stop(&mut self) {
+        self.server.kill();
+    }
+
+    /// Starts it again with what it had.
+    pub fn start_again(&mut self) {
+        self.server = serve(&self.program, self.dir.path(), self.port);
+        self.unseal();
+    }
+
     /// Takes its keys away.
     pub fn seal(&self) {
         self.ask(Method::Put, "sys/seal", &json!({}));
@@ -87,7 +110,9 @@ impl OpenBao {
     pub fn unseal(&self) {
         self.ask(Method::Put, "sys/unseal", &json!({ "key": self.unseal }));
         eventually("the server is active", || {
-            self.try_ask(Method::Get, "sys/health", &Value::Null, None).status == 200
+            // One that is not yet says 429, which a client takes for a request to be left alone.
+            let health = "sys/health?standbycode=473";
+            self.try_ask(Method::Get, health, &Value::Null, None).status == 200
         });
     }
 
@@ -161,6 +186,12 @@ impl OpenBao {
         command.env("BAO_CACERT", &self.pair.certificate).env("HOME", self.dir.path());
         super::succeed(&mut command)
     }
+}
+
+fn serve(program: &Path, dir: &Path, port: u16) -> Server {
+    let mut command = mortal(program);
+    command.arg("server").arg("-config").arg(dir.join("bao.json")).current_dir(dir);
+    Server::start(command, port, dir.join("log"))
 }
 
 /// Finds the server where `scripts/setup-python.sh` puts it.

@@ -19,7 +19,7 @@ use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::{Signal, kill};
@@ -28,11 +28,16 @@ use serde_json::Value;
 
 use crate::common::{DEADLINE, Person, bounded, can_mount, eventually, parse_lines};
 
+mod clock;
+
+use clock::Clock;
+
 /// An installed secretfs.
 pub struct Site {
     dir: PathBuf,
     person: Option<Person>,
     daemon: Option<Child>,
+    clock: Option<Clock>,
 }
 
 impl Site {
@@ -58,7 +63,17 @@ impl Site {
         if let Some(person) = &person {
             chown(&dir, Some(person.uid), Some(person.gid)).unwrap();
         }
-        Some(Self { dir, person, daemon: None })
+        Some(Self { dir, person, daemon: None, clock: None })
+    }
+
+    /// Has daemons that are started from now on go by a clock which the test moves.
+    pub fn simulate_time(&mut self) {
+        self.clock = Some(Clock::new());
+    }
+
+    /// Lets time pass for the daemon.
+    pub fn pass(&self, time: Duration) {
+        self.clock.as_ref().expect("simulated time").pass(time);
     }
 
     /// Returns the path of something beside the mount.
@@ -120,6 +135,9 @@ impl Site {
             .env("XDG_RUNTIME_DIR", &self.dir)
             .env("HOME", &self.dir)
             .current_dir("/");
+        if let Some(clock) = &self.clock {
+            clock.surround(command);
+        }
     }
 
     /// Runs a command line of secretfs.
@@ -169,7 +187,7 @@ impl Site {
             if ended.is_some() || start.elapsed() > DEADLINE {
                 panic!("no mount ({ended:?}); the daemon said: {}", self.said());
             }
-            std::thread::sleep(std::time::Duration::from_millis(3));
+            std::thread::sleep(Duration::from_millis(3));
         }
     }
 
@@ -243,7 +261,7 @@ impl Site {
                 let _ = umount2(&self.secret(""), MntFlags::MNT_FORCE);
                 panic!("the daemon cannot be killed: it waits for an answer of its own");
             }
-            std::thread::sleep(std::time::Duration::from_micros(500));
+            std::thread::sleep(Duration::from_micros(500));
         }
     }
 
@@ -262,7 +280,7 @@ impl Site {
             if let Some(status) = child.try_wait().unwrap() {
                 return Some(status);
             }
-            std::thread::sleep(std::time::Duration::from_millis(3));
+            std::thread::sleep(Duration::from_millis(3));
         }
         self.daemon = Some(child);
         None

@@ -1,6 +1,7 @@
 //! What Secrets Manager answers, and the body of what it is asked where a value is in it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use base64ct::{Base64, Encoding};
 use serde::Deserialize;
@@ -188,6 +189,9 @@ impl Listing {
     }
 }
 
+/// A list may lack the changes of the last five minutes, as AWS documents.
+const LIST_BEHIND: Duration = Duration::from_secs(300);
+
 /// A page of secrets.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -200,15 +204,24 @@ pub(super) struct Listed {
 #[serde(rename_all = "PascalCase")]
 struct Named {
     name: String,
+    last_changed_date: Option<f64>,
 }
 
 impl Listed {
     /// Returns the names behind a prefix.
     pub(super) fn page(self, prefix: &str) -> Page {
-        let behind = |named: Named| named.name.strip_prefix(prefix).map(str::to_owned);
-        let names = self.secret_list.into_iter().filter_map(behind);
         let next = self.next_token.filter(|next| !next.is_empty()).map(PageToken);
-        Page { names: names.filter(|name| !name.is_empty()).collect(), next }
+        let mut page = Page { behind: LIST_BEHIND, next, ..Page::default() };
+        for Named { name, last_changed_date } in self.secret_list {
+            let Some(name) = name.strip_prefix(prefix).filter(|name| !name.is_empty()) else {
+                continue;
+            };
+            if let Some(changed) = last_changed_date.and_then(time) {
+                page.changed.insert(name.to_owned(), changed);
+            }
+            page.names.push(name.to_owned());
+        }
+        page
     }
 }
 

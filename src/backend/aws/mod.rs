@@ -132,14 +132,14 @@ enum Given<'a> {
 }
 
 impl Backend for SecretsManager {
-    fn abilities(&self) -> Abilities {
-        Abilities {
+    fn abilities(&self, _: Deadline) -> Result<Abilities> {
+        Ok(Abilities {
             versions: true,
             stages: true,
             compare_and_set: false,
             restore: true,
             tags: true,
-        }
+        })
     }
 
     fn get(&self, name: &str, which: &Which, deadline: Deadline) -> Result<Fetched> {

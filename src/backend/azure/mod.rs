@@ -28,7 +28,7 @@ pub use key::VaultKey;
 pub use settings::{AzureAuth, AzureSettings};
 
 use client::Client;
-use secret::Item;
+use secret::{Given, Item};
 
 /// The first pause while something is waited for, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
@@ -74,14 +74,14 @@ impl Azure {
 }
 
 impl Backend for Azure {
-    fn abilities(&self) -> Abilities {
-        Abilities {
+    fn abilities(&self, _: Deadline) -> Result<Abilities> {
+        Ok(Abilities {
             versions: true,
             stages: false,
             compare_and_set: false,
             restore: true,
             tags: true,
-        }
+        })
     }
 
     fn get(&self, name: &str, which: &Which, deadline: Deadline) -> Result<Fetched> {
@@ -104,14 +104,14 @@ impl Backend for Azure {
         if put.expect.is_some() {
             return Err(BackendError::Unsupported("compare-and-set".into()));
         }
-        let name = self.name(name)?;
+        let (name, given) = (self.name(name)?, Given::of(value, put)?);
         let before = match self.current(&name, deadline) {
             Ok(before) => Some(before),
             // There is none, or who may write may not list: then there is nothing to keep.
             Err(BackendError::NotFound | BackendError::Denied(_)) => None,
             Err(error) => return Err(error),
         };
-        version(&self.client.write(&name, (value, put), before, deadline)?)
+        version(&self.client.write(&name, (&given, put.expires), before, deadline)?)
     }
 
     fn describe(&self, name: &str, deadline: Deadline) -> Result<Description> {
@@ -140,9 +140,18 @@ impl Backend for Azure {
             return Err(BackendError::Invalid("the page is malformed".into()));
         }
         let (items, next) = self.client.names(link, deadline)?;
-        let paths = items.iter().filter_map(|item| name::decode(item.name()?));
-        let names = paths.filter_map(|path| Some(path.strip_prefix(&self.prefix)?.to_owned()));
-        Ok(Page { names: names.collect(), next: next.map(PageToken) })
+        let mut page = Page { next: next.map(PageToken), ..Page::default() };
+        for item in &items {
+            let path = item.name().and_then(name::decode);
+            let Some(name) = path.as_ref().and_then(|path| path.strip_prefix(&self.prefix)) else {
+                continue;
+            };
+            if let Some(changed) = item.attributes.updated() {
+                page.changed.insert(name.to_owned(), changed);
+            }
+            page.names.push(name.to_owned());
+        }
+        Ok(page)
     }
 
     fn tag(&self, name: &str, tags: &BTreeMap<String, String>, deadline: Deadline) -> Result<()> {

@@ -27,6 +27,33 @@ const MAX_VALUE_BYTES: usize = 25 << 10;
 /// How many a page has at the most.
 const PAGE: usize = 25;
 
+/// A value as Azure takes it: text, and of bytes that are none their base64.
+pub(super) enum Given<'a> {
+    Encoded(SecretBytes),
+    Text(&'a str),
+}
+
+impl<'a> Given<'a> {
+    /// Fails for a value that Azure does not take, before anything is asked.
+    pub(super) fn of(value: &'a SecretBytes, put: &Put) -> Result<Self> {
+        let given = match std::str::from_utf8(value.expose()) {
+            Ok(text) if !put.binary => Self::Text(text),
+            Ok(_) | Err(_) => Self::Encoded(base64::encode(value.expose())?),
+        };
+        if given.text()?.len() > MAX_VALUE_BYTES {
+            return Err(invalid("the value is longer than Azure's 25 KiB, where bytes are base64"));
+        }
+        Ok(given)
+    }
+
+    fn text(&self) -> Result<&str> {
+        match self {
+            Self::Encoded(encoded) => std::str::from_utf8(encoded.expose()).map_err(|_| strange()),
+            Self::Text(text) => Ok(text),
+        }
+    }
+}
+
 /// A secret or one of its versions, without its value.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -142,24 +169,17 @@ impl Client {
     pub(super) fn write(
         &self,
         name: &str,
-        (value, put): (&SecretBytes, &Put),
+        (given, expires): (&Given<'_>, Option<Timestamp>),
         before: Option<Item>,
         deadline: Deadline,
     ) -> Result<Item> {
-        let text = std::str::from_utf8(value.expose()).ok().filter(|_| !put.binary);
         let (content_type, tags) =
             before.map_or((None, None), |before| (before.content_type, before.tags));
-        let content_type = match text {
-            None => Some(BINARY.to_owned()),
-            Some(_) => content_type.filter(|kind| kind != BINARY),
+        let content_type = match given {
+            Given::Encoded(_) => Some(BINARY.to_owned()),
+            Given::Text(_) => content_type.filter(|kind| kind != BINARY),
         };
-        let encoded = base64::encode(value.expose())?;
-        let written = text.or_else(|| std::str::from_utf8(encoded.expose()).ok());
-        let written = written.ok_or_else(strange)?;
-        if written.len() > MAX_VALUE_BYTES {
-            return Err(invalid("the value is longer than Azure's 25 KiB, where bytes are base64"));
-        }
-        let attributes = match put.expires {
+        let attributes = match expires {
             None => json!({ "enabled": true }),
             Some(expires) => json!({ "enabled": true, "exp": expires.as_second() }),
         };
@@ -168,7 +188,7 @@ impl Client {
         let rest = rest.to_string();
         let mut body = SecretBuffer::new();
         body.write_at(0, b"{\"value\":")?;
-        json::push_string(&mut body, written)?;
+        json::push_string(&mut body, given.text()?)?;
         body.write_at(body.len(), b",")?;
         body.write_at(body.len(), rest.trim_start_matches('{').as_bytes())?;
         let path = format!("secrets/{name}");

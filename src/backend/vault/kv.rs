@@ -186,7 +186,8 @@ impl Kv {
         format!("{}/{part}/{}", self.mount, encoded(path))
     }
 
-    fn needs_versions(&self, what: &str) -> Result<()> {
+    /// Fails where there are no versions, before anything is asked.
+    pub(super) fn needs_versions(&self, what: &str) -> Result<()> {
         match self.engine {
             Engine::Kv1 => Err(BackendError::Unsupported(format!("{what} in kv-v1"))),
             Engine::Kv2 => Ok(()),

@@ -54,7 +54,7 @@ impl Vault {
         if !self.fields {
             return Ok((format!("{}{name}", self.prefix), None));
         }
-        let (secret, field) = name.rsplit_once('/').ok_or(BackendError::NotFound)?;
+        let (secret, field) = name.rsplit_once('/').ok_or(BackendError::NoName)?;
         Ok((format!("{}{secret}", self.prefix), Some(field)))
     }
 
@@ -118,21 +118,25 @@ impl Vault {
 }
 
 impl Backend for Vault {
-    fn abilities(&self) -> Abilities {
+    fn abilities(&self, _: Deadline) -> Result<Abilities> {
         let versioned = self.kv.engine == Engine::Kv2;
-        Abilities {
+        Ok(Abilities {
             versions: versioned,
             stages: false,
             compare_and_set: versioned,
             restore: versioned && !self.fields,
             tags: versioned && !self.fields,
-        }
+        })
     }
 
     fn get(&self, name: &str, which: &Which, deadline: Deadline) -> Result<Fetched> {
         let (path, field) = self.place(name)?;
         let version = match which {
             Which::Current => None,
+            // It has no other than the one that it calls current.
+            Which::Id(id) if self.kv.engine == Engine::Kv1 && number(id)? != UNVERSIONED => {
+                return Err(BackendError::NotFound);
+            }
             Which::Id(id) => Some(number(id)?),
             Which::Stage(_) => return Err(no_stages()),
         };
@@ -157,7 +161,7 @@ impl Backend for Vault {
         if put.expires.is_some() {
             return Err(BackendError::Unsupported("a date of expiry".into()));
         }
-        if put.expect.is_some() && !self.abilities().compare_and_set {
+        if put.expect.is_some() && self.kv.engine == Engine::Kv1 {
             return Err(BackendError::Unsupported("compare-and-set in kv-v1".into()));
         }
         let (path, field) = self.place(name)?;
@@ -237,6 +241,7 @@ impl Backend for Vault {
     fn delete(&self, name: &str, deadline: Deadline) -> Result<()> {
         let (path, field) = self.place(name)?;
         if let Some(field) = field {
+            self.kv.needs_versions("deleting a single field")?;
             self.find_field(&path, Some(field), deadline)?;
             let object = serde_json::json!({ field: null }).to_string();
             let object = SecretBytes::copy_from(object.as_bytes())?;

@@ -10,7 +10,7 @@ use super::{Daemon, Result};
 use crate::broker::BrokerError;
 use crate::daemon::metrics::Rotations;
 use crate::model::{Caller, SecretName};
-use crate::rotation::{Options, Rotator, State, ValueFrom, holders};
+use crate::rotation::{Options, Rotator, State, ValueFrom};
 
 /// A command of `.control/rotate`. Without any of the questions it rotates a secret.
 #[derive(Debug, Deserialize)]
@@ -103,7 +103,7 @@ impl Daemon {
             return Err(BrokerError::Invalid(why.into()));
         }
         self.admit(caller, "holders")?;
-        let mut found = holders(self.broker(), &*self.clock, command.secret.as_ref())?;
+        let mut found = self.rotator.holders(command.secret.as_ref())?;
         if command.stale.0 {
             found.retain(crate::rotation::Holder::is_stale);
         }

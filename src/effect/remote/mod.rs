@@ -31,8 +31,6 @@ use message::{Call, Opened, Reply, Request, receive, send};
 
 /// How much longer than its time a call may take to say so. A process that does not even do that hangs.
 const GRACE: Duration = Duration::from_secs(1);
-/// How long a process has to begin where no call says how long it may take.
-const BEGINNING: Duration = Duration::from_secs(2);
 
 /// A service behind the effector.
 pub struct RemoteBackend {
@@ -86,12 +84,14 @@ impl RemoteBackend {
             tracing::warn!(backend = self.name, "the process of a backend has died");
         }
         *running = None;
-        let next = running.insert(self.start(deadline)?);
+        let (begun, _) = self.start(deadline)?;
+        let next = running.insert(begun);
         next.channel.send_descriptors(&[end.as_fd()]).map_err(gone)?;
         Ok(next.started)
     }
 
-    fn start(&self, deadline: Deadline) -> Result<Running> {
+    /// Has a process begin; with what its service can do.
+    fn start(&self, deadline: Deadline) -> Result<(Running, Abilities)> {
         let started = Instant::now();
         let channel = self.effector.begin_backend(&self.name).map_err(gone)?;
         if channel.await_message(started + deadline.left()?).is_err() {
@@ -101,8 +101,8 @@ impl RemoteBackend {
         let abilities =
             opened.ok_or_else(|| gone(io::Error::other("it died before it began")))??;
         // Those of one service do not change.
-        self.abilities.get_or_init(|| abilities);
-        Ok(Running { channel, started })
+        let abilities = *self.abilities.get_or_init(|| abilities);
+        Ok((Running { channel, started }, abilities))
     }
 
     fn end_hanging(&self, started: Instant) {
@@ -124,19 +124,19 @@ impl RemoteBackend {
 }
 
 impl Backend for RemoteBackend {
-    /// The process says it when it begins, which it does now if nothing was asked of it before. Without one
-    /// nothing is known, and so none.
-    fn abilities(&self) -> Abilities {
-        if self.abilities.get().is_none() {
-            let mut running = self.running.lock();
-            if running.is_none() {
-                match self.start(Deadline::within(BEGINNING)) {
-                    Ok(begun) => *running = Some(begun),
-                    Err(error) => tracing::debug!(backend = self.name, %error, "not begun"),
-                }
-            }
+    /// The process says it when it begins, which it does now if nothing was asked of it before.
+    fn abilities(&self, deadline: Deadline) -> Result<Abilities> {
+        if let Some(abilities) = self.abilities.get() {
+            return Ok(*abilities);
         }
-        self.abilities.get().copied().unwrap_or_default()
+        let mut running = self.running.lock();
+        // Somebody else has had it begin meanwhile.
+        if let Some(abilities) = self.abilities.get() {
+            return Ok(*abilities);
+        }
+        let (begun, abilities) = self.start(deadline)?;
+        *running = Some(begun);
+        Ok(abilities)
     }
 
     fn get(&self, name: &str, which: &Which, deadline: Deadline) -> Result<Fetched> {

@@ -3,19 +3,27 @@
 use std::io;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use super::message::{Call, Opened, Reply, Request, receive, send};
 use crate::backend::{Backend, BackendError, Deadline, Fetched};
 use crate::system::{Channel, SecretBytes};
+
+/// How long it may take to say what a service can do.
+const BEGINNING: Duration = Duration::from_secs(2);
 
 /// Says what the service can do, and makes calls until the channel is closed.
 pub(in crate::effect) fn serve_backend(
     channel: &Channel,
     backend: Result<Arc<dyn Backend>, BackendError>,
 ) -> io::Result<()> {
-    let opened: Opened = backend.as_ref().map(|backend| backend.abilities()).map_err(Clone::clone);
+    // A client knows it without asking its service.
+    let opened: Opened = backend
+        .as_ref()
+        .map_err(Clone::clone)
+        .and_then(|it| it.abilities(Deadline::within(BEGINNING)));
     channel.send(&opened)?;
-    let Ok(backend) = backend else { return Ok(()) };
+    let (Ok(backend), Ok(_)) = (backend, opened) else { return Ok(()) };
     loop {
         let ends = match channel.receive_descriptors() {
             Ok(ends) => ends,

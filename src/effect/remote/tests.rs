@@ -45,7 +45,8 @@ fn soon() -> Deadline {
 fn calls_values_and_errors_arrive_as_they_were_and_one_process_makes_them_all() {
     let (effector, begun) = effector();
     let backend = Arc::new(RemoteBackend::new(effector, "echo"));
-    assert!(backend.abilities().compare_and_set && !backend.abilities().tags);
+    let abilities = backend.abilities(soon()).unwrap();
+    assert!(abilities.compare_and_set && !abilities.tags);
     let value = SecretBytes::copy_from(b"canary-7f3a").unwrap();
     let callers = (0..8).map(|number| {
         let backend = Arc::clone(&backend);
@@ -70,9 +71,10 @@ fn calls_values_and_errors_arrive_as_they_were_and_one_process_makes_them_all() 
 fn a_server_names_a_service_and_nothing_else() {
     let (effector, begun) = effector();
     let backend = RemoteBackend::new(effector, "https://elsewhere.example");
-    let refused = backend.get("a", &Which::Current, soon()).unwrap_err();
-    assert_eq!(refused, BackendError::Invalid("no backend https://elsewhere.example".into()));
+    let refused = BackendError::Invalid("no backend https://elsewhere.example".into());
+    assert_eq!(backend.get("a", &Which::Current, soon()).unwrap_err(), refused);
     assert_eq!(*begun.lock(), ["https://elsewhere.example"]);
+    assert_eq!(backend.abilities(soon()), Err(refused), "nothing is known, and that is no answer");
 }
 
 #[test]
@@ -86,8 +88,8 @@ fn a_call_that_hangs_ends_with_its_time_and_its_process() {
 }
 
 impl Backend for Echo {
-    fn abilities(&self) -> Abilities {
-        Abilities { compare_and_set: true, ..Abilities::default() }
+    fn abilities(&self, _: Deadline) -> Result<Abilities> {
+        Ok(Abilities { compare_and_set: true, ..Abilities::default() })
     }
 
     fn get(&self, name: &str, _: &Which, _: Deadline) -> Result<Fetched> {
@@ -112,7 +114,8 @@ impl Backend for Echo {
     }
 
     fn list(&self, _: Option<&PageToken>, _: Deadline) -> Result<Page> {
-        Ok(Page { names: (0..10_000).map(|number| number.to_string()).collect(), next: None })
+        let names = (0..10_000).map(|number| number.to_string()).collect();
+        Ok(Page { names, ..Page::default() })
     }
 
     fn tag(&self, _: &str, _: &BTreeMap<String, String>, _: Deadline) -> Result<()> {

@@ -21,7 +21,7 @@ use super::quota::Quotas;
 use super::render::{Renderings, Uses};
 use super::scratch::Scratch;
 use super::{Touch, Touched};
-use crate::broker::{Broker, BrokerError};
+use crate::broker::{Broker, BrokerError, Sought};
 use crate::model::{Clock, SecretId, SecretName, Timestamp};
 
 mod adopt;
@@ -215,18 +215,17 @@ impl Tree {
                 Err(FsError::Broker(BrokerError::Changing(name))) => {
                     self.broker.wait_unheld(&name, left)?;
                 }
-                Err(FsError::Broker(BrokerError::Elsewhere(name))) => {
-                    self.broker.fetch(&name, left)?;
+                Err(FsError::Broker(BrokerError::Elsewhere(sought))) => {
+                    self.broker.fetch(&sought, left)?;
                 }
                 answer => return answer,
             }
         }
     }
 
-    /// Has a secret fetched from the service that keeps it, without waiting; see
-    /// [`Broker::fetch_then`].
-    pub(super) fn fetch_then(&self, name: &SecretName, done: impl FnOnce() + Send + 'static) {
-        self.broker.fetch_then(name, Box::new(done));
+    /// Has the service asked that keeps something, without waiting; see [`Broker::fetch_then`].
+    pub(super) fn fetch_then(&self, sought: &Sought, done: impl FnOnce() + Send + 'static) {
+        self.broker.fetch_then(sought, Box::new(done));
     }
 
     /// Waits until "not found" is the truth.
