@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Reads exported events with parsers that are not ours: export-check.py OCSF CEF JSON, files of the same events.
+"""Reads exported events with parsers that are not ours: export-check.py OCSF CEF JSON, files of the same events, or
+export-check.py --fault OCSF CEF WHAT, files of one fault each.
 
 OCSF is held against the schema of version 1.5.0 as published, CEF is parsed by pycef; both must say of each event
 what the JSON says. Needs what scripts/setup-python.sh installs.
@@ -18,7 +19,22 @@ def lines(path):
         return file.read().splitlines()
 
 
+def check_fault(ocsf, cef, what):
+    schema = OcsfJsonSchemaEmbedded(get_ocsf_schema(version="1.5.0"))
+    (event,), (line,) = map(json.loads, lines(ocsf)), lines(cef)
+    name = schema.lookup_class_name_from_uid(event["class_uid"])
+    errors = list(Draft202012Validator(schema.get_class_schema(name)).iter_errors(event))
+    assert not errors, (errors, event)
+    assert event["finding_info"]["desc"] == what, event
+    parsed = pycef.parse(line)
+    assert parsed and parsed["msg"].replace("\\=", "=").replace("\\\\", "\\") == what, (parsed, line)
+    assert parsed["DeviceSeverity"] == "10" and parsed["externalId"] == event["metadata"]["uid"], parsed
+    print(f"a fault of class {event['class_uid']}")
+
+
 def main():
+    if sys.argv[1] == "--fault":
+        return check_fault(*sys.argv[2:5])
     ocsf, cef, ours = ([line for line in lines(path)] for path in sys.argv[1:4])
     assert len(ocsf) == len(cef) == len(ours) > 0, (len(ocsf), len(cef), len(ours))
     schema = OcsfJsonSchemaEmbedded(get_ocsf_schema(version="1.5.0"))

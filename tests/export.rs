@@ -10,6 +10,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use secretfs::audit::export::{Fault, Format, export_fault};
 use serde_json::Value;
 
 mod common;
@@ -50,6 +51,23 @@ fn exported_events_are_valid_and_say_what_the_log_says() {
     let output = Command::new(python).arg(check).args(files).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success() && said.contains("[2004, 6003]"), "{output:?}");
+}
+
+#[test]
+fn a_fault_is_a_valid_event_though_the_log_cannot_take_it() {
+    let Some(python) = python() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let what = "the log takes no line: a=b\\c|d";
+    let fault = Fault { id: 3, time: "2026-11-28T12:00:00Z".parse().unwrap(), what };
+    let files = [(Format::Ocsf, "ocsf"), (Format::Cef, "cef")].map(|(format, name)| {
+        let path = dir.path().join(name);
+        fs::write(&path, export_fault(&fault, format, "db1") + "\n").unwrap();
+        path
+    });
+    let check = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/export-check.py");
+    let output = Command::new(python).arg(check).arg("--fault").args(files).arg(what).output();
+    let output = output.unwrap();
+    assert!(output.status.success(), "{output:?}");
 }
 
 #[test]

@@ -36,6 +36,8 @@ pub(super) struct Appender {
     header: Option<Option<Value>>,
     pub(super) generation: Option<Generation>,
     broken: Option<Broken>,
+    /// Why the last line did not fit, until one does again.
+    starved: Option<String>,
     /// When the file was last looked at.
     checked: Option<Instant>,
     line: Vec<u8>,
@@ -62,6 +64,7 @@ impl Appender {
             header: Some(Some(start)),
             generation: found.generation,
             broken: None,
+            starved: None,
             checked: None,
             line: Vec::with_capacity(4096),
             formatter: Formatter::default(),
@@ -75,12 +78,47 @@ impl Appender {
     pub(super) fn append(&mut self, home: &Home, event: &Event<'_>) -> Result<Seq, AuditError> {
         self.check_file_now_and_then(home.options.check_interval)?;
         let now = home.clock.now();
+        let appended = self.prepare(home, now).and_then(|()| self.put(home, event, now));
+        self.note_room(appended.as_ref().err());
+        appended
+    }
+
+    /// Sees to it that there is a segment for the next line.
+    fn prepare(&mut self, home: &Home, now: Timestamp) -> Result<(), AuditError> {
         if self.header.is_some() {
-            self.open_segment(home, now)?;
+            self.open_segment(home, now)
         } else if self.is_due(&home.options, now) {
-            self.roll(home, now)?;
+            self.roll(home, now)
+        } else {
+            Ok(())
         }
-        self.put(home, event, now)
+    }
+
+    /// Returns why nothing is taken, if that is so. Where it was for want of room, it is tried whether there is
+    /// some again: nobody else would, while nothing is served.
+    pub(super) fn fault(&mut self, home: &Home) -> Option<String> {
+        if let Err(error) = self.check_path() {
+            return Some(error.to_string());
+        }
+        if self.starved.is_some() {
+            let room = self.prepare(home, home.clock.now()).and_then(|()| {
+                let Segment { room, bytes, .. } = &mut self.segment;
+                Ok(room.reserve(home.options.disk.as_ref(), *bytes)?)
+            });
+            self.note_room(room.as_ref().err());
+        }
+        self.starved.clone()
+    }
+
+    fn note_room(&mut self, failed: Option<&AuditError>) {
+        match failed {
+            None => self.starved = None,
+            Some(AuditError::Io(error)) => {
+                self.starved = Some(format!("the audit log takes no line: {error}"));
+            }
+            // What is wrong with the line itself, or is on record as broken.
+            Some(_) => {}
+        }
     }
 
     /// Writes one line. On an error the file, the chain and the head are as before.

@@ -9,6 +9,9 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use memchr::memmem::{self, Finder};
+use memchr::{memchr, memrchr};
+
 use super::index::Index;
 use super::reader::Filter;
 use super::segments::{self, SegmentFile};
@@ -68,8 +71,8 @@ pub fn find(dir: &Path, search: &Find, indexes: &Indexes<'_>) -> Result<Found, A
         let begun = |segment: &SegmentFile| segment.first.0 <= after.0.saturating_add(1);
         segments.drain(..segments.iter().skip(1).take_while(|next| begun(next)).count());
     }
-    let mut searching =
-        Searching { search, needles: filter.needles(), found: Found::default(), last: None };
+    let needles = filter.needles();
+    let mut searching = Searching::new(search, &needles);
     let last = segments.last().map(|segment| segment.first);
     for segment in &segments {
         let index = if Some(segment.first) == last { None } else { indexes(segment.first) };
@@ -100,54 +103,101 @@ enum Enough {
 
 struct Searching<'a> {
     search: &'a Find,
-    needles: Vec<String>,
+    /// The first of the filter's needles, for which lines are not even told apart.
+    first_needle: Option<Finder<'a>>,
+    needles: &'a [String],
     found: Found,
     /// The last line that was looked at.
     last: Option<Seq>,
+    /// What was read last, kept for its room.
+    buffer: Vec<u8>,
 }
 
-impl Searching<'_> {
+impl<'a> Searching<'a> {
+    fn new(search: &'a Find, needles: &'a [String]) -> Self {
+        let first_needle = needles.first().map(|needle| Finder::new(needle.as_bytes()));
+        let found = Found::default();
+        Self { search, first_needle, needles, found, last: None, buffer: Vec::new() }
+    }
+
     /// Looks at the lines of a range, which begins and ends with whole ones.
     fn read(&mut self, file: &File, range: Range<u64>) -> io::Result<Enough> {
-        let (mut at, mut rest) = (range.start, Vec::new());
+        let mut at = range.start;
         while at < range.end {
             let length = CHUNK.min(range.end - at);
-            let mut chunk = std::mem::take(&mut rest);
-            let before = chunk.len();
-            chunk.resize(before + usize::try_from(length).unwrap_or(0), 0);
-            file.read_exact_at(chunk.get_mut(before..).unwrap_or_default(), at)?;
-            at += length;
-            let whole = chunk.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-            rest = chunk.split_off(whole);
-            for line in chunk.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-                if self.look(line) == Enough::Yes {
-                    return Ok(Enough::Yes);
-                }
+            let mut buffer = std::mem::take(&mut self.buffer);
+            buffer.resize(usize::try_from(length).unwrap_or(0), 0);
+            file.read_exact_at(&mut buffer, at)?;
+            let whole = memrchr(b'\n', &buffer).map_or(0, |end| end + 1);
+            let enough = self.look(buffer.get(..whole).unwrap_or_default());
+            self.buffer = buffer;
+            if enough == Enough::Yes {
+                return Ok(Enough::Yes);
             }
+            // The rest of a line is read once more; what is longer than any line is none.
+            at += if whole == 0 { length } else { whole as u64 };
         }
         Ok(Enough::No)
     }
 
-    /// Looks at one line. What is none is passed over: `verify` tells of it.
-    fn look(&mut self, line: &[u8]) -> Enough {
-        let Some(seq) = seq_of(line) else { return Enough::No };
+    /// Looks at whole lines. What is none is passed over: `verify` tells of it.
+    fn look(&mut self, lines: &[u8]) -> Enough {
         let Find { filter, max_bytes, max_read } = self.search;
-        if filter.after.is_some_and(|after| seq <= after) {
-            return Enough::No;
-        }
-        let text = std::str::from_utf8(line).unwrap_or_default();
-        if self.needles.iter().all(|needle| text.contains(needle.as_str()))
-            && serde_json::from_str::<Entry>(text).is_ok_and(|entry| filter.matches(&entry))
-        {
+        let lines = filter.after.map_or(lines, |after| behind(lines, after));
+        let Some(last) = last_seq(lines) else { return Enough::No };
+        let mut from = 0;
+        while let Some(rest) = lines.get(from..).filter(|rest| !rest.is_empty()) {
+            let hit = match &self.first_needle {
+                Some(needle) => needle.find(rest),
+                None => Some(0),
+            };
+            let Some(hit) = hit.map(|hit| from + hit) else { break };
+            let before = lines.get(..hit).unwrap_or_default();
+            let start = memrchr(b'\n', before).map_or(0, |end| end + 1);
+            let rest = lines.get(hit..).unwrap_or_default();
+            let end = memchr(b'\n', rest).map_or(lines.len(), |end| hit + end);
+            let line = lines.get(start..end).unwrap_or_default();
+            from = end + 1;
+            let Some(seq) = seq_of(line).filter(|_| self.fits(line)) else { continue };
             self.found.lines.extend_from_slice(line);
             self.found.lines.push(b'\n');
+            if self.found.lines.len() >= *max_bytes {
+                self.looked_at(seq, from);
+                return Enough::Yes;
+            }
         }
-        self.last = Some(seq);
-        self.found.read += line.len() as u64;
-        if self.found.lines.len() >= *max_bytes || self.found.read >= *max_read {
-            Enough::Yes
-        } else {
-            Enough::No
-        }
+        self.looked_at(last, lines.len());
+        if self.found.read >= *max_read { Enough::Yes } else { Enough::No }
     }
+
+    fn fits(&self, line: &[u8]) -> bool {
+        self.needles.iter().all(|needle| memmem::find(line, needle.as_bytes()).is_some())
+            && serde_json::from_slice::<Entry>(line)
+                .is_ok_and(|entry| self.search.filter.matches(&entry))
+    }
+
+    fn looked_at(&mut self, seq: Seq, bytes: usize) {
+        self.last = self.last.max(Some(seq));
+        self.found.read += bytes as u64;
+    }
+}
+
+/// Returns the lines from the first on that is behind that number.
+fn behind(lines: &[u8], after: Seq) -> &[u8] {
+    if last_seq(lines).is_none_or(|last| last <= after) {
+        return &[];
+    }
+    let mut rest = lines;
+    while let Some(end) = memchr(b'\n', rest) {
+        if seq_of(rest.get(..end).unwrap_or_default()).is_some_and(|seq| seq > after) {
+            break;
+        }
+        rest = rest.get(end + 1..).unwrap_or_default();
+    }
+    rest
+}
+
+/// Returns the number of the last line that has one.
+fn last_seq(lines: &[u8]) -> Option<Seq> {
+    lines.rsplit(|byte| *byte == b'\n').find_map(seq_of)
 }

@@ -40,7 +40,7 @@ pub use log_file::LogFile;
 pub use reader::{Filter, query};
 pub use recovery::Rollback;
 pub use retention::{Counts, Pruned, Totals};
-pub use tail::{back, is_about, request_of, tail};
+pub use tail::{back, is_about, onward, request_of, tail};
 pub use verify::{Damage, Note, Verified, VerifyError, verify};
 pub use writer::{AuditLog, Options, Recorded};
 

@@ -61,6 +61,19 @@ impl Room {
         Ok(())
     }
 
+    /// Sees to it that the zeros behind `end`, where the last line ends, are enough for an ordinary line.
+    pub(super) fn reserve(&mut self, disk: &dyn Disk, end: u64) -> io::Result<()> {
+        /// Longer than nearly all lines.
+        const ORDINARY: u64 = 4096;
+        while self.size < end + ORDINARY {
+            if let Err(error) = self.extend(disk, end + ORDINARY) {
+                self.erase(self.size, 0)?;
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
     /// Tells whether there are only zeros behind the last line, which ends at `end`.
     pub(super) fn is_empty_behind(&mut self, end: u64) -> io::Result<bool> {
         self.is_empty(end, self.size.max(end))

@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use super::segments::{Ending, SegmentFile};
 use super::{Action, segments};
 use crate::model::Seq;
 
@@ -60,7 +61,26 @@ pub fn back(dir: &Path, visit: &mut Visit<'_>) -> io::Result<()> {
     Ok(())
 }
 
-/// What [`back`] calls.
+/// Calls `visit` with each line behind the one of that number, the oldest first, until it breaks off. What they
+/// say is not verified, and what has no number is passed over.
+pub fn onward(dir: &Path, after: Seq, visit: &mut Visit<'_>) -> io::Result<()> {
+    let mut segments = segments::list(dir)?;
+    let begun = |segment: &SegmentFile| segment.first.0 <= after.0.saturating_add(1);
+    segments.drain(..segments.iter().skip(1).take_while(|next| begun(next)).count());
+    for segment in segments {
+        let mut reader = BufReader::with_capacity(256 << 10, segment.open()?);
+        let mut line = Vec::new();
+        while segments::read_line(&mut reader, &mut line)? == Ending::Newline {
+            let Some(seq) = seq_of(&line).filter(|seq| *seq > after) else { continue };
+            if visit(seq, &line).is_break() {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What [`back`] and [`onward`] call.
 pub(super) type Visit<'v> = dyn FnMut(Seq, &[u8]) -> ControlFlow<()> + 'v;
 
 /// Tells whether a line is about this action, without reading it whole.
@@ -173,6 +193,27 @@ mod tests {
         }
         let found = tail(dir.path(), Seq(2990), |line| request_of(line) == Some(29_940)).unwrap();
         assert_eq!(found, [line(2994).into_bytes()]);
+    }
+
+    #[test]
+    fn going_onward_passes_over_what_is_no_line_and_ends_where_it_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        segments(dir.path());
+        let first = dir.path().join(format!("{:020}.jsonl", 1));
+        let spoilt =
+            std::fs::read_to_string(&first).unwrap().replacen("{\"seq\":500,", "{\"sq\":500,", 1);
+        put(&first, spoilt.as_bytes());
+        for after in [2998, 1998, 999, 499, 3] {
+            let mut found = Vec::new();
+            onward(dir.path(), Seq(after), &mut |seq, text| {
+                assert_eq!(text, line(seq.0).as_bytes());
+                found.push(seq.0);
+                if seq.0 == 2999 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            })
+            .unwrap();
+            let expected: Vec<u64> = (after + 1..3000).filter(|seq| *seq != 500).collect();
+            assert_eq!(found, expected, "after {after}");
+        }
     }
 
     #[test]

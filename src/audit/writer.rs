@@ -191,6 +191,11 @@ impl AuditLog {
         Ok(Some((lines, to)))
     }
 
+    /// Returns why the log takes no lines, if that is so; it is over when a line fits again.
+    pub fn fault(&self) -> Option<String> {
+        self.shared.appender.lock().fault(&self.shared.home)
+    }
+
     /// Looks whether the log is still where and as it was left; the background thread does so too.
     pub fn check(&self) -> Result<(), AuditError> {
         self.shared.appender.lock().check_path()

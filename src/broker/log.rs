@@ -4,8 +4,8 @@ use std::ops::ControlFlow;
 
 use super::{Broker, BrokerError, Notice, Result};
 use crate::audit::{
-    Action, AuditError, AuditKey, AuditLog, Entry, Event, Filter, Head, LogFile, Outcome, Totals,
-    back, is_about, query, tail,
+    Action, AuditError, AuditKey, AuditLog, Entry, Event, Head, LogFile, Outcome, Totals, back,
+    is_about, onward, tail,
 };
 use crate::model::{Caller, SecretName, Seq, Timestamp, Uid, Version};
 
@@ -110,7 +110,7 @@ impl Broker {
 
     /// Calls `visit` with each read that is on record after `after`, in their order. It is for the daemon's own use.
     pub fn each_reading_after(&self, after: Seq, visit: &mut dyn FnMut(Reading)) -> Result<()> {
-        self.each_entry_after(after, &mut |entry| {
+        self.each_entry_after(after, &mut |entry, _| {
             if entry.action == Action::Read
                 && let Some(reading) = Reading::of(entry.clone())
             {
@@ -120,12 +120,13 @@ impl Broker {
         })
     }
 
-    /// Calls `visit` with each entry of the log after `after`, in their order, until it breaks off. It is for the daemon's own use:
-    /// whoever is told of it must be asked for before.
+    /// Calls `visit` with each entry of the log after `after` and its line, in their order, until it breaks off. A
+    /// line that is not understood is passed over: its number is missing. It is for the daemon's own use: whoever is
+    /// told of it must be asked for before.
     pub fn each_entry_after(
         &self,
         after: Seq,
-        visit: &mut dyn FnMut(&Entry) -> ControlFlow<()>,
+        visit: &mut dyn FnMut(&Entry, &str) -> ControlFlow<()>,
     ) -> Result<()> {
         /// Lines that are read into memory at one time.
         const NEAR: u64 = 20_000;
@@ -134,18 +135,19 @@ impl Broker {
             return Ok(());
         }
         let directory = &self.inner.log.directory;
+        let mut understood = |line: &[u8]| match std::str::from_utf8(line) {
+            Ok(text) => match serde_json::from_str(text) {
+                Ok(entry) => visit(&entry, text),
+                Err(_) => ControlFlow::Continue(()),
+            },
+            Err(_) => ControlFlow::Continue(()),
+        };
         if end - after.0 <= NEAR {
             let lines = tail(directory, after, |_| true).map_err(unreadable)?;
-            let mut entries = lines.iter().filter_map(|line| serde_json::from_slice(line).ok());
-            let _broken_off = entries.try_for_each(|entry| visit(&entry));
+            let _broken_off = lines.iter().try_for_each(|line| understood(line));
             return Ok(());
         }
-        for entry in query(directory, &Filter { after: Some(after), ..Filter::default() })? {
-            if visit(&entry?).is_break() {
-                break;
-            }
-        }
-        Ok(())
+        onward(directory, after, &mut |_, line| understood(line)).map_err(unreadable)
     }
 
     /// Puts a finding of the daemon's own on record.

@@ -411,7 +411,7 @@ impl Broker {
 
     fn audit_fault(&self) -> Option<String> {
         let log = self.inner.gate.log().ok()?;
-        log.check().err().map(|err| err.to_string())
+        log.fault()
     }
 
     /// Counts and sizes for status and metrics.

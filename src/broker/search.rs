@@ -77,7 +77,8 @@ impl Broker {
     fn index(&self, first: Seq) -> Option<Index> {
         let sealed = fs::read(path(&self.inner.log.directory, first)).ok()?;
         let opened = self.open_learned(&sealed).ok();
-        let index = opened.and_then(|plain| postcard::from_bytes(&plain).ok());
+        let index: Option<Index> = opened.and_then(|plain| postcard::from_bytes(&plain).ok());
+        let index = index.filter(Index::is_current);
         if index.is_none() {
             // The next look builds another one.
             if let Some(mut known) = self.inner.indexed.try_lock() {

@@ -82,7 +82,8 @@ pub(super) fn text(figures: &Figures<'_>) -> String {
     each("alerts_delivered_total", "counter", delivered, |queue| queue.delivered);
     let failed = "Deliveries that failed and are made again.";
     each("alerts_failures_total", "counter", failed, |queue| queue.failures);
-    let lost = "Lines that retention removed before a receiver took them.";
+    let lost =
+        "Lines that a receiver was not told: retention removed them first, or they are malformed.";
     each("alerts_lost_total", "counter", lost, |queue| queue.lost);
     backends(&mut page, states);
     page.0

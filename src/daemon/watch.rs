@@ -175,7 +175,7 @@ impl Watch {
         student.up_to_date = false;
         let mut found = Vec::new();
         let last = student.detector.last_seq();
-        let read = self.broker.each_entry_after(last, &mut |entry| {
+        let read = self.broker.each_entry_after(last, &mut |entry, _| {
             let is_decoy = |name: &SecretName| self.broker.is_decoy(name);
             found.extend(student.detector.observe_with(entry, &is_decoy));
             self.keep_told(entry);

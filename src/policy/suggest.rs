@@ -64,6 +64,9 @@ pub struct Suggested {
     /// Refusals that the rules would not repeat, as `CALLER: LEVEL on NAME`: what was allowed at another time to
     /// a caller of whom nothing differs.
     pub contradicted: Vec<String>,
+    /// Callers whose program was deleted or replaced while it ran, which their bindings say. They do not fit its
+    /// next start.
+    pub deleted: Vec<String>,
 }
 
 impl Suggestion {
@@ -104,6 +107,11 @@ impl Suggestion {
             bindings: subjects.len(),
             roles: roles.len(),
             contradicted: contradicted.into_iter().collect(),
+            deleted: subjects
+                .keys()
+                .filter(|who| who.is_deleted())
+                .map(ToString::to_string)
+                .collect(),
         }
     }
 
@@ -178,8 +186,9 @@ impl AccessOf {
     fn expressible(&self) -> Self {
         let unit = |unit: &&String| fact::unit(unit).is_ok_and(|found| *found == **unit);
         let container = |text: &&String| fact::container(text).is_ok();
-        // The kernel's mark on a program whose file is gone: the path alone would be another one.
-        let exe = |exe: &&String| exe.starts_with('/') && !exe.ends_with(" (deleted)");
+        // With the kernel's mark on a program whose file is gone: the path alone would be another one, and no
+        // program at all would be any.
+        let exe = |exe: &&String| exe.starts_with('/');
         Self {
             uid: self.uid,
             unit: self.unit.as_ref().filter(unit).cloned(),
@@ -198,6 +207,10 @@ impl AccessOf {
         let container =
             |text: &String| ["lxc:", "nspawn:"].iter().any(|kind| text.starts_with(kind));
         Self { unit: all.unit.filter(unit), container: all.container.filter(container), ..all }
+    }
+
+    fn is_deleted(&self) -> bool {
+        self.exe.as_ref().is_some_and(|exe| exe.ends_with(" (deleted)"))
     }
 
     /// Tells whether a binding of these facts is one of that caller too.
@@ -390,6 +403,16 @@ mod tests {
             found.contradicted,
             ["uid 5, unit user.slice/session-2.scope, exe /x: a look at a"]
         );
+    }
+
+    #[test]
+    fn a_program_that_was_deleted_is_named_as_it_ran_and_widens_nothing() {
+        let gone = who(5, "", "/opt/app (deleted)");
+        let found = suggested(&[access(&gone, "a", Some(Level::Read), true)]);
+        assert!(found.toml.contains("exe = \"/opt/app (deleted)\""), "{}", found.toml);
+        assert_eq!(found.deleted, ["uid 5, exe /opt/app (deleted)"]);
+        let kept = who(5, "", "/opt/app");
+        assert!(suggested(&[access(&kept, "a", Some(Level::Read), true)]).deleted.is_empty());
     }
 
     #[test]

@@ -317,3 +317,20 @@ fn accesses_are_counted_by_day_hour_and_caller_within_the_period_alone() {
     assert_eq!(tally.secrets[&name].last_value, Some(moment("2026-11-01T23:59:59Z")));
     assert_eq!((tally.secrets[&name].reads, tally.readers().len()), (1, 1));
 }
+
+#[test]
+fn a_value_of_unknown_age_passes_nothing_and_is_named() {
+    let judge = |facts: &Facts| {
+        let report = Report::new(Framework::Pci, facts, &Limits::default());
+        report.checks.into_iter().find(|named| named.check == "value_age").unwrap().outcome
+    };
+    let mut facts = sound();
+    assert_eq!(judge(&facts).verdict, Verdict::Pass);
+    facts.secrets[1].value_since = None;
+    let unknown = judge(&facts);
+    assert_eq!(unknown.verdict, Verdict::NotEvidenced);
+    assert_eq!(unknown.rows[0][0], facts.secrets[1].name.as_str());
+    // What is overdue by its schedule is so whatever its age.
+    facts.secrets[1].due = Some(moment("2026-11-01T00:00:00Z"));
+    assert_eq!((judge(&facts).verdict, judge(&facts).rows.len()), (Verdict::Fail, 1));
+}

@@ -7,6 +7,7 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
+use super::Fault;
 use crate::audit::{Action, Entry, Outcome};
 
 /// Returns the line of an entry.
@@ -25,21 +26,10 @@ pub(super) fn line(entry: &Entry, host: &str) -> String {
         (None, Outcome::Failed) => 4.0,
         (None, Outcome::Denied) => 6.0,
     };
-    let header = [
-        "CEF:0",
-        "secretfs",
-        "secretfs",
-        env!("CARGO_PKG_VERSION"),
-        entry.action.as_str(),
-        &name,
-        &severity.to_string(),
-    ];
-    let mut line = header.map(in_header).join("|") + "|";
+    let mut line = header(entry.action.as_str(), &name, &severity.to_string());
     let mut pair = |key: &str, value: Option<String>| {
         if let Some(value) = value {
-            let space = if line.ends_with('|') { "" } else { " " };
-            // Writing to a string cannot fail.
-            write!(line, "{space}{key}={}", in_value(&value)).unwrap_or_default();
+            push_pair(&mut line, key, &value);
         }
     };
     pair("rt", Some(entry.time.as_millisecond().to_string()));
@@ -71,6 +61,33 @@ pub(super) fn line(entry: &Entry, host: &str) -> String {
         }
     }
     line
+}
+
+/// Returns the line of a fault.
+pub(super) fn fault(fault: &Fault<'_>, host: &str) -> String {
+    let mut line = header("integrity", "integrity", "10");
+    for (key, value) in [
+        ("rt", fault.time.as_millisecond().to_string()),
+        ("externalId", format!("fault-{}", fault.id)),
+        ("dvchost", host.to_owned()),
+        ("cat", "integrity".to_owned()),
+        ("msg", fault.what.to_owned()),
+    ] {
+        push_pair(&mut line, key, &value);
+    }
+    line
+}
+
+fn header(class: &str, name: &str, severity: &str) -> String {
+    let fields =
+        ["CEF:0", "secretfs", "secretfs", env!("CARGO_PKG_VERSION"), class, name, severity];
+    fields.map(in_header).join("|") + "|"
+}
+
+fn push_pair(line: &mut String, key: &str, value: &str) {
+    let space = if line.ends_with('|') { "" } else { " " };
+    // Writing to a string cannot fail.
+    write!(line, "{space}{key}={}", in_value(value)).unwrap_or_default();
 }
 
 fn in_header(text: &str) -> String {

@@ -5,7 +5,9 @@
 
 use serde_json::{Map, Value, json};
 
+use super::Fault;
 use crate::audit::{Action, Entry, Outcome};
+use crate::model::Timestamp;
 
 const API_ACTIVITY: (u32, u32) = (6, 6003);
 const DETECTION_FINDING: (u32, u32) = (2, 2004);
@@ -22,15 +24,7 @@ pub(super) fn event(entry: &Entry, host: &str) -> Value {
         "type_uid": class * 100 + activity,
         "time": entry.time.as_millisecond(),
         "severity_id": severity(entry),
-        "metadata": {
-            "version": "1.5.0",
-            "uid": entry.seq.to_string(),
-            "log_name": "audit",
-            "original_time": entry.time.to_string(),
-            "product": {
-                "name": "secretfs", "vendor_name": "secretfs", "version": env!("CARGO_PKG_VERSION"),
-            },
-        },
+        "metadata": metadata(&entry.seq.to_string(), entry.time),
         "unmapped": unmapped(entry),
     });
     let Some(fields) = event.as_object_mut() else { return event };
@@ -64,6 +58,38 @@ pub(super) fn event(entry: &Entry, host: &str) -> Value {
     fields.insert("api".into(), api);
     put(&mut event, "status_detail", entry.reason.clone().map(Value::from));
     event
+}
+
+/// Returns the event of a fault.
+pub(super) fn fault(fault: &Fault<'_>, host: &str) -> Value {
+    const NEW: u32 = 1;
+    const CRITICAL: u32 = 5;
+    let (category, class) = DETECTION_FINDING;
+    let uid = format!("fault-{}", fault.id);
+    json!({
+        "category_uid": category,
+        "class_uid": class,
+        "activity_id": NEW,
+        "type_uid": class * 100 + NEW,
+        "time": fault.time.as_millisecond(),
+        "severity_id": CRITICAL,
+        "metadata": metadata(&uid, fault.time),
+        "finding_info": { "uid": uid, "title": "integrity", "desc": fault.what },
+        "message": fault.what,
+        "unmapped": { "host": host },
+    })
+}
+
+fn metadata(uid: &str, time: Timestamp) -> Value {
+    json!({
+        "version": "1.5.0",
+        "uid": uid,
+        "log_name": "audit",
+        "original_time": time.to_string(),
+        "product": {
+            "name": "secretfs", "vendor_name": "secretfs", "version": env!("CARGO_PKG_VERSION"),
+        },
+    })
 }
 
 const CREATE: u32 = 1;

@@ -11,7 +11,7 @@ use std::io::{self, BufReader};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::line::{HexMac, split_mac};
 use super::reader::Filter;
@@ -23,7 +23,7 @@ mod key;
 use key::{Hash, filter_keys, line_keys, place_keys};
 
 /// A block ends with the line that reaches this. Smaller ones are read faster and make more numbers.
-const BLOCK_BYTES: u64 = 16 << 10;
+const BLOCK_BYTES: u64 = 4 << 10;
 
 /// What is known of one segment.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -34,16 +34,16 @@ pub struct Index {
     bytes: u64,
     /// The code of its last line, which stands for the whole segment.
     mac: Vec<u8>,
-    blocks: Vec<Block>,
+    blocks: Records<{ Block::BYTES }>,
     /// In ascending order, each with where its block numbers begin in `numbers`.
-    keys: Vec<(Hash, u32)>,
+    keys: Records<{ Key::BYTES }>,
     /// For each key the distances between the numbers of its blocks, in seven bits a byte.
-    numbers: Vec<u8>,
+    numbers: Records<1>,
     /// Blocks that are read for every search.
     unknown: Vec<u32>,
 }
 
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug)]
 struct Block {
     start: u64,
     first: Seq,
@@ -51,8 +51,15 @@ struct Block {
     times: (i64, i64),
 }
 
+/// A key, and where its block numbers begin.
+#[derive(Clone, Copy, Debug)]
+struct Key {
+    hash: Hash,
+    begin: u32,
+}
+
 impl Index {
-    const FORMAT: u32 = 1;
+    const FORMAT: u32 = 2;
 
     /// Builds the index of a segment that takes no more lines.
     pub(super) fn build(segment: &SegmentFile) -> io::Result<Self> {
@@ -65,20 +72,28 @@ impl Index {
             at += line.len() as u64 + 1;
         }
         let Building { blocks, found, unknown, .. } = building;
+        let blocks = blocks.into_iter().map(Block::write).collect();
         let mut postings: Vec<(Hash, Vec<u32>)> = found.into_iter().collect();
         postings.sort_unstable_by_key(|(hash, _)| *hash);
         let (mut keys, mut numbers) = (Vec::with_capacity(postings.len()), Vec::new());
         for (hash, in_blocks) in postings {
-            keys.push((hash, u32::try_from(numbers.len()).map_err(io::Error::other)?));
+            let begin = u32::try_from(numbers.len()).map_err(io::Error::other)?;
+            keys.push(Key { hash, begin }.write());
             push_distances(&mut numbers, &in_blocks);
         }
         let (format, first) = (Self::FORMAT, segment.first);
+        let (keys, numbers) = (keys.into_iter().collect(), Records(numbers));
         Ok(Self { format, first, bytes: at, mac, blocks, keys, numbers, unknown })
+    }
+
+    /// Tells whether it is of the format that this program builds.
+    pub fn is_current(&self) -> bool {
+        self.format == Self::FORMAT
     }
 
     /// Tells whether a segment is the one that this was built of, as far as its length and its last line tell.
     pub(super) fn fits(&self, segment: &SegmentFile) -> io::Result<bool> {
-        if self.format != Self::FORMAT || self.first != segment.first {
+        if !self.is_current() || self.first != segment.first {
             return Ok(false);
         }
         let file = segment.open()?;
@@ -109,15 +124,17 @@ impl Index {
                 }
             });
         }
-        let all = 0..u32::try_from(self.blocks.len()).unwrap_or(u32::MAX);
-        let is_wanted = |number: &u32| match &wanted {
-            None => true,
-            Some(wanted) => {
-                wanted.binary_search(number).is_ok() || self.unknown.binary_search(number).is_ok()
+        let wanted = match wanted {
+            None => (0..u32::try_from(self.blocks.len()).unwrap_or(u32::MAX)).collect(),
+            Some(mut wanted) => {
+                wanted.extend_from_slice(&self.unknown);
+                wanted.sort_unstable();
+                wanted.dedup();
+                wanted
             }
         };
         let mut ranges: Vec<Range<u64>> = Vec::new();
-        for number in all.filter(is_wanted) {
+        for number in wanted {
             let Some((block, range)) = self.block(number) else { continue };
             let is_unknown = self.unknown.binary_search(&number).is_ok();
             if !is_unknown && !block.may_hold(filter) || self.is_before(number, filter) {
@@ -131,10 +148,11 @@ impl Index {
         ranges
     }
 
-    fn block(&self, number: u32) -> Option<(&Block, Range<u64>)> {
+    fn block(&self, number: u32) -> Option<(Block, Range<u64>)> {
         let number = usize::try_from(number).ok()?;
-        let block = self.blocks.get(number)?;
-        let end = self.blocks.get(number + 1).map_or(self.bytes, |next| next.start);
+        let block = Block::read(self.blocks.get(number)?);
+        let next = self.blocks.get(number + 1).map(Block::read);
+        let end = next.map_or(self.bytes, |next| next.start);
         Some((block, block.start..end))
     }
 
@@ -145,17 +163,96 @@ impl Index {
     }
 
     fn blocks_with(&self, hash: Hash) -> Vec<u32> {
-        let Ok(place) = self.keys.binary_search_by_key(&hash, |(key, _)| *key) else {
-            return Vec::new();
-        };
-        let begin =
-            |place: usize| self.keys.get(place).and_then(|(_, begin)| usize::try_from(*begin).ok());
-        let range = begin(place).unwrap_or(0)..begin(place + 1).unwrap_or(self.numbers.len());
-        distances(self.numbers.get(range).unwrap_or_default())
+        let key = |place: usize| self.keys.get(place).map(Key::read);
+        let (mut low, mut high) = (0, self.keys.len());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match key(middle) {
+                Some(key) if key.hash < hash => low = middle + 1,
+                Some(_) | None => high = middle,
+            }
+        }
+        let Some(found) = key(low).filter(|key| key.hash == hash) else { return Vec::new() };
+        let place = |key: Key| usize::try_from(key.begin).unwrap_or(usize::MAX);
+        let end = key(low + 1).map_or(self.numbers.len(), place);
+        distances(self.numbers.0.get(place(found)..end).unwrap_or_default())
+    }
+}
+
+/// Records of a fixed length, one behind the other. A search looks at few of them, so that they are not decoded
+/// when an index is: with the keys of a long log that would take longer than the search.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Records<const BYTES: usize>(Vec<u8>);
+
+impl<const BYTES: usize> Records<BYTES> {
+    fn len(&self) -> usize {
+        self.0.len() / BYTES
+    }
+
+    fn get(&self, number: usize) -> Option<&[u8; BYTES]> {
+        self.0.get(number.checked_mul(BYTES)?..)?.first_chunk()
+    }
+}
+
+impl<const BYTES: usize> FromIterator<[u8; BYTES]> for Records<BYTES> {
+    fn from_iter<I: IntoIterator<Item = [u8; BYTES]>>(records: I) -> Self {
+        Self(records.into_iter().flatten().collect())
+    }
+}
+
+impl<const BYTES: usize> Serialize for Records<BYTES> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de, const BYTES: usize> Deserialize<'de> for Records<BYTES> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        // Borrowed, which postcard can: byte by byte it takes much longer.
+        <&[u8]>::deserialize(from).map(|bytes| Self(bytes.to_vec()))
+    }
+}
+
+impl Key {
+    const BYTES: usize = 12;
+
+    fn write(self) -> [u8; Self::BYTES] {
+        let mut record = [0; Self::BYTES];
+        let (hash, begin) = record.split_at_mut(8);
+        hash.copy_from_slice(&self.hash.to_le_bytes());
+        begin.copy_from_slice(&self.begin.to_le_bytes());
+        record
+    }
+
+    fn read(record: &[u8; Self::BYTES]) -> Self {
+        let [hash @ .., b0, b1, b2, b3] = *record;
+        Self { hash: Hash::from_le_bytes(hash), begin: u32::from_le_bytes([b0, b1, b2, b3]) }
     }
 }
 
 impl Block {
+    const BYTES: usize = 32;
+
+    fn write(self) -> [u8; Self::BYTES] {
+        let words =
+            [self.start, self.first.0, self.times.0.cast_unsigned(), self.times.1.cast_unsigned()];
+        let mut record = [0; Self::BYTES];
+        for (to, word) in record.chunks_exact_mut(8).zip(words) {
+            to.copy_from_slice(&word.to_le_bytes());
+        }
+        record
+    }
+
+    fn read(record: &[u8; Self::BYTES]) -> Self {
+        let mut words = [0; 4];
+        for (word, from) in words.iter_mut().zip(record.as_chunks::<8>().0) {
+            *word = u64::from_le_bytes(*from);
+        }
+        let [start, first, earliest, latest] = words;
+        let times = (earliest.cast_signed(), latest.cast_signed());
+        Self { start, first: Seq(first), times }
+    }
+
     fn may_hold(&self, filter: &Filter) -> bool {
         let (earliest, latest) = self.times;
         filter.since.is_none_or(|since| latest >= since.as_microsecond())

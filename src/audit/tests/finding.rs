@@ -149,3 +149,27 @@ fn an_index_is_at_most_a_tenth_of_its_segment() {
     assert!(!complete.is_empty());
     drop(log);
 }
+
+#[test]
+fn a_line_is_found_by_reading_its_neighbours_alone() {
+    let world = World::with_segments_of(512 * 1024);
+    let log = world.open_with_lines(4000);
+    let built: HashMap<Seq, Index> = complete_segments(&world.path())
+        .unwrap()
+        .into_iter()
+        .map(|first| (first, index_of(&world.path(), first).unwrap()))
+        .collect();
+    let read = |number: usize| {
+        let secret = Some(name(&format!("prod/db/password-{number}")));
+        let filter = Filter { secret, ..Filter::default() };
+        let search = Find { filter, max_bytes: 1 << 20, max_read: 1 << 30 };
+        let page = find(&world.path(), &search, &|first| built.get(&first).cloned()).unwrap();
+        (page.lines.iter().filter(|byte| **byte == b'\n').count(), page.read)
+    };
+    // What every search reads: the segment that is in use has no index.
+    let (none, in_use) = read(5000);
+    let (one, all) = read(100);
+    assert_eq!((none, one), (0, 1));
+    assert!(all - in_use <= 8 << 10, "{} bytes", all - in_use);
+    drop(log);
+}

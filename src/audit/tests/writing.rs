@@ -57,7 +57,31 @@ fn a_full_disk_refuses_appends_until_there_is_room_again() {
     let taken = (0..10_000).take_while(|&n| read(&log, n).is_ok()).count();
     assert!(taken > 100 && taken < 10_000, "{taken}");
     assert!(read(&log, 0).is_err(), "it stays full");
+    let fault = log.fault().unwrap();
+    assert!(fault.contains("takes no line"), "{fault}");
     fs::remove_file(&ballast).unwrap();
+    read(&log, 0).unwrap();
+    assert_eq!(log.fault(), None);
+    log.close("end").unwrap();
+    assert_eq!(world.damage(None), None);
+}
+
+#[test]
+fn a_full_disk_where_a_segment_ends_is_a_fault_until_there_is_room_though_nobody_asks() {
+    let mut world = World::with_segments_of(256 * 1024);
+    let Some(_disk) = SmallDisk::mount(world.dir.path()) else { return };
+    world.options.segment_age = DAY;
+    let log = world.open_with_lines(5);
+    let ballast = world.dir.path().join("ballast");
+    assert!(File::create(&ballast).unwrap().write_all(&vec![0; 4 << 20]).is_err());
+    assert_eq!(log.fault(), None, "this segment has room");
+    world.clock.advance(2 * DAY);
+    let before = log.head();
+    assert!(read(&log, 0).is_err() && log.fault().is_some());
+    assert_eq!(log.head(), before);
+    fs::remove_file(&ballast).unwrap();
+    assert_eq!(log.fault(), None);
+    assert_eq!(world.segments().len(), 2);
     read(&log, 0).unwrap();
     log.close("end").unwrap();
     assert_eq!(world.damage(None), None);

@@ -7,11 +7,12 @@ use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
 
+use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Done, anomalies, ls, verify};
-use crate::anomaly::{Detector, Settings};
-use crate::audit::Entry;
+use super::{Done, ls, verify};
+use crate::anomaly::{Detector, Finding, Settings};
+use crate::audit::{Action, Entry};
 use crate::cli::Context;
 use crate::cli::args::{Recorded, Report as Args};
 use crate::cli::client::Client;
@@ -136,9 +137,10 @@ fn of_daemon(context: &Context, log: &Recorded) -> Result<Facts, Failure> {
         let line = status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(": "));
         line.map(str::to_owned)
     };
-    let mut tally = Tally::new(since, made);
-    tally.unreadable = recorded::of_daemon(&client, &mut |entry| tally.observe(&entry))?;
-    let mut found = anomalies::told(context)?;
+    let mut seen = Seen { tally: Tally::new(since, made), found: Vec::new(), unreadable: 0 };
+    let unreadable = recorded::of_daemon(&client, &mut |entry| seen.observe(&entry))?;
+    let Seen { mut tally, mut found, .. } = seen;
+    tally.unreadable = seen.unreadable + unreadable;
     found.retain(|finding| finding.time >= since && finding.time <= made);
     let secrets = secrets(&client)?;
     let policy = PolicyFacts::new(&policy_of(&client)?, &secrets, made);
@@ -156,6 +158,28 @@ fn of_daemon(context: &Context, log: &Recorded) -> Result<Facts, Failure> {
         secrets,
         policy: Some(policy),
     })
+}
+
+/// What is taken from the daemon's log.
+struct Seen {
+    tally: Tally,
+    /// Every finding that is on record: the daemon itself keeps the newest alone.
+    found: Vec<Finding>,
+    /// Findings that are not understood.
+    unreadable: u64,
+}
+
+impl Seen {
+    fn observe(&mut self, entry: &Entry) {
+        self.tally.observe(entry);
+        if entry.action != Action::Anomaly {
+            return;
+        }
+        match entry.detail.as_ref().map(Finding::deserialize) {
+            Some(Ok(finding)) => self.found.push(finding),
+            Some(Err(_)) | None => self.unreadable += 1,
+        }
+    }
 }
 
 fn chain(found: &Value) -> Chain {
@@ -197,8 +221,12 @@ fn secrets(client: &Client) -> Result<Vec<SecretFacts>, Failure> {
     let due: std::collections::BTreeMap<String, Timestamp> =
         due.filter_map(|due| Some((due.get("secret").map(text_of)?, time(due, "at")?))).collect();
     let names = ls::names(client)?;
-    // Gone since the listing, or damaged: a report on the rest says more than none.
-    let metas = names.into_iter().filter_map(|name| Some((client.meta(&name).ok()?, name)));
+    // Gone since the listing is left out; of what is damaged, nothing is known but the name.
+    let metas = names.into_iter().filter_map(|name| match client.meta(&name) {
+        Ok(meta) => Some((meta, name)),
+        Err(failure) if failure.kind == Kind::SecretNotFound => None,
+        Err(_) => Some((Value::Null, name)),
+    });
     let secret = |(meta, name): (Value, SecretName)| {
         let text = |key: &str| meta.get(key).and_then(Value::as_str);
         let tags = meta.get("tags").and_then(Value::as_array).into_iter().flatten();
@@ -287,4 +315,34 @@ fn find<'a>(report: &'a Report, check: &str) -> Option<&'a Named> {
 
 fn row(what: &str, verdict: Verdict, said: &str) -> Vec<String> {
     vec![what.to_owned(), verdict.as_str().to_owned(), said.to_owned()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_finding_on_record_is_judged_however_many_there_are() {
+        let moment = |text: &str| text.parse::<Timestamp>().unwrap();
+        let (since, made) = (moment("2026-11-01T00:00:00Z"), moment("2026-11-28T12:00:00Z"));
+        let mut seen = Seen { tally: Tally::new(since, made), found: Vec::new(), unreadable: 0 };
+        let anomaly = |seq: u64, detail: Value| -> Entry {
+            let line = json!({
+                "seq": seq, "time": "2026-11-02T00:00:00Z", "action": "anomaly", "outcome": "allowed",
+                "detail": detail, "prev": "", "mac": "",
+            });
+            serde_json::from_value(line).unwrap()
+        };
+        let finding = |kind: &str| {
+            json!({
+                "time": "2026-11-02T00:00:00Z", "kind": kind, "score": 1.0, "secret": null,
+                "caller": { "uid": 7, "exe": null, "place": null }, "explanation": "", "lines": 1, "seqs": [1],
+            })
+        };
+        seen.observe(&anomaly(1, finding("decoy")));
+        (2..=1200).for_each(|seq| seen.observe(&anomaly(seq, finding("burst"))));
+        seen.observe(&anomaly(1201, json!({ "kind": "of another version" })));
+        assert_eq!((seen.found.len(), seen.unreadable), (1200, 1));
+        assert_eq!(seen.found[0].kind, crate::anomaly::Kind::Decoy);
+    }
 }

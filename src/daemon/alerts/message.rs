@@ -8,12 +8,12 @@ use serde_json::Value;
 
 use super::settings::{Route, Send, reaches};
 use super::state::Fault;
-use crate::audit::export::export;
+use crate::audit::export::{self, Format, export, export_fault};
 use crate::audit::{Action, Entry, Outcome};
 use crate::effect::Message;
 
-/// Returns what a receiver is told of a line, if it is told of it.
-pub(super) fn of_entry(entry: &Entry, route: &Route, host: &str) -> Option<Message> {
+/// Returns what a receiver is told of an entry and its line, if it is told of it.
+pub(super) fn of_entry(entry: &Entry, line: &str, route: &Route, host: &str) -> Option<Message> {
     let alert = severity_of_alert(entry);
     if route.send == Send::Alerts {
         alert?;
@@ -25,6 +25,8 @@ pub(super) fn of_entry(entry: &Entry, route: &Route, host: &str) -> Option<Messa
     let summary = summary(entry);
     let text = match route.format.export() {
         None => summary.clone(),
+        // To the byte: who has the lines can follow the chain in them.
+        Some(Format::Json) => line.to_owned(),
         // Whatever stands in a line can be written.
         Some(format) => export(entry, format, host).unwrap_or_default(),
     };
@@ -43,14 +45,14 @@ pub(super) fn of_entry(entry: &Entry, route: &Route, host: &str) -> Option<Messa
 }
 
 /// Returns what a receiver of alerts is told of a fault.
-pub(super) fn of_fault(fault: &Fault, route: &Route) -> Message {
+pub(super) fn of_fault(fault: &Fault, route: &Route, host: &str) -> Message {
     let summary = format!("integrity: {}", fault.what);
     let text = match route.format.export() {
         None => summary.clone(),
-        Some(_) => serde_json::json!({
-            "fault": fault.id, "time": fault.time, "event": INTEGRITY, "reason": fault.what,
-        })
-        .to_string(),
+        Some(format) => {
+            let Fault { id, time, what } = fault;
+            export_fault(&export::Fault { id: *id, time: *time, what }, format, host)
+        }
     };
     let event = INTEGRITY.to_owned();
     Message { seq: None, time: fault.time, severity: CRITICAL, event, summary, text }
@@ -168,21 +170,32 @@ mod tests {
         ];
         let (alerts, log) = (route("min_score = 0.5\n"), route("send = \"log\"\n"));
         for (entry, expected) in cases {
-            let severity = of_entry(&entry, &alerts, "h").map(|message| message.severity);
+            let severity = of_entry(&entry, "{}", &alerts, "h").map(|message| message.severity);
             assert_eq!(severity, expected, "{entry:?}");
-            assert!(of_entry(&entry, &log, "h").is_some());
+            assert!(of_entry(&entry, "{}", &log, "h").is_some());
         }
     }
 
     #[test]
     fn what_is_told_is_one_printable_line_in_the_wanted_words() {
         let read = entry("read", "denied", Value::Null);
-        let told = of_entry(&read, &route("send = \"log\"\n"), "h").unwrap();
+        let told = of_entry(&read, "{}", &route("send = \"log\"\n"), "h").unwrap();
         assert_eq!(told.text, "read denied of prod/a by uid 33: be\\u{7}cause");
         assert_eq!((told.event.as_str(), told.severity), ("read", NOTICE));
         let mut ocsf = route("send = \"log\"\n");
         ocsf.format = super::super::settings::TextFormat::Ocsf;
-        let told: Value = serde_json::from_str(&of_entry(&read, &ocsf, "h").unwrap().text).unwrap();
-        assert_eq!(told["class_uid"], 6003);
+        let told = of_entry(&read, "{}", &ocsf, "h").unwrap().text;
+        assert_eq!(serde_json::from_str::<Value>(&told).unwrap()["class_uid"], 6003);
+    }
+
+    #[test]
+    fn the_log_is_told_to_the_byte() {
+        // In the order of the log, with an escape that another writer would not choose.
+        let line = "{\"seq\":7,\"time\":\"2026-11-28T12:00:00.000001Z\",\"action\":\"read\",\"outcome\":\"allowed\",\
+                    \"comm\":\"\\u0061\",\"prev\":\"00\",\"mac\":\"11\"}";
+        let entry: Entry = serde_json::from_str(line).unwrap();
+        let mut json = route("send = \"log\"\n");
+        json.format = super::super::settings::TextFormat::Json;
+        assert_eq!(of_entry(&entry, line, &json, "h").unwrap().text, line);
     }
 }

@@ -293,7 +293,7 @@ impl Alerts {
             return;
         };
         let (mut last, mut acted) = (from, false);
-        let read = self.broker.each_entry_after(from, &mut |entry| {
+        let read = self.broker.each_entry_after(from, &mut |entry, _| {
             last = entry.seq;
             let detail = entry.detail.as_ref().filter(|_| entry.action == Action::Anomaly);
             let finding = detail.and_then(|detail| Finding::deserialize(detail).ok());

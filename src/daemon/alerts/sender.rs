@@ -57,7 +57,7 @@ pub(super) struct Standing {
     pub(super) queued: u64,
     pub(super) delivered: u64,
     pub(super) failures: u64,
-    /// Lines that retention removed before it took them.
+    /// Lines that it was not told: retention removed them first, or they are malformed.
     pub(super) lost: u64,
 }
 
@@ -180,7 +180,7 @@ impl Sender {
         if pending.len() >= MAX_PENDING / 2 || end <= read.0 {
             return Ok(());
         }
-        means.broker.each_entry_after(*read, &mut |entry| {
+        means.broker.each_entry_after(*read, &mut |entry, line| {
             if entry.seq.0 > end {
                 return ControlFlow::Break(());
             }
@@ -189,12 +189,12 @@ impl Sender {
                 tracing::error!(
                     receiver = route.name,
                     missing,
-                    "lines were pruned before they were told"
+                    "lines were pruned before they were told, or are malformed: see `secretfs audit verify`"
                 );
                 standing.lock().lost += missing;
             }
             *read = entry.seq;
-            pending.extend(of_entry(entry, route, &means.host));
+            pending.extend(of_entry(entry, line, route, &means.host));
             let over = means.ending.load(Ordering::Acquire) || replaced.load(Ordering::Acquire);
             if over || pending.len() >= MAX_PENDING {
                 ControlFlow::Break(())
@@ -210,7 +210,8 @@ impl Sender {
             Send::Alerts => self.means.state.faults_after(place.fault),
             Send::Log => Vec::new(),
         };
-        let told: Vec<Message> = faults.iter().map(|fault| of_fault(fault, &self.route)).collect();
+        let told: Vec<Message> =
+            faults.iter().map(|fault| of_fault(fault, &self.route, &self.means.host)).collect();
         let messages = if told.is_empty() { self.next_batch() } else { told };
         if messages.is_empty() {
             return Ok(false);

@@ -73,6 +73,9 @@ pub(super) struct Denial {
     /// Users that are never quarantined by it.
     #[serde(default)]
     except_uids: Vec<Uid>,
+    /// Programs whose users are never quarantined by what such a program did: those that open what others name.
+    #[serde(default)]
+    except_exes: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -114,6 +117,10 @@ impl Settings {
                 let why = "a quarantine lasts from 1 to 10080 minutes";
                 return Err(TextError::at(text, table.span().start, why));
             }
+            if !table.get_ref().except_exes.iter().all(|exe| exe.starts_with('/')) {
+                let why = "except_exes has absolute paths";
+                return Err(TextError::at(text, table.span().start, why));
+            }
         }
         Ok(Self {
             routes: receiver.into_iter().map(Spanned::into_inner).collect(),
@@ -134,7 +141,9 @@ impl Settings {
                 && reaches(finding.score, denial.min_score)
         };
         let denial = self.denials.iter().find(fits)?;
-        let is_excepted = denial.except_uids.contains(&finding.caller.uid);
+        let exe = finding.caller.exe.as_deref();
+        let is_excepted = denial.except_uids.contains(&finding.caller.uid)
+            || exe.is_some_and(|exe| denial.except_exes.iter().any(|excepted| excepted == exe));
         (!is_excepted).then(|| Duration::from_secs(u64::from(denial.minutes) * 60))
     }
 }
@@ -232,6 +241,10 @@ mod tests {
                 "[[deny]]\nminutes = 0\n".to_owned(),
                 "line 1, column 1: a quarantine lasts from 1 to 10080 minutes",
             ),
+            (
+                "[[deny]]\nminutes = 5\nexcept_exes = [\"nginx\"]\n".to_owned(),
+                "line 1, column 1: except_exes has absolute paths",
+            ),
         ] {
             assert_eq!(Settings::parse(&text).unwrap_err().to_string(), why);
         }
@@ -249,20 +262,23 @@ mod tests {
     fn the_first_rule_that_fits_a_finding_says_how_long_its_caller_is_kept_out() {
         let settings = Settings::parse(
             "[[deny]]\nkinds = [\"decoy\"]\nminutes = 60\nexcept_uids = [7]\n\
+             except_exes = [\"/usr/sbin/nginx\"]\n\
              [[deny]]\nmin_score = 0.9\nminutes = 5\n",
         )
         .unwrap();
-        let finding = |kind: &str, score: f64, uid: u32| -> Finding {
+        let finding_of = |kind: &str, score: f64, uid: u32, exe: &str| -> Finding {
             serde_json::from_value(serde_json::json!({
                 "time": "2026-11-28T12:00:00Z", "kind": kind, "score": score, "secret": null,
-                "caller": { "uid": uid, "exe": null, "place": null }, "explanation": "", "lines": 1,
+                "caller": { "uid": uid, "exe": exe, "place": null }, "explanation": "", "lines": 1,
                 "seqs": [1],
             }))
             .unwrap()
         };
+        let finding = |kind: &str, score: f64, uid: u32| finding_of(kind, score, uid, "/bin/cat");
         let minutes = |finding| settings.denial(&finding).map(|span| span.as_secs() / 60);
         assert_eq!(minutes(finding("decoy", 1.0, 8)), Some(60));
         assert_eq!(minutes(finding("decoy", 1.0, 7)), None);
+        assert_eq!(minutes(finding_of("decoy", 1.0, 8, "/usr/sbin/nginx")), None);
         assert_eq!(minutes(finding("walk", 0.9, 7)), Some(5));
         assert_eq!(minutes(finding("walk", 0.89, 7)), None);
     }

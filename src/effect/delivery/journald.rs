@@ -2,7 +2,8 @@
 
 use std::os::unix::net::UnixDatagram;
 
-use super::{Journald, Message, clip};
+use super::shorten::shorten;
+use super::{Journald, Message};
 use crate::effect::EffectError;
 use crate::effect::step::Outcome;
 
@@ -33,12 +34,12 @@ fn fields(message: &Message) -> Vec<u8> {
         bytes.extend_from_slice(value.as_bytes());
         bytes.push(b'\n');
     };
-    field("MESSAGE", clip(summary, MAX_TEXT_BYTES));
+    field("MESSAGE", &shorten(summary, MAX_TEXT_BYTES));
     field("PRIORITY", &severity.to_string());
     field("SYSLOG_IDENTIFIER", "secretfs");
     field("SYSLOG_FACILITY", "10");
     field("SECRETFS_EVENT", event);
-    field("SECRETFS_ENTRY", clip(text, MAX_TEXT_BYTES));
+    field("SECRETFS_ENTRY", &shorten(text, MAX_TEXT_BYTES));
     if let Some(seq) = seq {
         field("SECRETFS_SEQ", &seq.to_string());
     }

@@ -14,6 +14,7 @@ use crate::model::{SecretName, Seq, Timestamp};
 use crate::system::SecretBytes;
 
 mod journald;
+mod shorten;
 mod syslog;
 mod webhook;
 

@@ -7,6 +7,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, ToSocketAddrs, UdpSocket};
 use std::os::unix::net::UnixDatagram;
 
+use super::shorten::shorten;
 use super::{Message, Syslog, Transport, clip, host};
 use crate::effect::step::{Outcome, invalid};
 use crate::effect::stream::{Stream, lost};
@@ -22,7 +23,11 @@ const MAX_SEQUENCE_ID: u64 = 2_147_483_647;
 impl Syslog {
     pub(super) fn deliver(&self, messages: &[Message]) -> Outcome {
         let host = host();
-        let lines = messages.iter().map(|message| line(message, &host));
+        let most = match self.transport {
+            Transport::Unix | Transport::Udp => MAX_DATAGRAM_BYTES,
+            Transport::Tcp | Transport::Tls => usize::MAX,
+        };
+        let lines = messages.iter().map(|message| line(message, &host, most));
         match self.transport {
             Transport::Unix => self.send_unix(lines),
             Transport::Udp => self.send_udp(lines),
@@ -39,7 +44,7 @@ impl Syslog {
         let socket = UnixDatagram::unbound().map_err(unreachable)?;
         socket.connect(path).map_err(unreachable)?;
         for line in lines {
-            socket.send(clip(&line, MAX_DATAGRAM_BYTES).as_bytes()).map_err(unreachable)?;
+            socket.send(line.as_bytes()).map_err(unreachable)?;
         }
         Ok(())
     }
@@ -56,7 +61,7 @@ impl Syslog {
         let socket = UdpSocket::bind(here).map_err(unreachable)?;
         socket.connect(there).map_err(unreachable)?;
         for line in lines {
-            socket.send(clip(&line, MAX_DATAGRAM_BYTES).as_bytes()).map_err(unreachable)?;
+            socket.send(line.as_bytes()).map_err(unreachable)?;
         }
         Ok(())
     }
@@ -101,8 +106,8 @@ impl Stream {
     }
 }
 
-/// Returns a message as RFC 5424 has it.
-fn line(message: &Message, host: &str) -> String {
+/// Returns a message as RFC 5424 has it, its text shortened where the whole would have more bytes than that.
+fn line(message: &Message, host: &str, max_bytes: usize) -> String {
     let Message { seq, time, severity, event, text, .. } = message;
     let priority = FACILITY * 8 + severity.min(&7);
     let event = clip(event, 32);
@@ -110,11 +115,13 @@ fn line(message: &Message, host: &str) -> String {
     let sequence = seq
         .filter(|seq| (1..=MAX_SEQUENCE_ID).contains(&seq.0))
         .map_or_else(String::new, |seq| format!("[meta sequenceId=\"{seq}\"]"));
-    format!(
-        "<{priority}>1 {} {} secretfs - {event} [origin software=\"secretfs\" swVersion=\"{version}\"]{sequence} {text}",
+    let mut line = format!(
+        "<{priority}>1 {} {} secretfs - {event} [origin software=\"secretfs\" swVersion=\"{version}\"]{sequence} ",
         time.strftime("%FT%T.%6fZ"),
         clip(host, 255),
-    )
+    );
+    line.push_str(&shorten(text, max_bytes.saturating_sub(line.len())));
+    line
 }
 
 #[cfg(test)]
@@ -134,13 +141,13 @@ mod tests {
     fn a_line_has_every_field_of_the_header_and_its_place_in_the_log() {
         let version = env!("CARGO_PKG_VERSION");
         assert_eq!(
-            line(&message(7, "{\"seq\":7}"), "db1"),
+            line(&message(7, "{\"seq\":7}"), "db1", usize::MAX),
             format!(
                 "<82>1 2026-11-28T12:00:00.500000Z db1 secretfs - decoy [origin software=\"secretfs\" \
                  swVersion=\"{version}\"][meta sequenceId=\"7\"] {{\"seq\":7}}"
             )
         );
-        let beyond = line(&message(MAX_SEQUENCE_ID + 1, "x"), "db1");
+        let beyond = line(&message(MAX_SEQUENCE_ID + 1, "x"), "db1", usize::MAX);
         assert!(!beyond.contains("sequenceId"));
     }
 
@@ -153,14 +160,20 @@ mod tests {
         let listener = UnixDatagram::bind(&path).unwrap();
         let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
         sender.deliver(&[message(1, "first"), message(2, "second")]).unwrap();
+        let long = serde_json::json!({ "seq": 3, "reason": "x".repeat(70_000) }).to_string();
         let far = udp.local_addr().unwrap().to_string();
-        syslog(Transport::Udp, &far).deliver(&[message(3, &"x".repeat(70_000))]).unwrap();
+        syslog(Transport::Udp, &far).deliver(&[message(3, &long)]).unwrap();
         let mut bytes = vec![0; 70_000];
         for expected in ["first", "second"] {
             let read = listener.recv(&mut bytes).unwrap();
             assert!(bytes[..read].ends_with(expected.as_bytes()));
         }
-        assert_eq!(udp.recv(&mut bytes).unwrap(), MAX_DATAGRAM_BYTES);
+        let read = udp.recv(&mut bytes).unwrap();
+        assert!(read <= MAX_DATAGRAM_BYTES);
+        let text = std::str::from_utf8(&bytes[..read]).unwrap();
+        let text: serde_json::Value =
+            serde_json::from_str(text.split_once("] ").unwrap().1).unwrap();
+        assert_eq!((&text["seq"], text["shortened"].is_object()), (&serde_json::json!(3), true));
     }
 
     #[test]

@@ -125,8 +125,9 @@ impl Placement {
             (PlacementKind::Copy, _) => {
                 let copies = self.copies()?;
                 if is_link_to(&copies.path(), &copies.target()) {
-                    fs::remove_file(copies.path()).map_err(failed)?;
+                    // First what may be refused: with the link gone, nobody would come back for the copy.
                     copies.remove().map_err(failed)?;
+                    fs::remove_file(copies.path()).map_err(failed)?;
                 }
             }
             (PlacementKind::Link, directory) => {
@@ -224,4 +225,28 @@ fn account(text: &str) -> Result<(u32, u32), EffectError> {
         }
     };
     Ok((uid, gid))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_taken_away_whole_stays_whole() {
+        let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+        let path = dir.path().join("key");
+        let text = format!("secret = \"prod/key\"\npath = {path:?}\nkind = \"copy\"\n");
+        let placement: Placement = toml::from_str(&text).unwrap();
+        let value = SecretBytes::copy_from(b"value").unwrap();
+        placement.place(dir.path(), Some(&value)).unwrap();
+        // Somebody else's in the place of ours.
+        let (data, aside) = (dir.path().join("..data"), dir.path().join("aside"));
+        fs::rename(&data, &aside).unwrap();
+        symlink("elsewhere", &data).unwrap();
+        assert!(placement.take_away(dir.path()).is_err());
+        assert!(fs::symlink_metadata(&path).is_ok(), "the link is left for the next try");
+        fs::rename(&aside, &data).unwrap();
+        placement.take_away(dir.path()).unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
 }

@@ -110,45 +110,68 @@ pub(super) fn changes(facts: &Facts, _: &Limits) -> Outcome {
 
 pub(super) fn value_age(facts: &Facts, limits: &Limits) -> Outcome {
     let now = facts.made;
-    let known: Vec<(&SecretFacts, i64)> = facts
+    let judged: Vec<(&SecretFacts, Option<i64>)> = facts
         .secrets
         .iter()
         .filter(|secret| !secret.decoy && !secret.revoked)
-        .filter_map(|secret| Some((secret, secret.age_days(now)?)))
+        .map(|secret| (secret, secret.age_days(now)))
         .collect();
-    if known.is_empty() {
+    let Some(oldest) = judged.iter().filter_map(|(_, age)| *age).max() else {
         return Outcome::unknown("Of no secret it is known when it got its value.");
-    }
-    let mut overdue: Vec<(&SecretFacts, i64, String)> = known
+    };
+    let mut overdue: Vec<(&SecretFacts, Option<i64>, String)> = judged
         .iter()
         .filter_map(|(secret, age)| Some((*secret, *age, overdue(secret, *age, now, limits)?)))
         .collect();
     overdue.sort_by_key(|(secret, age, _)| (std::cmp::Reverse(*age), &secret.name));
-    let oldest = known.iter().map(|(_, age)| *age).max().unwrap_or_default();
-    let said = format!(
+    let is_overdue = |secret: &SecretFacts| overdue.iter().any(|(one, ..)| one.name == secret.name);
+    let unknown: Vec<&SecretFacts> = judged
+        .iter()
+        .filter(|(secret, age)| age.is_none() && !is_overdue(secret))
+        .map(|(secret, _)| *secret)
+        .collect();
+    let mut said = format!(
         "{} of {} overdue; the oldest value is {} old, {} are the limit where a secret has none of its own.",
         overdue.len(),
-        count(known.len(), "secret is", "secrets are"),
+        count(judged.len(), "secret is", "secrets are"),
         days(oldest),
         days(limits.value_days)
     );
-    let rows = overdue.iter().map(|(secret, age, why)| {
+    if !unknown.is_empty() {
+        let of = count(unknown.len(), "secret", "secrets");
+        said.push_str(&format!(" Of {of} it is not known when the value was made."));
+    }
+    let row = |secret: &SecretFacts, age: Option<i64>, why: String| {
+        let since = secret.value_since.map(date).unwrap_or_default();
         vec![
             secret.name.to_string(),
-            secret.value_since.map(date).unwrap_or_default(),
-            age.to_string(),
-            why.clone(),
+            since,
+            age.map_or_else(String::new, |age| age.to_string()),
+            why,
         ]
-    });
-    judged(overdue.is_empty(), said)
-        .with(&["secret", "value since", "days", "why"], rows.collect::<Vec<_>>())
+    };
+    let mut rows: Vec<Vec<String>> =
+        overdue.iter().map(|(secret, age, why)| row(secret, *age, why.clone())).collect();
+    rows.extend(unknown.iter().map(|secret| row(secret, None, "its age is not known".to_owned())));
+    let outcome = match (overdue.is_empty(), unknown.is_empty()) {
+        (false, _) => Outcome::fail(said),
+        (true, false) => Outcome::unknown(said),
+        (true, true) => Outcome::pass(said),
+    };
+    outcome.with(&["secret", "value since", "days", "why"], rows)
 }
 
-/// Says why a value should have been replaced by now.
-fn overdue(secret: &SecretFacts, age: i64, now: Timestamp, limits: &Limits) -> Option<String> {
+/// Says why a value should have been replaced by now, as far as that is known.
+fn overdue(
+    secret: &SecretFacts,
+    age: Option<i64>,
+    now: Timestamp,
+    limits: &Limits,
+) -> Option<String> {
     if let Some(due) = secret.due.filter(|due| *due <= now) {
         return Some(format!("its schedule had it due on {}", date(due)));
     }
+    let age = age?;
     match secret.rotation_days {
         Some(wanted) => {
             (age > i64::from(wanted)).then(|| format!("it has {wanted} days of its own"))

@@ -238,6 +238,7 @@ fn show(
             "bindings": suggested.bindings,
             "roles": suggested.roles,
             "contradicted": suggested.contradicted,
+            "deleted": suggested.deleted,
             "unused_rules": policy.map(|_| unused.collect::<Vec<_>>()),
             "unused_grants": grants,
         }));
@@ -268,6 +269,11 @@ fn show(
         context,
         "These refusals would not be repeated, for nothing told their callers apart:",
         &suggested.contradicted,
+    )?;
+    list(
+        context,
+        "The programs of these callers were deleted or replaced while they ran. Put the path in, without the mark, for their next start:",
+        &suggested.deleted,
     )?;
     let line = |rule: &&crate::policy::RuleSurvey| {
         let line = rule.line.map(|line| format!(" (line {line})")).unwrap_or_default();
