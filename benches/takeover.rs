@@ -1,7 +1,7 @@
 //! What a takeover costs those who use the mount: the server is killed and replaced again and again
 //! under eight readers, two processes that hold a handle, a writer and a follower of the events.
 //!
-//! `cargo bench --bench takeover [-- --smoke] [--within MS]`, as root. A stall is the longest open + read + close
+//! `cargo bench --bench takeover [-- [--smoke] [--kills N] [--within MS]]`, as root. A stall is the longest open + read + close
 //! that one reader had between one kill and the next. A server is killed at a random moment within so many
 //! milliseconds (1,000) after it has come; with few of them the next one often dies before it serves, and then
 //! stalls are of several starts. Everything that was read, written and recorded is checked, and anything wrong
@@ -34,6 +34,8 @@ use support::Placement;
 
 const READERS: usize = 8;
 const HOLDERS: usize = 2;
+/// Secrets that the writer writes in turn: a put costs more the more versions its secret has.
+const WRITTEN: u64 = 64;
 /// Operations that take less are no stalls, and are not kept.
 const NO_STALL: Duration = Duration::from_millis(1);
 
@@ -47,16 +49,19 @@ fn main() {
         return;
     }
     let smoke = arguments.iter().any(|argument| argument == "--smoke");
-    let (kills, upgrades) = if smoke { (10, 2) } else { (1000, 20) };
-    let after = arguments.iter().position(|argument| argument == "--within").map(|at| at + 1);
-    let within: u64 = after.map_or(1000, |at| arguments[at].parse().unwrap());
+    let number = |flag: &str| {
+        let at = arguments.iter().position(|argument| argument == flag)?;
+        Some(arguments[at + 1].parse::<u64>().unwrap())
+    };
+    let kills = number("--kills").unwrap_or(if smoke { 10 } else { 1000 });
+    let upgrades = (kills / 50).max(2);
+    let within = number("--within").unwrap_or(1000);
     let directory = tempfile::tempdir().unwrap();
     let mounted = support::secretfs(Placement::Free, directory.path(), &[]);
     let world = World { home: directory.path(), mount: &mounted.mountpoint };
     for reader in 0..READERS {
         fs::write(world.mount.join(format!("r{reader}")), vec![b'x'; 64 << reader]).unwrap();
     }
-    fs::write(world.mount.join("w"), "0").unwrap();
     let mut clients: Vec<Client> =
         (0..READERS).map(|n| world.client("read", &format!("r{n}"))).collect();
     clients.extend((0..HOLDERS).map(|n| world.client("hold", &format!("r{n}"))));
@@ -154,8 +159,11 @@ impl World<'_> {
             assert_eq!(recorded(&name, "read", "allowed"), opens, "opens of {name}");
         }
         let writer = ends.iter().find(|end| end.work == "write").unwrap();
-        let versions = recorded("w", "write", "allowed") - recorded("w", "write", "failed");
-        assert_eq!(versions, writer.operations + 1, "versions of w");
+        let versions = |n: u64| {
+            let name = written(n);
+            recorded(&name, "write", "allowed") - recorded(&name, "write", "failed")
+        };
+        assert_eq!((0..WRITTEN).map(versions).sum::<u64>(), writer.operations, "versions written");
         let followed = || lines(&self.home.join("events")).map(|line| line.seq).collect::<Vec<_>>();
         let deadline = Instant::now() + Duration::from_secs(30);
         while followed().last().is_none_or(|seq| *seq < last) {
@@ -264,12 +272,15 @@ fn client(work: &str, path: &Path) {
             while running() {
                 last += 1;
                 // Bytes that only a dead server had end in EIO, by design: they are written again.
-                while let Err(err) = write(path, last) {
+                while let Err(err) = write(&path.with_file_name(written(last)), last) {
                     assert_eq!(err.raw_os_error(), Some(libc::EIO), "{err}");
                 }
                 operations += 1;
             }
-            assert_eq!(fs::read_to_string(path).unwrap(), last.to_string());
+            for value in last.saturating_sub(WRITTEN - 1).max(1)..=last {
+                let read = fs::read_to_string(path.with_file_name(written(value))).unwrap();
+                assert_eq!(read, value.to_string());
+            }
         }
     }
     let mut out = std::io::stdout().lock();
@@ -279,8 +290,13 @@ fn client(work: &str, path: &Path) {
     writeln!(out, "done {operations}").unwrap();
 }
 
+/// Returns the name of the secret that has the value `n`.
+fn written(n: u64) -> String {
+    format!("w{}", n % WRITTEN)
+}
+
 fn write(path: &Path, value: u64) -> std::io::Result<()> {
-    let mut file = File::options().write(true).truncate(true).open(path)?;
+    let mut file = File::options().write(true).create(true).truncate(true).open(path)?;
     file.write_all(value.to_string().as_bytes())?;
     Ok(nix::unistd::close(std::os::fd::OwnedFd::from(file))?)
 }
