@@ -3,8 +3,10 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::Who;
+use crate::audit::{Action, Entry};
 use crate::model::{SecretName, Seq, Timestamp};
 
 /// Defines the kinds with their words, so that both stand in one place.
@@ -81,4 +83,12 @@ pub struct Finding {
     pub lines: u64,
     /// The first of them.
     pub seqs: Vec<Seq>,
+}
+
+impl Finding {
+    /// Returns the one that a line of the log has on record; `None`: it has none. An error: it is not understood.
+    pub fn recorded(entry: &Entry) -> Option<serde_json::Result<Self>> {
+        let read = || Self::deserialize(entry.detail.as_ref().unwrap_or(&Value::Null));
+        (entry.action == Action::Anomaly).then(read)
+    }
 }

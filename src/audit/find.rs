@@ -68,8 +68,7 @@ pub fn find(dir: &Path, search: &Find, indexes: &Indexes<'_>) -> Result<Found, A
     let filter = &search.filter;
     let mut segments = segments::list(dir)?;
     if let Some(after) = filter.after {
-        let begun = |segment: &SegmentFile| segment.first.0 <= after.0.saturating_add(1);
-        segments.drain(..segments.iter().skip(1).take_while(|next| begun(next)).count());
+        segments::drop_before(&mut segments, after);
     }
     let needles = filter.needles();
     let mut searching = Searching::new(search, &needles);

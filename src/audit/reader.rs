@@ -81,8 +81,7 @@ pub fn query(
         segments.drain(..ended_before(&segments, since)?);
     }
     if let Some(after) = filter.after {
-        let begun = |segment: &SegmentFile| segment.first.0 <= after.0.saturating_add(1);
-        segments.drain(..segments.iter().skip(1).take_while(|next| begun(next)).count());
+        segments::drop_before(&mut segments, after);
     }
     let found = match filter.limit {
         Some(limit) => Some(newest(&segments, filter, limit)?),

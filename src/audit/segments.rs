@@ -165,6 +165,12 @@ pub(super) fn list(dir: &Path) -> io::Result<Vec<SegmentFile>> {
     Ok(segments)
 }
 
+/// Drops the first segments as far as all of their lines come before the one behind `after`.
+pub(super) fn drop_before(segments: &mut Vec<SegmentFile>, after: Seq) {
+    let begun = |segment: &SegmentFile| segment.first.0 <= after.0.saturating_add(1);
+    segments.drain(..segments.iter().skip(1).take_while(|next| begun(next)).count());
+}
+
 /// Makes creations, renames and removals in a directory durable.
 pub(super) fn sync_directory(dir: &Path) -> io::Result<()> {
     let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };

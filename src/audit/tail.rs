@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use super::segments::{Ending, SegmentFile};
+use super::segments::Ending;
 use super::{Action, segments};
 use crate::model::Seq;
 
@@ -65,8 +65,7 @@ pub fn back(dir: &Path, visit: &mut Visit<'_>) -> io::Result<()> {
 /// say is not verified, and what has no number is passed over.
 pub fn onward(dir: &Path, after: Seq, visit: &mut Visit<'_>) -> io::Result<()> {
     let mut segments = segments::list(dir)?;
-    let begun = |segment: &SegmentFile| segment.first.0 <= after.0.saturating_add(1);
-    segments.drain(..segments.iter().skip(1).take_while(|next| begun(next)).count());
+    segments::drop_before(&mut segments, after);
     for segment in segments {
         let mut reader = BufReader::with_capacity(256 << 10, segment.open()?);
         let mut line = Vec::new();

@@ -188,6 +188,17 @@ pub struct Page {
     pub next: Option<PageToken>,
 }
 
+impl Page {
+    /// Adds a name, and when it was changed if that is known.
+    #[cfg(any(feature = "aws", feature = "azure"))]
+    fn add(&mut self, name: &str, changed: Option<Timestamp>) {
+        if let Some(changed) = changed {
+            self.changed.insert(name.to_owned(), changed);
+        }
+        self.names.push(name.to_owned());
+    }
+}
+
 /// One thing that was tried.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Probe {

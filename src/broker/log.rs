@@ -95,11 +95,7 @@ impl Broker {
     /// daemon's own use: whoever is told of it must be asked for before.
     pub fn each_reading_back(&self, visit: &mut dyn FnMut(Reading) -> bool) -> Result<()> {
         let visited = back(&self.inner.log.directory, &mut |_, line| {
-            if !is_about(line, Action::Read) {
-                return ControlFlow::Continue(());
-            }
-            let entry = serde_json::from_slice::<Entry>(line).ok();
-            if entry.and_then(Reading::of).is_none_or(&mut *visit) {
+            if Reading::in_line(line).is_none_or(&mut *visit) {
                 ControlFlow::Continue(())
             } else {
                 ControlFlow::Break(())
@@ -110,12 +106,8 @@ impl Broker {
 
     /// Calls `visit` with each read that is on record after `after`, in their order. It is for the daemon's own use.
     pub fn each_reading_after(&self, after: Seq, visit: &mut dyn FnMut(Reading)) -> Result<()> {
-        self.each_entry_after(after, &mut |entry, _| {
-            if entry.action == Action::Read
-                && let Some(reading) = Reading::of(entry.clone())
-            {
-                visit(reading);
-            }
+        self.each_line_after(after, &mut |line| {
+            Reading::in_line(line).into_iter().for_each(&mut *visit);
             ControlFlow::Continue(())
         })
     }
@@ -128,6 +120,20 @@ impl Broker {
         after: Seq,
         visit: &mut dyn FnMut(&Entry, &str) -> ControlFlow<()>,
     ) -> Result<()> {
+        self.each_line_after(after, &mut |line| {
+            let text = std::str::from_utf8(line).unwrap_or_default();
+            match serde_json::from_str(text) {
+                Ok(entry) => visit(&entry, text),
+                Err(_) => ControlFlow::Continue(()),
+            }
+        })
+    }
+
+    fn each_line_after(
+        &self,
+        after: Seq,
+        visit: &mut dyn FnMut(&[u8]) -> ControlFlow<()>,
+    ) -> Result<()> {
         /// Lines that are read into memory at one time.
         const NEAR: u64 = 20_000;
         let end = self.audit_seq();
@@ -135,19 +141,12 @@ impl Broker {
             return Ok(());
         }
         let directory = &self.inner.log.directory;
-        let mut understood = |line: &[u8]| match std::str::from_utf8(line) {
-            Ok(text) => match serde_json::from_str(text) {
-                Ok(entry) => visit(&entry, text),
-                Err(_) => ControlFlow::Continue(()),
-            },
-            Err(_) => ControlFlow::Continue(()),
-        };
         if end - after.0 <= NEAR {
             let lines = tail(directory, after, |_| true).map_err(unreadable)?;
-            let _broken_off = lines.iter().try_for_each(|line| understood(line));
+            let _broken_off = lines.iter().try_for_each(|line| visit(line));
             return Ok(());
         }
-        onward(directory, after, &mut |_, line| understood(line)).map_err(unreadable)
+        onward(directory, after, &mut |_, line| visit(line)).map_err(unreadable)
     }
 
     /// Puts a finding of the daemon's own on record.
@@ -230,6 +229,12 @@ pub struct Reading {
 }
 
 impl Reading {
+    /// Returns the one that a line is about, without reading any other line whole.
+    fn in_line(line: &[u8]) -> Option<Self> {
+        is_about(line, Action::Read).then_some(())?;
+        Self::of(serde_json::from_slice(line).ok()?)
+    }
+
     fn of(entry: Entry) -> Option<Self> {
         if entry.outcome != Outcome::Allowed {
             return None;

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::chain;
 use crate::anomaly::{Detector, Finding, Kind, Settings};
-use crate::audit::{Action, Entry};
+use crate::audit::Entry;
 use crate::broker::{Broker, BrokerError};
 use crate::model::{Clock, SecretName, Timestamp};
 use crate::system::atomic_file;
@@ -203,9 +203,9 @@ impl Watch {
 
     /// Remembers a finding that is on record.
     fn keep_told(&self, entry: &Entry) {
-        let detail = entry.detail.as_ref().filter(|_| entry.action == Action::Anomaly);
-        let finding = detail.and_then(|detail| Finding::deserialize(detail).ok());
-        if let Some(finding) = finding.filter(|finding| !self.is_told(finding)) {
+        if let Some(Ok(finding)) = Finding::recorded(entry)
+            && !self.is_told(&finding)
+        {
             let mut kept = self.kept.lock();
             kept.push_back(finding);
             if kept.len() > MAX_KEPT {

@@ -3,7 +3,7 @@
 //! The audit log knows who opened which version. A process counts by the version that it opened last; one
 //! that has ended, or has opened the current version since, holds nothing.
 
-use std::collections::{HashMap, hash_map};
+use std::collections::HashMap;
 use std::fmt;
 
 use parking_lot::Mutex;
@@ -143,10 +143,10 @@ impl Followed {
                 return false;
             }
             if is_one_of(&alive, &reading) {
+                let (pid, name) = (reading.pid, reading.secret.clone());
                 let opened = (reading.version, reading.time);
-                let name = reading.secret.clone();
-                let process = self.by.entry(reading.pid).or_insert_with(|| Process::of(reading));
-                process.opened.entry(name).or_insert(opened);
+                let new = || Process { latest: reading, opened: HashMap::new() };
+                self.by.entry(pid).or_insert_with(new).opened.entry(name).or_insert(opened);
             }
             true
         })
@@ -154,35 +154,17 @@ impl Followed {
 
     /// Takes a reading that is younger than those before.
     fn take(&mut self, reading: Reading) {
-        let (name, opened) = (reading.secret.clone(), (reading.version, reading.time));
-        match self.by.entry(reading.pid) {
-            hash_map::Entry::Occupied(mut known)
-                if is_same(known.get().latest.start_time, reading.start_time) =>
-            {
-                let process = known.get_mut();
-                process.latest = reading;
-                process.opened.insert(name, opened);
-            }
-            // Its number was another's before.
-            hash_map::Entry::Occupied(mut other) => {
-                other.insert(Process::of(reading));
-                other.get_mut().opened.insert(name, opened);
-            }
-            hash_map::Entry::Vacant(place) => {
-                place.insert(Process::of(reading)).opened.insert(name, opened);
-            }
-        }
+        let known = self.by.remove(&reading.pid);
+        // Its number may have been another's before.
+        let known = known.filter(|known| is_same(known.latest.start_time, reading.start_time));
+        let mut opened = known.map(|known| known.opened).unwrap_or_default();
+        opened.insert(reading.secret.clone(), (reading.version, reading.time));
+        self.by.insert(reading.pid, Process { latest: reading, opened });
     }
 
     fn forget_ended(&mut self, clock: &dyn Clock) {
         let alive = alive(clock.now());
         self.by.retain(|_, process| is_one_of(&alive, &process.latest));
-    }
-}
-
-impl Process {
-    fn of(latest: Reading) -> Self {
-        Self { latest, opened: HashMap::new() }
     }
 }
 

@@ -1,9 +1,9 @@
 //! Keeps copies fresh, so that readers never wait: a thread for each service.
 //!
 //! Twice in the time that a copy is fresh all that have not been confirmed since the turn before are asked
-//! for, but for what the service's list says has not changed. A turn that meets a service which is down ends, and the next one begins when that is tried again; so
-//! everything is fresh one turn after it is back. What was confirmed is written down at the end of a
-//! turn, in one commit.
+//! for, but for what the service's list says has not changed. A turn that meets a service which is down ends, and
+//! the next one begins when that is tried again; so everything is fresh one turn after it is back. What was
+//! confirmed is written down at the end of a turn, in one commit.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -14,7 +14,8 @@ use tempfile::TempDir;
 use super::{Pair, Server, directory, mortal, port};
 use crate::common::{DEADLINE, bounded, eventually, skip, write_file};
 
-/// A server with its data in memory or, where it is to be started again, in files, unsealed, with TLS, and with the engines `secret` (kv-v2) and `old` (kv-v1).
+/// A server with its data in memory or, where it is to be started again, in files: unsealed, with TLS, and with the
+/// engines `secret` (kv-v2) and `old` (kv-v1).
 pub struct OpenBao {
     pub server: Server,
     pub port: u16,

@@ -125,7 +125,7 @@ impl Index {
             });
         }
         let wanted = match wanted {
-            None => (0..u32::try_from(self.blocks.len()).unwrap_or(u32::MAX)).collect(),
+            None => (0..u32::try_from(self.blocks.all().len()).unwrap_or(u32::MAX)).collect(),
             Some(mut wanted) => {
                 wanted.extend_from_slice(&self.unknown);
                 wanted.sort_unstable();
@@ -150,8 +150,9 @@ impl Index {
 
     fn block(&self, number: u32) -> Option<(Block, Range<u64>)> {
         let number = usize::try_from(number).ok()?;
-        let block = Block::read(self.blocks.get(number)?);
-        let next = self.blocks.get(number + 1).map(Block::read);
+        let blocks = self.blocks.all();
+        let block = Block::read(blocks.get(number)?);
+        let next = blocks.get(number + 1).map(Block::read);
         let end = next.map_or(self.bytes, |next| next.start);
         Some((block, block.start..end))
     }
@@ -163,18 +164,12 @@ impl Index {
     }
 
     fn blocks_with(&self, hash: Hash) -> Vec<u32> {
-        let key = |place: usize| self.keys.get(place).map(Key::read);
-        let (mut low, mut high) = (0, self.keys.len());
-        while low < high {
-            let middle = low + (high - low) / 2;
-            match key(middle) {
-                Some(key) if key.hash < hash => low = middle + 1,
-                Some(_) | None => high = middle,
-            }
-        }
-        let Some(found) = key(low).filter(|key| key.hash == hash) else { return Vec::new() };
+        let keys = self.keys.all();
+        let at = keys.partition_point(|key| Key::read(key).hash < hash);
+        let key = |at: usize| keys.get(at).map(Key::read);
+        let Some(found) = key(at).filter(|key| key.hash == hash) else { return Vec::new() };
         let place = |key: Key| usize::try_from(key.begin).unwrap_or(usize::MAX);
-        let end = key(low + 1).map_or(self.numbers.len(), place);
+        let end = key(at + 1).map_or(self.numbers.0.len(), place);
         distances(self.numbers.0.get(place(found)..end).unwrap_or_default())
     }
 }
@@ -185,12 +180,8 @@ impl Index {
 struct Records<const BYTES: usize>(Vec<u8>);
 
 impl<const BYTES: usize> Records<BYTES> {
-    fn len(&self) -> usize {
-        self.0.len() / BYTES
-    }
-
-    fn get(&self, number: usize) -> Option<&[u8; BYTES]> {
-        self.0.get(number.checked_mul(BYTES)?..)?.first_chunk()
+    fn all(&self) -> &[[u8; BYTES]] {
+        self.0.as_chunks().0
     }
 }
 

@@ -213,13 +213,9 @@ impl Listed {
         let next = self.next_token.filter(|next| !next.is_empty()).map(PageToken);
         let mut page = Page { behind: LIST_BEHIND, next, ..Page::default() };
         for Named { name, last_changed_date } in self.secret_list {
-            let Some(name) = name.strip_prefix(prefix).filter(|name| !name.is_empty()) else {
-                continue;
-            };
-            if let Some(changed) = last_changed_date.and_then(time) {
-                page.changed.insert(name.to_owned(), changed);
+            if let Some(name) = name.strip_prefix(prefix).filter(|name| !name.is_empty()) {
+                page.add(name, last_changed_date.and_then(time));
             }
-            page.names.push(name.to_owned());
         }
         page
     }

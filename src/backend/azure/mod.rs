@@ -143,13 +143,9 @@ impl Backend for Azure {
         let mut page = Page { next: next.map(PageToken), ..Page::default() };
         for item in &items {
             let path = item.name().and_then(name::decode);
-            let Some(name) = path.as_ref().and_then(|path| path.strip_prefix(&self.prefix)) else {
-                continue;
-            };
-            if let Some(changed) = item.attributes.updated() {
-                page.changed.insert(name.to_owned(), changed);
+            if let Some(name) = path.as_ref().and_then(|path| path.strip_prefix(&self.prefix)) {
+                page.add(name, item.attributes.updated());
             }
-            page.names.push(name.to_owned());
         }
         Ok(page)
     }

@@ -7,12 +7,11 @@ use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
 
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Done, ls, verify};
 use crate::anomaly::{Detector, Finding, Settings};
-use crate::audit::{Action, Entry};
+use crate::audit::Entry;
 use crate::cli::Context;
 use crate::cli::args::{Recorded, Report as Args};
 use crate::cli::client::Client;
@@ -172,12 +171,10 @@ struct Seen {
 impl Seen {
     fn observe(&mut self, entry: &Entry) {
         self.tally.observe(entry);
-        if entry.action != Action::Anomaly {
-            return;
-        }
-        match entry.detail.as_ref().map(Finding::deserialize) {
+        match Finding::recorded(entry) {
             Some(Ok(finding)) => self.found.push(finding),
-            Some(Err(_)) | None => self.unreadable += 1,
+            Some(Err(_)) => self.unreadable += 1,
+            None => {}
         }
     }
 }

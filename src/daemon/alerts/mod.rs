@@ -14,11 +14,9 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use serde::Deserialize;
 
 use super::error::chain;
 use crate::anomaly::Finding;
-use crate::audit::Action;
 use crate::broker::{Broker, BrokerError, Quarantine};
 use crate::effect::Effector;
 use crate::model::{Caller, Clock, SecretName, Seq, Uid};
@@ -295,9 +293,7 @@ impl Alerts {
         let (mut last, mut acted) = (from, false);
         let read = self.broker.each_entry_after(from, &mut |entry, _| {
             last = entry.seq;
-            let detail = entry.detail.as_ref().filter(|_| entry.action == Action::Anomaly);
-            let finding = detail.and_then(|detail| Finding::deserialize(detail).ok());
-            if let Some(finding) = finding
+            if let Some(Ok(finding)) = Finding::recorded(entry)
                 && let Some(lasting) = settings.denial(&finding)
             {
                 acted = true;

@@ -119,17 +119,15 @@ pub(super) fn value_age(facts: &Facts, limits: &Limits) -> Outcome {
     let Some(oldest) = judged.iter().filter_map(|(_, age)| *age).max() else {
         return Outcome::unknown("Of no secret it is known when it got its value.");
     };
-    let mut overdue: Vec<(&SecretFacts, Option<i64>, String)> = judged
-        .iter()
-        .filter_map(|(secret, age)| Some((*secret, *age, overdue(secret, *age, now, limits)?)))
-        .collect();
+    let (mut overdue, mut unknown) = (Vec::new(), Vec::new());
+    for (secret, age) in &judged {
+        match why_overdue(secret, *age, now, limits) {
+            Some(why) => overdue.push((*secret, *age, why)),
+            None if age.is_none() => unknown.push(*secret),
+            None => {}
+        }
+    }
     overdue.sort_by_key(|(secret, age, _)| (std::cmp::Reverse(*age), &secret.name));
-    let is_overdue = |secret: &SecretFacts| overdue.iter().any(|(one, ..)| one.name == secret.name);
-    let unknown: Vec<&SecretFacts> = judged
-        .iter()
-        .filter(|(secret, age)| age.is_none() && !is_overdue(secret))
-        .map(|(secret, _)| *secret)
-        .collect();
     let mut said = format!(
         "{} of {} overdue; the oldest value is {} old, {} are the limit where a secret has none of its own.",
         overdue.len(),
@@ -162,7 +160,7 @@ pub(super) fn value_age(facts: &Facts, limits: &Limits) -> Outcome {
 }
 
 /// Says why a value should have been replaced by now, as far as that is known.
-fn overdue(
+fn why_overdue(
     secret: &SecretFacts,
     age: Option<i64>,
     now: Timestamp,

@@ -68,19 +68,13 @@ impl Source {
     }
 
     fn fetch_secret(self: &Arc<Self>, name: &SecretName, done: Done) {
-        let mut lanes = self.lanes.lock();
+        let lanes = self.lanes.lock();
         if !lanes.flights.contains_key(name) && lanes.urgent.len() >= MAX_QUEUE {
             drop(lanes);
             self.remember(name, Verdict::Failing(self.overrun()), REMEMBERED);
             return done();
         }
-        let flight = lanes.flights.entry(name.clone()).or_default();
-        let hurries = !flight.is_urgent();
-        flight.waiting.push(done);
-        if hurries {
-            lanes.urgent.push_back(Job::Turn(name.clone()));
-            self.staff(lanes);
-        }
+        self.board(lanes, name, |flight| flight.waiting.push(done));
     }
 
     /// Has a copy fetched anew that somebody has just been served.
@@ -102,15 +96,25 @@ impl Source {
 
     /// Has a change made when it is its turn.
     pub(super) fn change(self: &Arc<Self>, name: &SecretName, change: Change) {
-        let mut lanes = self.lanes.lock();
+        let lanes = self.lanes.lock();
         let before = lanes.flights.get(name).map_or(0, |flight| flight.changes.len());
         if lanes.urgent.len().max(before) >= MAX_QUEUE {
             drop(lanes);
             return change(Err(self.overrun()));
         }
+        self.board(lanes, name, |flight| flight.changes.push_back(change));
+    }
+
+    /// Joins a secret's flight, and sees to it that it has its turn.
+    fn board(
+        self: &Arc<Self>,
+        mut lanes: MutexGuard<'_, Lanes>,
+        name: &SecretName,
+        join: impl FnOnce(&mut Flight),
+    ) {
         let flight = lanes.flights.entry(name.clone()).or_default();
         let hurries = !flight.is_urgent();
-        flight.changes.push_back(change);
+        join(flight);
         if hurries {
             lanes.urgent.push_back(Job::Turn(name.clone()));
             self.staff(lanes);

@@ -126,7 +126,8 @@ impl Source {
             self.refresh_soon(name);
             return Standing::AtHand;
         }
-        match self.verdicts.lock().of(name, self.uptime()) {
+        let verdict = self.verdicts.lock().of(name, self.uptime());
+        match verdict {
             Some(Verdict::NotThere) => Standing::NotThere,
             Some(Verdict::Failing(error)) => Standing::Failing(error),
             None => self.unknown(),
