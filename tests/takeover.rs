@@ -151,7 +151,10 @@ fn readers_and_their_handles_notice_no_kill_and_each_open_is_recorded_once() {
 
 #[test]
 fn every_change_is_made_once_whenever_the_server_is_killed() {
-    let Some(world) = World::start() else { return };
+    // A server makes the rules of a scan with the first attribute that is set, which takes as long as one lives
+    // here; and what is in hand at eight kills is refused, by design.
+    let config = "scan_on_write = false\n";
+    let Some(world) = World::with(common::ROOT_IS_ADMIN, config) else { return };
     fs::create_dir(world.path("c")).unwrap();
     let change = |name: &'static str| {
         let root = world.path("c");
