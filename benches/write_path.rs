@@ -3,8 +3,7 @@
 //! `cargo bench --bench write_path [-- --smoke] [-- ROW]`, as root; ROW is a part of the name of the
 //! only row to measure. Slices alternate. The reference appends
 //! 4 KiB to a preallocated file and calls fdatasync, on the filesystem that holds the store. A writer
-//! goes round names of its own: the record of a secret lists every version there was, and a name
-//! with thousands of them would measure that. Beside each rate stands the CPU time that a version
+//! goes round names of its own; the last row's has one, which gets many thousands of versions. Beside each rate stands the CPU time that a version
 //! took: what a busy machine changes least.
 #![expect(
     clippy::unwrap_used,
@@ -43,12 +42,14 @@ fn main() {
     let mounted = support::secretfs(Placement::Free, directory.path(), &[]);
     let by_mount = |path: &str| put_through_mount(&mounted.mountpoint.join(path));
     let by_broker = |path: &str| put_to_broker(&broker, path);
+    let to_one_name = |_: &str| put_to_broker(&broker, "one");
     let mut syncs = Vec::new();
     let rows = [
         ("1 writer, mount", 1, &by_mount as &Put<'_>, Vec::new()),
         ("64 writers, mount", 64, &by_mount, Vec::new()),
         ("1 writer, broker alone", 1, &by_broker, Vec::new()),
         ("64 writers, broker alone", 64, &by_broker, Vec::new()),
+        ("1 writer, broker, one name", 1, &to_one_name, Vec::new()),
     ];
     let mut rows: Vec<_> = rows
         .into_iter()

@@ -129,7 +129,7 @@ pub enum Facet {
 }
 
 /// A version in a secret's history.
-#[derive(Clone, Debug, serde::Serialize)]
+#[derive(Clone, Debug, Eq, PartialEq, serde::Serialize)]
 pub struct VersionSummary {
     pub version: Version,
     /// `pending`, `current`, `previous` or `destroyed`.
@@ -139,12 +139,18 @@ pub struct VersionSummary {
     pub size: u64,
 }
 
-/// Everything that may be told of a secret without its value.
+impl VersionSummary {
+    pub(super) fn of(entry: &crate::versions::Entry) -> Self {
+        let crate::versions::Entry { version, state, created, created_by, size, .. } = *entry;
+        Self { version, state: state.as_str(), created, created_by: created_by.0, size }
+    }
+}
+
+/// Everything that may be told of a secret without its values and versions.
 #[derive(Clone, Debug)]
 pub struct Description {
     pub secret: Secret,
     pub metadata: Metadata,
-    pub versions: Vec<VersionSummary>,
     /// For how long a copy of another service's secret has waited to be fetched anew.
     pub stale: Option<Duration>,
     /// Keyed: equal for equal values within one store, and says nothing else. Lower-case hex.

@@ -125,6 +125,7 @@ impl<'a> Batch<'a> {
                 | Record::Directory(_)
                 | Record::Lease(_)
                 | Record::MadeDirectory { .. }
+                | Record::Older(_)
                 | Record::Rotation(_)
                 | Record::Uses(_),
             )
@@ -177,8 +178,9 @@ impl<'a> Batch<'a> {
     pub(super) fn put_secret(
         &mut self,
         id: SecretId,
-        record: SecretRecord,
+        mut record: SecretRecord,
     ) -> Result<(), BrokerError> {
+        self.turn_page(id, &mut record.history)?;
         let name = record.name.clone();
         let record = Record::Secret(record);
         self.put_record(id, &record)?;

@@ -218,6 +218,7 @@ fn find(batch: &Batch<'_>, uid: Uid) -> Result<Option<CodeRecord>> {
             | Record::Directory(_)
             | Record::Lease(_)
             | Record::MadeDirectory { .. }
+            | Record::Older(_)
             | Record::Rotation(_)
             | Record::Uses(_),
         )

@@ -45,8 +45,8 @@ pub(super) fn load(store: &dyn Store, keyring: &Keyring) -> Result<Loaded, Broke
             Record::MadeDirectory { name, created_by } => {
                 index.set_made(&name, Some(Made { id, created_by: Some(created_by) }));
             }
-            // It is read when somebody gives a code.
-            Record::Codes(_) => {}
+            // Read when somebody gives a code, or asks for an old version.
+            Record::Codes(_) | Record::Older(_) => {}
             Record::Confirmed(times) => confirmed = times,
             Record::Lease(record) => drop(leases.insert(record.lease.id, record)),
             Record::Uses(counts) => uses = counts,

@@ -46,6 +46,7 @@ mod latency;
 mod lease;
 mod load;
 mod log;
+mod older;
 mod quarantine;
 mod query;
 mod read;

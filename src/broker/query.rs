@@ -12,7 +12,7 @@ use super::index::{At, Entry, Node};
 use super::upstream::{Held, Unknown};
 use super::{
     Broker, BrokerError, Description, Directory, Facet, Found, Inner, Known, Listed, Result,
-    Unlocked, VersionSummary,
+    Secret, Unlocked, VersionSummary, Which,
 };
 use crate::audit::Action;
 use crate::model::{Attributes, Caller, Injection, Inode, Level, Levels, SecretName, Timestamp};
@@ -170,20 +170,10 @@ impl Broker {
         self.inner.gate.sight(caller).may_know_any()
     }
 
-    /// Returns everything but the value. Needs any level on the name.
+    /// Returns everything but values and versions. Needs any level on the name.
     pub fn describe(&self, caller: &Caller, name: &SecretName) -> Result<Description> {
-        let Found::Secret(secret) = self.look(caller, name)? else {
-            return Err(BrokerError::IsDirectory(name.clone()));
-        };
-        let unlocked = self.inner.unlocked()?;
+        let (secret, unlocked) = (self.look_at_secret(caller, name)?, self.inner.unlocked()?);
         let record = self.inner.secret_record(&unlocked, secret.id)?;
-        let summary = |entry: &crate::versions::Entry| VersionSummary {
-            version: entry.version,
-            state: entry.state.as_str(),
-            created: entry.created,
-            created_by: entry.created_by.0,
-            size: entry.size,
-        };
         let copy = secret_copy(&unlocked, name);
         let now = self.inner.gate.now();
         let stale = self
@@ -197,10 +187,36 @@ impl Broker {
         Ok(Description {
             secret,
             metadata: record.metadata,
-            versions: record.history.entries().iter().map(summary).collect(),
             stale,
             fingerprint: fingerprint.iter().map(|byte| format!("{byte:02x}")).collect(),
         })
+    }
+
+    /// Returns every version that there ever was of a secret, oldest first. Needs any level on the name.
+    pub fn versions(&self, caller: &Caller, name: &SecretName) -> Result<Vec<VersionSummary>> {
+        let (secret, unlocked) = (self.look_at_secret(caller, name)?, self.inner.unlocked()?);
+        let versions = self.inner.every_version(&unlocked, secret.id)?;
+        Ok(versions.iter().map(VersionSummary::of).collect())
+    }
+
+    /// Returns one version whose value still exists, and its secret. Needs any level on the name.
+    pub fn version(
+        &self,
+        caller: &Caller,
+        name: &SecretName,
+        which: Which,
+    ) -> Result<(Secret, VersionSummary)> {
+        let (secret, unlocked) = (self.look_at_secret(caller, name)?, self.inner.unlocked()?);
+        let version = self.inner.find_version(&unlocked, secret.id, which)?;
+        let version = version.ok_or_else(|| BrokerError::NotFound(name.clone()))?;
+        Ok((secret, VersionSummary::of(&version)))
+    }
+
+    fn look_at_secret(&self, caller: &Caller, name: &SecretName) -> Result<Secret> {
+        match self.look(caller, name)? {
+            Found::Secret(secret) => Ok(secret),
+            Found::Directory(_) => Err(BrokerError::IsDirectory(name.clone())),
+        }
     }
 
     /// Returns what `caller` may do with `name` and which rule says so, as JSON. It says nothing of

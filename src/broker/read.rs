@@ -15,7 +15,6 @@ use crate::crypto::{CryptoError, Keyring};
 use crate::model::{Caller, Level, SecretId, SecretName, Status, Timestamp, Version};
 use crate::store::{StoreError, Table};
 use crate::system::SecretBytes;
-use crate::versions::Entry as VersionEntry;
 
 /// The version that a request means.
 #[derive(Clone, Copy)]
@@ -194,16 +193,7 @@ impl Inner {
         if which == Which::Current {
             return Ok(Chosen { id, version, status });
         }
-        let record = self.secret_record(unlocked, id)?;
-        let history = &record.history;
-        let entry: Option<&VersionEntry> = match which {
-            Which::Current => history.current(),
-            Which::Number(version) => {
-                history.readable(version).filter(|entry| history.pending() != Some(entry))
-            }
-            Which::Pending => history.pending(),
-            Which::Previous => history.previous(),
-        };
+        let entry = self.find_version(unlocked, id, which)?;
         let entry = entry.ok_or_else(|| BrokerError::NotFound(name.clone()))?;
         Ok(Chosen { id, version: entry.version, status })
     }
@@ -318,6 +308,7 @@ impl Inner {
                     | Record::Directory(_)
                     | Record::Lease(_)
                     | Record::MadeDirectory { .. }
+                    | Record::Older(_)
                     | Record::Rotation(_)
                     | Record::Uses(_),
                 ) => Err(StoreError::Damaged(format!("the record {id} is no secret")).into()),
@@ -353,6 +344,7 @@ pub(super) fn uses(batch: &Batch<'_>) -> Result<BTreeMap<Box<str>, u32>> {
             | Record::Directory(_)
             | Record::Lease(_)
             | Record::MadeDirectory { .. }
+            | Record::Older(_)
             | Record::Rotation(_),
         )
         | None => BTreeMap::new(),

@@ -8,6 +8,7 @@ use zeroize::Zeroizing;
 use super::BrokerError;
 use super::elevation::CodeRecord;
 use super::lease::LeaseRecord;
+use super::older::OlderRecord;
 use super::rotation::Stage;
 use super::upstream::{Remote, RemoteVersion};
 use crate::model::{
@@ -37,6 +38,8 @@ pub(super) enum Record {
     Codes(CodeRecord),
     /// When copies of other services' secrets were last confirmed, in microseconds since 1970.
     Confirmed(BTreeMap<SecretId, i64>),
+    /// Versions of long ago of a secret.
+    Older(OlderRecord),
 }
 
 /// What is kept of a secret's rotations, beside its record.

@@ -260,6 +260,7 @@ fn rotation(record: Record) -> Option<RotationRecord> {
         | Record::Directory(_)
         | Record::Lease(_)
         | Record::MadeDirectory { .. }
+        | Record::Older(_)
         | Record::Uses(_) => None,
     }
 }

@@ -136,9 +136,11 @@ pub(super) fn bring_back(
 }
 
 fn destroy(batch: &mut Batch<'_>, id: SecretId, record: &SecretRecord) -> Result<()> {
-    for entry in record.history.entries().iter().filter(|entry| entry.state != State::Destroyed) {
+    let versions = batch.every_version(id, &record.history)?;
+    for entry in versions.iter().filter(|entry| entry.state != State::Destroyed) {
         batch.delete(Table::Values, &value_key(id, entry.version))?;
     }
+    batch.delete_pages(id, &record.history)?;
     batch.delete(Table::Records, &id.0)?;
     forget(batch, id)?;
     batch.effect(Effect::RemoveTrashed(id));

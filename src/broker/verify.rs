@@ -38,6 +38,10 @@ impl Broker {
                     let kept = entries.filter(|entry| entry.state != State::Destroyed);
                     expected.extend(kept.map(|entry| (id, entry.version)));
                 }
+                Record::Older(older) => {
+                    let kept = older.entries.iter().filter(|entry| entry.state != State::Destroyed);
+                    expected.extend(kept.map(|entry| (older.secret, entry.version)));
+                }
                 Record::Codes(record) => drop(expected.insert((record.seed, Version::FIRST))),
                 Record::Confirmed(_)
                 | Record::Directory(_)

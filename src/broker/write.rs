@@ -194,7 +194,7 @@ pub(super) fn published(
     metadata.status = Status::Active;
     metadata.expires = metadata.expires.filter(|expires| *expires > batch.now);
     if let Some(keep) = batch.inner.limits.keep_versions {
-        for old in record.history.retain_previous(usize::try_from(keep).unwrap_or(usize::MAX)) {
+        for old in batch.retain_previous(id, &mut record.history, keep.into())? {
             drop_value(batch, id, Some(old))?;
         }
     }

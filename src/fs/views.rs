@@ -5,7 +5,7 @@
 use serde_json::{Value, json};
 
 use super::error::{FsError, Result};
-use crate::broker::Description;
+use crate::broker::{Description, VersionSummary};
 use crate::inject::{format, json, variable_of};
 use crate::model::{EnvName, SecretName};
 use crate::system::{SecretBuffer, SecretBytes};
@@ -91,9 +91,13 @@ impl Collection {
     }
 }
 
-/// Returns what `@meta` shows: everything but the value.
-pub(super) fn meta(name: &SecretName, description: &Description) -> Value {
-    let Description { secret, metadata, versions, stale, fingerprint } = description;
+/// Returns what `@meta` shows: everything but the values.
+pub(super) fn meta(
+    name: &SecretName,
+    description: &Description,
+    versions: &[VersionSummary],
+) -> Value {
+    let Description { secret, metadata, stale, fingerprint } = description;
     let levels: Vec<_> = secret.levels.iter().map(|level| level.as_str()).collect();
     json!({
         "name": name.as_str(),

@@ -47,7 +47,11 @@ pub struct Entry {
     pub fingerprint: [u8; 16],
 }
 
-/// The versions of one secret, oldest first.
+/// How many versions are taken out of a history at once.
+pub const PAGE: usize = 256;
+
+/// The versions of one secret, oldest first. Those of long ago are taken out in pages, so that a new version
+/// costs the same however many there were.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct History {
     entries: Vec<Entry>,
@@ -55,6 +59,22 @@ pub struct History {
 }
 
 impl History {
+    /// Returns how many pages were taken out of it: every version has a number, and none is dropped.
+    pub fn pages(&self) -> u64 {
+        self.last.0.saturating_sub(self.entries.len() as u64) / PAGE as u64
+    }
+
+    /// Takes out the oldest page once there is a second one. Whatever is current, pending or was current last stays.
+    pub fn take_page(&mut self) -> Option<Vec<Entry>> {
+        if self.entries.len() < 2 * PAGE {
+            return None;
+        }
+        let stay =
+            [self.current(), self.pending(), self.previous()].map(|of| of.map(|of| of.version));
+        let old = self.entries.extract_if(.., |entry| !stay.contains(&Some(entry.version)));
+        Some(old.take(PAGE).collect())
+    }
+
     /// Returns the number that the next version gets.
     pub fn next(&self) -> Version {
         self.last.next()
@@ -75,14 +95,7 @@ impl History {
         self.entries.iter().rev().find(|entry| entry.state == State::Pending)
     }
 
-    /// Returns a version whose value still exists.
-    pub fn readable(&self, version: Version) -> Option<&Entry> {
-        self.entries
-            .iter()
-            .find(|entry| entry.version == version && entry.state != State::Destroyed)
-    }
-
-    /// Returns every version, oldest first.
+    /// Returns the versions that were not taken out, oldest first.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
     }
@@ -128,21 +141,9 @@ impl History {
         Some(pending.version)
     }
 
-    /// Destroys the oldest previous versions until `keep` of them are left. Returns those whose
-    /// values are to be removed.
-    pub fn retain_previous(&mut self, keep: usize) -> Vec<Version> {
-        let previous = self.entries.iter().filter(|entry| entry.state == State::Previous).count();
-        let mut destroyed = Vec::new();
-        for entry in &mut self.entries {
-            if previous - destroyed.len() <= keep {
-                break;
-            }
-            if entry.state == State::Previous {
-                entry.state = State::Destroyed;
-                destroyed.push(entry.version);
-            }
-        }
-        destroyed
+    /// Destroys at most `surplus` of the previous versions, the oldest ones. Returns those whose values are to be removed.
+    pub fn destroy_previous(&mut self, surplus: u64) -> Vec<Version> {
+        destroy_previous(&mut self.entries, surplus)
     }
 
     fn add(&mut self, new: NewVersion, state: State) -> Version {
@@ -152,6 +153,23 @@ impl History {
         self.entries.push(Entry { version, state, created, created_by, size, fingerprint });
         version
     }
+}
+
+/// Returns how many of some versions are [`State::Previous`].
+pub fn count_previous(entries: &[Entry]) -> u64 {
+    entries.iter().filter(|entry| entry.state == State::Previous).count() as u64
+}
+
+/// Does so with versions that were taken out.
+pub fn destroy_previous(entries: &mut [Entry], surplus: u64) -> Vec<Version> {
+    let surplus = usize::try_from(surplus).unwrap_or(usize::MAX);
+    let previous = entries.iter_mut().filter(|entry| entry.state == State::Previous).take(surplus);
+    previous
+        .map(|entry| {
+            entry.state = State::Destroyed;
+            entry.version
+        })
+        .collect()
 }
 
 /// What is known of a version before it has its number.
@@ -222,14 +240,39 @@ mod tests {
     }
 
     #[test]
-    fn only_the_newest_previous_versions_are_kept() {
+    fn the_oldest_previous_versions_are_destroyed_first() {
         let mut history = History::default();
         for size in 1..=5 {
             history.publish(new(size));
         }
-        assert_eq!(history.retain_previous(2), [Version(1), Version(2)]);
-        assert!(history.readable(Version(1)).is_none());
-        assert!(history.readable(Version(3)).is_some());
+        assert_eq!(history.destroy_previous(2), [Version(1), Version(2)]);
+        assert_eq!(count_previous(history.entries()), 2);
+        assert_eq!(history.destroy_previous(9), [Version(3), Version(4)]);
         assert_eq!(history.current().unwrap().version, Version(5));
+    }
+
+    #[test]
+    fn what_can_still_change_stays_when_old_versions_are_taken_out() {
+        let mut history = History::default();
+        let mut taken = Vec::new();
+        for round in 1..=5 * PAGE as u64 {
+            match round {
+                // Far behind the others: the versions before them are staged and given up, over and over.
+                1 | 2 => drop(history.publish(new(round))),
+                _ => drop(history.stage(new(round))),
+            }
+            if let Some(page) = history.take_page() {
+                assert_eq!(page.len(), PAGE);
+                taken.extend(page);
+            }
+            assert_eq!(history.pages(), (taken.len() / PAGE) as u64);
+            assert!(history.entries().len() < 2 * PAGE);
+        }
+        assert_eq!(history.current().unwrap().version, Version(2));
+        assert_eq!(history.previous().unwrap().version, Version(1));
+        assert_eq!(history.pending().unwrap().version, Version(5 * PAGE as u64));
+        let mut all = [taken.as_slice(), history.entries()].concat();
+        all.sort_by_key(|entry| entry.version);
+        assert!(all.iter().map(|entry| entry.version.0).eq(1..=5 * PAGE as u64));
     }
 }

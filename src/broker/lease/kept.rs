@@ -220,6 +220,7 @@ pub(super) fn find(batch: &Batch<'_>, id: GrantId) -> Result<LeaseRecord> {
             Record::Secret(_)
             | Record::Codes(_)
             | Record::Confirmed(_)
+            | Record::Older(_)
             | Record::Directory(_)
             | Record::MadeDirectory { .. }
             | Record::Rotation(_)

@@ -280,8 +280,8 @@ impl Opened {
     }
 
     fn versions(&self) -> u64 {
-        match self.broker.describe(&admin(), &name("app/key")) {
-            Ok(described) => described.versions.last().unwrap().version.0,
+        match self.broker.versions(&admin(), &name("app/key")) {
+            Ok(versions) => versions.last().unwrap().version.0,
             Err(BrokerError::NotFound(_)) => 0,
             Err(error) => panic!("{error}"),
         }

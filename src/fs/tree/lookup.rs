@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Tree;
-use crate::broker::{BrokerError, Found, VersionSummary};
+use crate::broker::{BrokerError, Found, Which};
 use crate::fs::attributes::{Attributes, FileKind, mode_of};
 use crate::fs::by::{By, link_target};
 use crate::fs::control::{Control, Kind, TrashEntry, trash_entries};
@@ -284,27 +284,21 @@ impl Tree {
         if kind == ViewKind::Pending {
             self.broker.check(caller, Level::Admin, of)?;
         }
-        let described = self.broker.describe(caller, of)?;
-        let current = described.secret.version;
-        let held = |v: &&VersionSummary| v.state != "destroyed" && v.state != "pending";
-        let mut versions = described.versions.iter();
-        let found = match kind {
-            ViewKind::Expect(_) => versions.find(|v| v.version == current),
-            ViewKind::Pending => versions.find(|v| v.state == "pending"),
-            ViewKind::Previous => {
-                versions.filter(held).filter(|v| v.version < current).max_by_key(|v| v.version)
-            }
-            ViewKind::Numbered(version) => versions.filter(held).find(|v| v.version == version),
+        let which = match kind {
+            ViewKind::Expect(_) => Which::Current,
+            ViewKind::Numbered(version) => Which::Number(version),
+            ViewKind::Pending => Which::Pending,
+            ViewKind::Previous => Which::Previous,
             ViewKind::Env
             | ViewKind::Frozen(_)
             | ViewKind::Json
             | ViewKind::Meta
             | ViewKind::Snap
-            | ViewKind::Why => None,
+            | ViewKind::Why => return Err(FsError::NotFound),
         };
-        let version = found.ok_or(FsError::NotFound)?;
+        let (secret, version) = self.broker.version(caller, of, which)?;
         // A version looks like its secret, but for what cannot be done with it.
-        let shown = Attributes::of_secret(self.owners, caller, &described.secret);
+        let shown = Attributes::of_secret(self.owners, caller, &secret);
         let mode = match kind {
             ViewKind::Expect(_) => shown.mode & 0o222,
             ViewKind::Numbered(_) | ViewKind::Previous => shown.mode & 0o444,
@@ -331,7 +325,8 @@ impl Tree {
         let value = if kind == ViewKind::Why {
             self.broker.explain(caller, of)?
         } else {
-            views::meta(of, &self.broker.describe(caller, of)?)
+            let versions = self.broker.versions(caller, of)?;
+            views::meta(of, &self.broker.describe(caller, of)?, &versions)
         };
         Ok(format!("{value:#}\n"))
     }
