@@ -360,10 +360,15 @@ pub fn parse_lines(text: &[u8]) -> Vec<Value> {
 }
 
 /// Waits until something holds; panics at the deadline.
-pub fn eventually(claim: &str, mut holds: impl FnMut() -> bool) {
+pub fn eventually(claim: &str, holds: impl FnMut() -> bool) {
+    eventually_by(DEADLINE, claim, holds);
+}
+
+/// Does so with another deadline.
+pub fn eventually_by(deadline: Duration, claim: &str, mut holds: impl FnMut() -> bool) {
     let start = Instant::now();
     while !holds() {
-        assert!(start.elapsed() < DEADLINE, "never: {claim}");
+        assert!(start.elapsed() < deadline, "never: {claim}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
