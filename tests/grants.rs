@@ -148,6 +148,21 @@ fn an_acknowledged_grant_and_its_uses_survive_a_killed_daemon() {
 }
 
 #[test]
+fn the_last_use_of_a_grant_is_one_for_a_program_that_asks_for_the_size_of_what_it_has_opened() {
+    let Some(world) = world() else { return };
+    let command = "name levels=read uid=61001 for=15m uses=2 reason=test";
+    control(&world.path(".control/grant"), command).unwrap();
+    let file = world.path("name");
+    let cat = |path: &str| bounded(Person::new(ADA).command("cat").arg(path));
+    for path in [file.to_str().unwrap().to_owned(), format!("{}@1", file.display())] {
+        let output = cat(&path);
+        assert_eq!(output.stdout, b"example-value", "{path}: {output:?}");
+    }
+    assert!(!cat(file.to_str().unwrap()).status.success());
+    assert_eq!(world.audit_of("name", "read", "allowed", ADA).len(), 2);
+}
+
+#[test]
 fn a_file_that_is_open_stays_so_when_its_grant_is_revoked() {
     let Some(world) = world() else { return };
     let id = grant(&world, "15m");
@@ -161,6 +176,7 @@ fn a_file_that_is_open_stays_so_when_its_grant_is_revoked() {
         control(&revoke, &id).unwrap();
         as_uid(ADA);
         assert_eq!(read(&path), Err(libc::EACCES));
+        assert_eq!(file.metadata().unwrap().len(), b"example-value".len() as u64);
         let mut value = Vec::new();
         file.read_to_end(&mut value).unwrap();
         value

@@ -19,5 +19,5 @@ mod who;
 
 pub use detector::{Detector, StateError};
 pub use finding::{Finding, Kind};
-pub use settings::Settings;
+pub use settings::{LEARNING_DAYS, Settings};
 pub use who::Who;

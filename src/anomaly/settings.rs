@@ -7,6 +7,9 @@ use serde::Deserialize;
 use super::{Kind, Who};
 use crate::model::{Pattern, SecretName, TextError, Uid};
 
+/// So long after the first line nothing is reported, if nothing else is said.
+pub const LEARNING_DAYS: u16 = 7;
+
 /// How the detectors are tuned.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -45,7 +48,7 @@ impl Default for Settings {
         let crawlers =
             ["borg", "mlocate", "plocate", "restic", "rsync", "updatedb", "updatedb.plocate"];
         Self {
-            learning_days: 7,
+            learning_days: LEARNING_DAYS,
             new_secret_days: 3,
             settle_seconds: 60,
             threshold: toml::Spanned::new(0..0, 0.5),

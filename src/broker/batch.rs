@@ -16,7 +16,8 @@ use super::rotation::Stage;
 use super::{BrokerError, Inner, Kind, Unlocked};
 use crate::audit::{Action, Event, Outcome};
 use crate::crypto::{Keyring, RootKey};
-use crate::model::{Caller, GrantId, SecretId, SecretName, Timestamp, Version};
+use crate::model::{Caller, GrantId, SecretId, SecretName, Session, Timestamp, Uid, Version};
+use crate::policy::Term;
 use crate::store::{StoreError, Table, Txn};
 
 /// A transaction with what it will mean for the index and the log.
@@ -40,6 +41,8 @@ pub(super) struct Batch<'a> {
 
 /// What a commit changes in memory.
 pub(super) enum Effect {
+    Elevate((Uid, Session), Term),
+    EndElevations(Uid),
     InsertSecret(SecretName, Box<Entry>),
     InsertTrashed(SecretId, Discarded),
     RemoveSecret(SecretName),

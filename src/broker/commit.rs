@@ -117,6 +117,10 @@ impl Inner {
         let mut index = unlocked.index.write();
         for effect in effects {
             match effect {
+                Effect::Elevate(session, term) => {
+                    self.gate.elevations().begin(session, term, self.moment());
+                }
+                Effect::EndElevations(uid) => self.gate.elevations().end(uid),
                 Effect::InsertSecret(name, entry) => {
                     if let Some(held) = entry.held()
                         && let Some(before) = index.secret(&name).and_then(Entry::held)

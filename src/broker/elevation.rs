@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::batch::{Batch, Line};
+use super::batch::{Batch, Effect, Line};
 use super::read::value_key;
 use super::record::Record;
 use super::writer::Company;
@@ -57,6 +57,24 @@ impl Elevations {
         term.holds(now, uptime).then(|| term.end())
     }
 
+    /// Elevates a session; with the commit that takes its code, so that a seed which is forgotten after that
+    /// takes the elevation along.
+    pub(super) fn begin(
+        &self,
+        session: (Uid, Session),
+        term: Term,
+        (now, uptime): (Timestamp, Uptime),
+    ) {
+        let mut held = self.0.lock();
+        held.retain(|_, term| !term.is_over(now, uptime));
+        held.insert(session, term);
+    }
+
+    /// Ends all of a uid's.
+    pub(super) fn end(&self, uid: Uid) {
+        self.0.lock().retain(|(elevated, _), _| *elevated != uid);
+    }
+
     pub(super) fn clear(&self) {
         self.0.lock().clear();
     }
@@ -65,7 +83,7 @@ impl Elevations {
 /// What became of a code.
 enum Tried {
     Locked,
-    Right(Term),
+    Right(Timestamp),
     Wrong,
 }
 
@@ -128,16 +146,11 @@ impl Broker {
             return Err(refuse("there is no seed yet: run `secretfs elevate --enrol`"));
         }
         let by = caller.clone();
-        let tried = inner.submit(Company::Shared, move |batch| try_code(batch, &by, code))?;
+        let tried =
+            inner.submit(Company::Shared, move |batch| try_code(batch, &by, session, code))?;
         match tried {
             Tried::Locked => Err(refuse("there were too many wrong codes: wait")),
-            Tried::Right(term) => {
-                let mut held = inner.gate.elevations().0.lock();
-                let (now, uptime) = inner.moment();
-                held.retain(|_, term| !term.is_over(now, uptime));
-                held.insert((caller.uid, session), term);
-                Ok(term.end())
-            }
+            Tried::Right(until) => Ok(until),
             Tried::Wrong => Err(refuse("the code is wrong, or was used")),
         }
     }
@@ -169,14 +182,14 @@ impl Broker {
                 .ok_or_else(|| BrokerError::Invalid(format!("uid {uid} has no seed")))?;
             batch.line(Line { rule: Some(rule), ..line(Action::MfaForget, &by, Some(uid)) });
             batch.delete(Table::Values, &value_key(record.seed, Version::FIRST))?;
-            batch.delete(Table::Records, &record_key(uid).0)
-        })?;
-        inner.gate.elevations().0.lock().retain(|(elevated, _), _| *elevated != uid);
-        Ok(())
+            batch.delete(Table::Records, &record_key(uid).0)?;
+            batch.effect(Effect::EndElevations(uid));
+            Ok(())
+        })
     }
 }
 
-fn try_code(batch: &mut Batch<'_>, caller: &Caller, code: Code) -> Result<Tried> {
+fn try_code(batch: &mut Batch<'_>, caller: &Caller, session: Session, code: Code) -> Result<Tried> {
     let uptime = batch.inner.clock.uptime();
     let gone = || BrokerError::Invalid("the seed was forgotten meanwhile".into());
     let mut record = find(batch, caller.uid)?.ok_or_else(gone)?;
@@ -202,11 +215,12 @@ fn try_code(batch: &mut Batch<'_>, caller: &Caller, code: Code) -> Result<Tried>
     (record.last_step, record.wrong, record.locked) = (step, 0, None);
     let term = Term::new(batch.now, uptime, batch.inner.limits.elevation);
     batch.line(Line {
-        detail: Some(json!({ "session": caller.session, "until": term.end().to_string() })),
+        detail: Some(json!({ "session": session, "until": term.end().to_string() })),
         ..line(Action::Elevate, caller, None)
     });
     put(batch, record)?;
-    Ok(Tried::Right(term))
+    batch.effect(Effect::Elevate((caller.uid, session), term));
+    Ok(Tried::Right(term.end()))
 }
 
 fn find(batch: &Batch<'_>, uid: Uid) -> Result<Option<CodeRecord>> {

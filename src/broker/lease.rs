@@ -10,7 +10,7 @@ use std::time::Duration;
 mod kept;
 
 pub use kept::Granted;
-pub(super) use kept::{LeaseRecord, resumed};
+pub(super) use kept::{LeaseRecord, is_held, resumed};
 
 use super::gate::Asked;
 use super::writer::Company;

@@ -356,6 +356,9 @@ impl Broker {
                 Ok(())
             })?;
         }
+        if let Err(err) = self.inner.keep_terms() {
+            tracing::warn!(%err, "how long grants last is not written down");
+        }
         load::verify_in_background(&self.inner).map_err(StoreError::Io)?;
         keys::rewrap_in_background(&self.inner)
     }
@@ -531,6 +534,8 @@ impl Inner {
         let accepted = self.start_log(header.store, &keyring, &mut loaded.root)?;
         self.gate.uses().replace(loaded.uses);
         self.gate.replace_leases(lease::resumed(loaded.leases, self.moment()));
+        // A code that was being committed when the store was sealed may have elevated somebody after that.
+        self.gate.elevations().clear();
         self.verdict.set(Integrity::Pending);
         self.unlocked.store(Some(Arc::new(Unlocked {
             store_id: header.store,

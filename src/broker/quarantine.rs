@@ -40,7 +40,8 @@ pub(super) struct Quarantines {
 impl Quarantines {
     pub(super) fn holds(&self, uid: Uid, now: Timestamp, uptime: impl Fn() -> Uptime) -> bool {
         self.any.load(Ordering::Acquire)
-            && self.held.lock().get(&uid).is_some_and(|held| held.term.holds(now, uptime()))
+            // Until it is over: a clock that nobody can believe after a boot lets nobody in.
+            && self.held.lock().get(&uid).is_some_and(|held| !held.term.is_over(now, uptime()))
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut BTreeMap<Uid, Quarantine>) -> T) -> T {
@@ -87,7 +88,8 @@ impl Broker {
         })?;
         Ok(gate.quarantines().change(|held| {
             let held = held.entry(uid).or_insert_with(|| new.clone());
-            if held.term.end() < new.term.end() {
+            // Not by when they end: the clock may have been set back since the first one began.
+            if held.term.left(now, uptime) < new.term.left(now, uptime) {
                 *held = new;
             }
             held.clone()

@@ -7,12 +7,14 @@ use std::time::Instant;
 
 use super::batch::{Batch, Effect};
 use super::gate::{Asked, Grant};
+use super::lease::is_held;
 use super::record::{Record, SecretRecord, USES_ID};
 use super::writer::Company;
 use super::{Broker, BrokerError, Inner, Opened, Result, Unlocked, Which};
 use crate::audit::{Action, Event, Outcome};
 use crate::crypto::{CryptoError, Keyring};
 use crate::model::{Caller, Level, SecretId, SecretName, Status, Timestamp, Version};
+use crate::policy::Lease;
 use crate::store::{StoreError, Table};
 use crate::system::SecretBytes;
 
@@ -157,10 +159,16 @@ impl Broker {
         let Some(binding) = grant.consumes.clone() else { return Ok(()) };
         self.inner.submit(Company::Shared, move |batch| {
             let gate = &batch.inner.gate;
+            // A grant whose uses are spent may be removed in this very transaction, its count with it: that
+            // must not begin anew.
+            let has_ended = match Lease::of_label(&binding) {
+                Some(id) => !is_held(batch, id)?,
+                None => false,
+            };
             let mut uses = uses(batch)?;
             let used = uses.entry((*binding).into()).or_default();
             // Two readers may have been admitted to the same last use; the second is refused here.
-            if gate.policy().max_uses(&binding).is_none_or(|most| *used >= most) {
+            if gate.policy().max_uses(&binding).is_none_or(|most| *used >= most) || has_ended {
                 return Err(BrokerError::Denied);
             }
             *used += 1;

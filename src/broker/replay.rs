@@ -150,10 +150,18 @@ impl Past {
 /// Tells whether an action is one that the writer commits.
 fn is_change(action: Action) -> bool {
     [
+        Action::BreakGlass,
         Action::CreateDirectory,
         Action::Delete,
         Action::Destroy,
+        Action::Elevate,
+        Action::Grant,
+        Action::GrantApprove,
+        Action::GrantRequest,
+        Action::GrantRevoke,
         Action::KeyChange,
+        Action::MfaEnrol,
+        Action::MfaForget,
         Action::Promote,
         Action::RemoveDirectory,
         Action::Rename,
@@ -175,6 +183,7 @@ fn take_back(log: &AuditLog, line: &Entry) -> Result<()> {
         version: line.version,
         caller: caller.as_ref(),
         reason: Some("the server died before it was committed"),
+        detail: line.detail.clone(),
         ..Event::new(line.action, Outcome::Failed)
     })?;
     Ok(())

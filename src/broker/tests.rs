@@ -19,6 +19,7 @@ mod lease;
 mod log;
 mod older;
 mod power_cut;
+mod quarantine;
 mod set;
 mod share;
 
@@ -154,6 +155,30 @@ impl World {
         self.broker()
             .read(&caller(uid), &name(secret), Which::Current)
             .map(|opened| opened.value.expose().to_vec())
+    }
+
+    /// Makes changes that share one transaction, in this order.
+    fn together(&self, changes: &[&(dyn Fn() + Sync)]) {
+        let inner = &self.broker().inner;
+        let wait = |jobs| {
+            while inner.writer.get().unwrap().queued() != jobs {
+                std::thread::yield_now();
+            }
+        };
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let hold = move |_: &mut super::batch::Batch<'_>| {
+            held.recv().unwrap();
+            Ok(())
+        };
+        inner.submit_then(super::writer::Company::Shared, hold, drop);
+        wait(0);
+        std::thread::scope(|scope| {
+            for (number, change) in changes.iter().enumerate() {
+                scope.spawn(change);
+                wait(number + 1);
+            }
+            release.send(()).unwrap();
+        });
     }
 
     /// The log's lines about one secret.

@@ -138,6 +138,12 @@ impl Writer {
         self.queue.arrived.notify_one();
     }
 
+    /// Counts the changes that wait for the next transaction.
+    #[cfg(test)]
+    pub(super) fn queued(&self) -> usize {
+        self.queue.waiting.lock().jobs.len()
+    }
+
     /// Commits what waits and ends the thread.
     pub(super) fn close(&self) {
         self.queue.waiting.lock().closed = true;

@@ -188,7 +188,14 @@ impl Client {
     /// Runs an admin command.
     pub(crate) fn admin(&self, command: &Value) -> Result<Value, Failure> {
         let text = Zeroizing::new(command.to_string());
-        self.control("admin", text.as_bytes())
+        self.control("admin", text.as_bytes()).map_err(|failure| {
+            // Where it is not said what is missing: no rule for a name would help.
+            if failure.kind == Kind::Authorization && !failure.hint.is_empty() {
+                failure.hint("it is for admins of the store")
+            } else {
+                failure
+            }
+        })
     }
 
     /// Sets an attribute of a secret.

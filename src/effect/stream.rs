@@ -6,14 +6,11 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 use super::{Address, EffectError, Tls};
-
-/// Where Debian and others have all authorities in one file.
-const SYSTEM_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
+use crate::backend::http::authorities;
 
 /// A connection, whatever it goes over.
 pub(super) enum Stream {
@@ -61,20 +58,8 @@ impl Stream {
 }
 
 /// Returns a configuration that trusts the authorities in a PEM file, or the system's.
-pub(super) fn trusting(authorities: Option<&Path>) -> Result<ClientConfig, EffectError> {
-    let path = authorities.unwrap_or(Path::new(SYSTEM_AUTHORITIES));
-    let bad = |why: String| EffectError::Invalid(format!("{}: {why}", path.display()));
-    let mut roots = RootCertStore::empty();
-    for certificate in
-        CertificateDer::pem_file_iter(path).map_err(|error| bad(error.to_string()))?
-    {
-        let certificate = certificate.map_err(|error| bad(error.to_string()))?;
-        // The system's list may have some that are too odd to be used.
-        roots.add_parsable_certificates([certificate]);
-    }
-    if roots.is_empty() {
-        return Err(bad("there is no certificate in it".to_owned()));
-    }
+pub(super) fn trusting(path: Option<&Path>) -> Result<ClientConfig, EffectError> {
+    let roots = authorities(path).map_err(|error| EffectError::Invalid(error.to_string()))?;
     Ok(configuration()?.with_root_certificates(roots).with_no_client_auth())
 }
 

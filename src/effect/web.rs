@@ -1,6 +1,8 @@
 //! As much of HTTP as one request takes, of whose answer the status counts.
 //!
-//! Nothing is followed or sent twice, so a few lines do what a library for the web would.
+//! Nothing is followed or sent twice, so a few lines do what a library for the web would. That is not the client of
+//! [`backend`](crate::backend::http): a verifier's request has the new value in a header, which stays in locked memory
+//! up to the socket here, and any status may be the one that is wanted, a redirection too.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::IpAddr;

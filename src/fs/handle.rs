@@ -154,6 +154,18 @@ impl Handles {
         self.handles.for_each(|_, handle| visit(handle));
     }
 
+    /// Returns how many bytes the version of a file has that this user has open to read.
+    pub(super) fn size_open_to(&self, uid: Uid, inode: u64) -> Option<u64> {
+        let mut open: Option<Arc<Handle>> = None;
+        self.handles.for_each(|_, handle| {
+            if handle.inode == inode && handle.opener.uid == uid && handle.pinned().is_some() {
+                open = Some(Arc::clone(handle));
+            }
+        });
+        let value = open?.pinned()?.value().ok()?;
+        Some(value.len() as u64)
+    }
+
     /// Counts what is held open.
     pub(super) fn held(&self, broker: &Broker) -> Held {
         let (mut handles, mut versions) = (0, BTreeSet::new());

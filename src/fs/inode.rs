@@ -112,6 +112,11 @@ impl Inodes {
         }
     }
 
+    /// Tells whether somebody has it open.
+    pub(super) fn is_open(&self, inode: u64) -> bool {
+        self.entries.shard(inode).get(&inode).is_some_and(|entry| entry.handles > 0)
+    }
+
     /// Notes that bytes went to the kernel's page cache.
     pub(super) fn paged(&self, inode: u64) {
         if let Some(entry) = self.entries.shard(inode).get_mut(&inode) {

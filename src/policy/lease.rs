@@ -16,6 +16,9 @@ use super::rule::{Names, Rule, Selection};
 use super::{Binding, Context, Effect, Grant, Policy, Target, Users, fact};
 use crate::model::{Caller, Gid, GrantId, Level, Levels, Pattern, Timestamp, Uid, Uptime, micros};
 
+/// What the labels of grants begin with.
+const LABEL: &str = "grant:";
+
 /// Levels on names, for somebody and for a time.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Lease {
@@ -66,12 +69,17 @@ pub struct Term {
 impl Lease {
     /// Returns what decisions and audit lines call it.
     pub fn label(id: GrantId) -> Arc<str> {
-        format!("grant:{id}").into()
+        format!("{LABEL}{id}").into()
     }
 
     /// Tells whether a rule that decisions name is a grant's.
     pub fn is_label(rule: &str) -> bool {
-        rule.starts_with("grant:")
+        rule.starts_with(LABEL)
+    }
+
+    /// Returns the grant that decisions call so.
+    pub fn of_label(label: &str) -> Option<GrantId> {
+        label.strip_prefix(LABEL)?.parse().ok()
     }
 
     fn binding(&self) -> Binding {
@@ -235,16 +243,25 @@ impl Term {
     /// now, whatever that clock is set to later.
     #[must_use]
     pub fn resumed(self, now: Timestamp, uptime: Uptime) -> Self {
-        let left = Duration::try_from(self.end.duration_since(now)).unwrap_or_default();
         if self.end_uptime.is_of_boot(uptime) || now < self.begin {
             return self;
         }
-        Self { end_uptime: uptime.after(left), ..self }
+        Self { end_uptime: uptime.after(self.left(now, uptime)), ..self }
     }
 
     /// Returns when it ends by the wall clock.
     pub fn end(&self) -> Timestamp {
         self.end
+    }
+
+    /// Returns how long it lasts from now on, by the clock that ends it first.
+    pub fn left(&self, now: Timestamp, uptime: Uptime) -> Duration {
+        let by_wall = Duration::try_from(self.end.duration_since(now)).unwrap_or_default();
+        if self.end_uptime.is_of_boot(uptime) {
+            by_wall.min(self.end_uptime.elapsed.saturating_sub(uptime.elapsed))
+        } else {
+            by_wall
+        }
     }
 
     /// Tells whether it has begun and not ended.
@@ -318,6 +335,21 @@ mod tests {
         clock.set(1_000_000);
         clock.advance(QUARTER - SECOND);
         assert!(!holds(&resumed, &clock));
+    }
+
+    #[test]
+    fn what_is_left_of_a_term_is_told_by_the_clock_that_ends_it_first() {
+        let clock = ManualClock::at(1_000_000);
+        let term = term(&clock);
+        let left = || term.left(clock.now(), clock.uptime());
+        clock.advance(SECOND);
+        assert_eq!(left(), QUARTER - SECOND);
+        clock.set(5);
+        assert_eq!(left(), QUARTER - SECOND, "the time since boot");
+        clock.set(1_000_899);
+        assert_eq!(left(), SECOND, "the wall clock");
+        clock.set(1_000_901);
+        assert_eq!(left(), Duration::ZERO);
     }
 
     #[test]

@@ -122,6 +122,14 @@ fn outcome(facts: &Facts, check: &str) -> Outcome {
 }
 
 #[test]
+fn detectors_that_still_learn_evidence_nothing() {
+    let mut facts = sound();
+    assert_eq!(outcome(&facts, "anomalies").verdict, Verdict::Pass);
+    facts.made = moment("2026-07-05T00:00:00Z");
+    assert_eq!(outcome(&facts, "anomalies").verdict, Verdict::NotEvidenced);
+}
+
+#[test]
 fn every_control_names_checks_that_there_are_and_every_check_serves_one() {
     let known: Vec<&str> =
         check::all(&sound(), &Limits::default()).iter().map(|named| named.check).collect();

@@ -38,7 +38,7 @@ impl LineConnector {
         let trusting = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(bad)?
-            .with_root_certificates(authorities(connection)?);
+            .with_root_certificates(authorities(connection.ca.as_deref())?);
         let tls = match (&connection.certificate, &connection.key) {
             (Some(certificate), Some(key)) => {
                 let chain = certificates(certificate)?;
@@ -54,8 +54,9 @@ impl LineConnector {
     }
 }
 
-fn authorities(connection: &Connection) -> Result<RootCertStore> {
-    let path = connection.ca.as_deref().unwrap_or(Path::new(SYSTEM_AUTHORITIES));
+/// Returns the authorities in a PEM file, or the system's. `Invalid` says what is wrong with the file.
+pub fn authorities(path: Option<&Path>) -> Result<RootCertStore> {
+    let path = path.unwrap_or(Path::new(SYSTEM_AUTHORITIES));
     let mut roots = RootCertStore::empty();
     // The system's list may have some that are too odd to be used.
     roots.add_parsable_certificates(certificates(path)?);

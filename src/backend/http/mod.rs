@@ -27,6 +27,7 @@ use crate::system::{SecretBuffer, SecretBytes, SystemClock};
 
 mod line;
 
+pub use line::authorities;
 use line::{INPUT_BYTES, LineConnector, OUTPUT_BYTES};
 
 /// The longest answer that is read: a list of a hundred thousand names is shorter.

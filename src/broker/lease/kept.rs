@@ -12,6 +12,7 @@ use crate::audit::Action;
 use crate::broker::batch::{Batch, Effect, Line};
 use crate::broker::read::uses;
 use crate::broker::record::{Record, USES_ID};
+use crate::broker::writer::Company;
 use crate::broker::{BrokerError, Inner, Result};
 use crate::model::{
     Caller, GrantId, Levels, Pattern, SecretId, SecretName, Timestamp, Uid, Uptime,
@@ -133,6 +134,26 @@ impl Inner {
     }
 }
 
+impl Inner {
+    /// Writes down what a start has left of each grant, so that no later one asks a clock that was set back since.
+    pub(in crate::broker) fn keep_terms(&self) -> Result<()> {
+        let held = self.gate.leases();
+        if held.is_empty() {
+            return Ok(());
+        }
+        self.submit(Company::Shared, move |batch| {
+            for record in held {
+                // It may have been revoked meanwhile.
+                let Ok(stored) = find(batch, record.lease.id) else { continue };
+                if stored != record {
+                    put(batch, record)?;
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
 /// Returns the records of grants as they count from now on, after a start.
 pub(in crate::broker) fn resumed(
     leases: BTreeMap<GrantId, LeaseRecord>,
@@ -152,9 +173,8 @@ pub(super) fn give(
     id: GrantId,
     ask: Ask,
 ) -> Result<Granted> {
-    let held = batch.inner.gate.leases();
-    let own = held.iter().filter(|record| record.asked_by == caller.uid).count();
-    if held.len() >= MOST || (!title.by_admin && own >= MOST_OF_ONE) {
+    let (all, own) = counted(batch, caller.uid);
+    if all >= MOST || (!title.by_admin && own >= MOST_OF_ONE) {
         return Err(BrokerError::Invalid("there are too many grants: revoke some".into()));
     }
     if batch.record(record_key(id))?.is_some() {
@@ -175,6 +195,21 @@ pub(super) fn give(
     };
     batch.line(line(title.action, Some(caller), title.rule, &record, &record.reason));
     put(batch, record)
+}
+
+/// Counts the grants that there are, as this transaction sees them, and those that `uid` has asked for.
+fn counted(batch: &Batch<'_>, uid: Uid) -> (usize, usize) {
+    let held = batch.inner.gate.leases();
+    let mut askers: BTreeMap<GrantId, Uid> =
+        held.iter().map(|record| (record.lease.id, record.asked_by)).collect();
+    for effect in &batch.effects {
+        let Effect::SetLease(id, record) = effect else { continue };
+        match record {
+            Some(record) => askers.insert(*id, record.asked_by),
+            None => askers.remove(id),
+        };
+    }
+    (askers.len(), askers.values().filter(|asker| **asker == uid).count())
 }
 
 pub(super) fn approve(
@@ -228,6 +263,11 @@ pub(super) fn find(batch: &Batch<'_>, id: GrantId) -> Result<LeaseRecord> {
         )
         | None => Err(unknown(id)),
     }
+}
+
+/// Tells whether there is such a grant, as a transaction sees it.
+pub(in crate::broker) fn is_held(batch: &Batch<'_>, id: GrantId) -> Result<bool> {
+    Ok(batch.get(Table::Records, &record_key(id).0)?.is_some())
 }
 
 pub(super) fn remove(batch: &mut Batch<'_>, id: GrantId, line: Line) -> Result<()> {

@@ -166,6 +166,18 @@ fn one_user_does_not_fill_the_list_with_requests() {
 }
 
 #[test]
+fn requests_that_share_a_commit_are_no_more_than_those_of_one_user_may_be() {
+    let world = world();
+    let given = std::thread::scope(|scope| {
+        let ask = || world.broker().grant(&caller(1000), own("root/key")).is_ok();
+        let asking: Vec<_> = (0..64).map(|_| scope.spawn(ask)).collect();
+        asking.into_iter().filter_map(|asking| asking.join().unwrap().then_some(())).count()
+    });
+    assert_eq!(given, 20);
+    assert_eq!(world.broker().grants(&admin()).unwrap().len(), 20);
+}
+
+#[test]
 fn in_an_emergency_somebody_takes_what_the_policy_offers_for_a_time_and_it_is_marked() {
     let world = world();
     assert!(matches!(world.read(1004, "prod/key"), Err(BrokerError::Denied)));

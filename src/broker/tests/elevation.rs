@@ -221,6 +221,16 @@ fn a_lost_seed_is_forgotten_by_an_elevated_admin_and_ones_own_not_by_a_stolen_se
 }
 
 #[test]
+fn a_code_that_is_taken_just_before_its_seed_is_forgotten_elevates_nobody() {
+    let world = enrolled();
+    elevate(&world, 0, code(&world, 0)).unwrap();
+    let take = || assert!(elevate(&world, 1000, code(&world, 0)).is_ok());
+    let forget = || world.broker().forget_seed(&within(0, 7), Uid(1000)).unwrap();
+    world.together(&[&take, &forget]);
+    assert!(!reads(&world, &within(1000, 7)));
+}
+
+#[test]
 fn elevation_can_be_ended_and_ends_when_the_store_is_sealed() {
     let world = enrolled();
     elevate(&world, 1000, code(&world, 0)).unwrap();

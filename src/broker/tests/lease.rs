@@ -1,6 +1,8 @@
 //! Grants over the policy of the tests: what they add, when they end, and what is on record of them.
 
 use super::*;
+use crate::audit::Event;
+use crate::model::Request;
 use crate::policy::{Uses, Whom};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -103,6 +105,22 @@ fn setting_the_clock_back_lengthens_no_grant_also_over_a_restart() {
 }
 
 #[test]
+fn what_a_boot_leaves_of_a_grant_is_not_asked_of_the_clock_again() {
+    let mut world = World::new();
+    world.put("other/key", CANARY);
+    give(&world, ask("other/key", 1001));
+    world.clock.reboot();
+    world.reopen().unwrap();
+    world.clock.advance(SECOND * 2);
+    // Back to just after it was given, and another start.
+    world.clock.set(1_800_000_000);
+    world.reopen().unwrap();
+    assert!(world.read(1001, "other/key").is_ok());
+    world.clock.advance(QUARTER - SECOND * 2);
+    assert!(matches!(world.read(1001, "other/key"), Err(BrokerError::Denied)));
+}
+
+#[test]
 fn the_uses_of_a_grant_are_counted_also_over_a_restart_and_forgotten_with_it() {
     let mut world = World::new();
     world.put("other/key", CANARY);
@@ -119,6 +137,40 @@ fn the_uses_of_a_grant_are_counted_also_over_a_restart_and_forgotten_with_it() {
     assert!(world.broker().grants(&admin()).unwrap().is_empty());
     assert_eq!(world.broker().inner.gate.uses().used(&format!("grant:{id}")), 0);
     assert!(world.broker().verify(&admin(), &Progress::default()).unwrap().faults.is_empty());
+}
+
+#[test]
+fn a_use_that_shares_its_transaction_with_the_end_of_its_grant_is_refused() {
+    let world = World::new();
+    world.put("other/key", CANARY);
+    let id = give(&world, Ask { max_uses: Some(1), ..ask("other/key", 1001) });
+    let revoke = || drop(world.broker().revoke_grant(&admin(), id).unwrap());
+    // It was admitted while the policy in force still had the grant.
+    let read = || {
+        let read = world.read(1001, "other/key");
+        assert!(matches!(read, Err(BrokerError::Denied)), "{read:?}");
+    };
+    world.together(&[&revoke, &read, &read]);
+    assert_eq!(world.broker().inner.gate.uses().used(&format!("grant:{id}")), 0);
+}
+
+#[test]
+fn a_grant_that_a_dying_server_did_not_commit_is_on_record_as_failed() {
+    let mut world = World::new();
+    let request = |resent| Some(Request { number: 7, resent });
+    let asking = Caller { request: request(false), ..admin() };
+    let unfinished = Event {
+        caller: Some(&asking),
+        detail: Some(serde_json::json!({ "grant": "3f0c9a51e7d2" })),
+        ..Event::new(Action::Grant, Outcome::Allowed)
+    };
+    world.broker().inner.gate.record(&unfinished).unwrap();
+    world.reopen().unwrap();
+    world.broker().adopt(0, &[7].into()).unwrap();
+    let lines = lines_of(&world, Action::Grant);
+    let outcomes: Vec<Outcome> = lines.iter().map(|line| line.outcome).collect();
+    assert_eq!(outcomes, [Outcome::Allowed, Outcome::Failed]);
+    assert_eq!(lines[1].detail, lines[0].detail, "it says which");
 }
 
 #[test]

@@ -13,7 +13,7 @@ pub(crate) struct Recorded {
     #[arg(long, value_name = "WHEN", default_value = "90d")]
     pub since: String,
     /// Looks at this recorded log in place of the daemon's: a file of `log --json`, or segments of
-    /// STATE/audit in their order. It needs neither daemon nor key; \"now\" is its last line.
+    /// STATE/audit in their order. It needs neither daemon nor key; "now" is its last line.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, num_args = 1..)]
     pub replay: Vec<PathBuf>,
     /// For --replay: the policy to go by.

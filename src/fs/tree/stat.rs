@@ -29,6 +29,9 @@ impl Tree {
         handle: Option<u64>,
     ) -> Result<Attributes> {
         let node = self.inodes.node(inode)?;
+        if let Some(attributes) = self.attributes_of_open(caller, inode, &node) {
+            return Ok(attributes);
+        }
         let attributes = self.present(caller, inode, &node)?;
         let handle = handle.and_then(|number| self.handles.find(number).ok());
         if let Some(Content::Writer(writer)) = handle.as_deref().map(|handle| &handle.content)
@@ -39,6 +42,24 @@ impl Tree {
         let rendered =
             matches!(*node, Node::Rendered(_)).then(|| self.rendered_size(caller, inode));
         Ok(attributes.sized(rendered.flatten().unwrap_or(attributes.size)))
+    }
+
+    /// Presents what the caller has open by a right that it has no more: it was the last of its counted reads,
+    /// or the right's time is over. What is open stays so, and most programs ask for the size of what they have
+    /// opened (fstat(2), of which the kernel does not say by which handle). That it was opened is on record.
+    fn attributes_of_open(&self, caller: &Caller, inode: u64, node: &Node) -> Option<Attributes> {
+        let size = if let Node::Secret(name) | Node::View(View { of: Some(name), .. }) = node {
+            if !self.inodes.is_open(inode) || self.broker.levels(caller, name).allow(Level::Read) {
+                return None;
+            }
+            self.handles.size_open_to(caller.uid, inode)?
+        } else if let Node::Rendered(_) = node {
+            self.rendered_size(caller, inode)?
+        } else {
+            return None;
+        };
+        let shown = Attributes::own(caller, inode, FileKind::File, 0o400, self.started);
+        Some(shown.shared(self.owners).sized(size))
     }
 
     /// Checks access(2). `mask` has the bits of R_OK, W_OK and X_OK.

@@ -1,7 +1,7 @@
 //! Checks of the log: that it is whole, says who, is kept, and is looked at.
 
 use super::{Outcome, count, date, is_bad, time};
-use crate::anomaly::{Finding, Kind as Anomaly};
+use crate::anomaly::{Finding, Kind as Anomaly, LEARNING_DAYS};
 use crate::report::facts::days_between;
 use crate::report::tally::Kind;
 use crate::report::{Chain, Facts, Limits};
@@ -134,6 +134,13 @@ pub(super) fn anomalies(facts: &Facts, _: &Limits) -> Outcome {
     let found: Vec<&Finding> =
         found.iter().filter(|finding| finding.kind != Anomaly::Decoy).collect();
     if found.is_empty() {
+        let days = facts.tally.first.map_or(0, |(_, since)| days_between(since, facts.made));
+        if days < LEARNING_DAYS.into() {
+            return Outcome::unknown(format!(
+                "The detectors found nothing yet: the log reaches back {}, and they learn for {LEARNING_DAYS}.",
+                count(days.unsigned_abs(), "day", "days")
+            ));
+        }
         return Outcome::pass("The detectors found nothing that is unlike before.");
     }
     let said = format!(

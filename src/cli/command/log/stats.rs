@@ -161,10 +161,10 @@ impl Stats {
     /// Returns the totals in one line.
     pub(super) fn line(&self) -> String {
         let Count { allowed, denied, failed } = self.total;
-        let mut line = format!(
-            "{} entries: {allowed} allowed, {denied} denied, {failed} failed",
-            self.total.all()
-        );
+        let all = self.total.all();
+        let entries = if all == 1 { "entry" } else { "entries" };
+        let mut line =
+            format!("{all} {entries}: {allowed} allowed, {denied} denied, {failed} failed");
         if self.removed.all() > 0 {
             line.push_str(&format!("; {} of them are no longer in the log", self.removed.all()));
         }

@@ -255,13 +255,13 @@ fn show(
     comment("what happens once a year is not in them, and who did wrong is.".into())?;
     if seen.by_grants > 0 {
         comment(format!(
-            "{} accesses by grants for a time are left out (see --with-grants).",
+            "Accesses by grants for a time are left out: {} (see --with-grants).",
             seen.by_grants
         ))?;
     }
     if seen.attributes > 0 {
         comment(format!(
-            "{} changes of attributes are taken for `write`; tags, type, service, environment and some others need `admin`.",
+            "Changes of attributes ({}) are taken for `write`; tags, type, service, environment and some others need `admin`.",
             seen.attributes
         ))?;
     }
