@@ -6,6 +6,7 @@
 
 mod account;
 mod args;
+mod bar;
 mod changes;
 mod client;
 mod command;
