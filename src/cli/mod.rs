@@ -13,6 +13,7 @@ mod command;
 mod error;
 mod generate;
 mod import;
+mod mirror;
 mod names;
 mod out;
 mod plaintext;
