@@ -58,6 +58,16 @@ pub trait Backend: Send + Sync {
     /// Every version that the service still has, oldest first.
     fn versions(&self, name: &str, deadline: Deadline) -> Result<Vec<Version>>;
 
+    /// What is known of a secret, and its versions: none of one that is deleted.
+    fn history(&self, name: &str, deadline: Deadline) -> Result<(Description, Vec<Version>)> {
+        let description = self.describe(name, deadline)?;
+        let versions = match description.deleted {
+            true => Vec::new(),
+            false => self.versions(name, deadline)?,
+        };
+        Ok((description, versions))
+    }
+
     /// One page of the names, all directories flattened; the first without a token. In no special order.
     fn list(&self, page: Option<&PageToken>, deadline: Deadline) -> Result<Page>;
 
@@ -75,6 +85,12 @@ pub trait Backend: Send + Sync {
 
     /// Deletes a secret with all of its versions for ever, deleted before or not.
     fn destroy(&self, name: &str, deadline: Deadline) -> Result<()>;
+
+    /// Refuses what the service can never hold, by its name and, where that is known, its size, as far as that can be
+    /// said without asking the service. Errors: `Invalid`, `NoName`.
+    fn takes(&self, _name: &str, _bytes: Option<usize>) -> Result<()> {
+        Ok(())
+    }
 
     /// What works here, one step after the other until one fails.
     fn check(&self, deadline: Deadline) -> Vec<Probe>;

@@ -44,6 +44,26 @@ impl Settings {
         }
     }
 
+    /// Returns the settings for what is below a place of this backend's.
+    #[must_use]
+    #[allow(unused_mut, reason = "a build without any service has nothing to change")]
+    pub fn below(mut self, place: &str) -> Self {
+        let prefix: Option<&mut String> = match self {
+            #[cfg(feature = "aws")]
+            Self::AwsSecretsManager(ref mut settings) => Some(&mut settings.prefix),
+            #[cfg(feature = "azure")]
+            Self::AzureKeyVault(ref mut settings) => Some(&mut settings.prefix),
+            #[cfg(feature = "vault")]
+            Self::Vault(ref mut settings) => Some(&mut settings.prefix),
+        };
+        if let Some(prefix) = prefix {
+            let is_open = !prefix.is_empty() && !prefix.ends_with('/');
+            prefix.push_str(if is_open { "/" } else { "" });
+            prefix.push_str(place);
+        }
+        self
+    }
+
     /// Makes the client. It asks nothing yet; `Invalid` says which setting can never work.
     #[allow(unused_variables, reason = "a build without any service uses none")]
     pub fn open(&self, variables: &Variables<'_>) -> Result<Arc<dyn Backend>> {
@@ -85,4 +105,26 @@ impl Settings {
 fn token(variables: &Variables<'_>) -> Result<Option<SecretBytes>> {
     let token = variables("VAULT_TOKEN").map(zeroize::Zeroizing::new);
     Ok(token.map(|token| SecretBytes::copy_from(token.as_bytes())).transpose()?)
+}
+
+#[cfg(all(test, feature = "aws"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_comes_behind_the_prefix_that_the_settings_have() {
+        let below = |prefix: &str, place: &str| {
+            let text = format!("kind = \"aws_secrets_manager\"\nprefix = \"{prefix}\"\n");
+            let settings: Settings = toml::from_str(&text).unwrap();
+            #[allow(irrefutable_let_patterns, reason = "in a build of one service it is")]
+            let Settings::AwsSecretsManager(settings) = settings.below(place) else {
+                unreachable!()
+            };
+            settings.prefix
+        };
+        assert_eq!(below("", "app/db"), "app/db");
+        assert_eq!(below("prod/", "app"), "prod/app");
+        assert_eq!(below("prod", "app"), "prod/app");
+        assert_eq!(below("prod/", ""), "prod/");
+    }
 }

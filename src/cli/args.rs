@@ -14,6 +14,7 @@ mod anomalies;
 mod backend;
 mod grant;
 mod inject;
+mod mirror;
 mod quarantine;
 mod report;
 mod rotation;
@@ -26,6 +27,7 @@ pub(crate) use inject::{
     Env, Exec, FormatName, Import, ImportForm, Inject, InjectFile, InjectRemove, LayerName,
     Oneiric, OneiricLoad, OneiricPlace, OneiricSync, Render, Run, Selection, Storing,
 };
+pub(crate) use mirror::{Copying, Export, Origin, Place, Sync};
 pub(crate) use quarantine::{Quarantine, QuarantineCommand};
 pub(crate) use report::{PolicySuggest, Recorded, Report};
 pub(crate) use rotation::{Rotate, Rotations};
@@ -119,8 +121,19 @@ pub(crate) enum Command {
     /// Puts secrets where programs look for files.
     #[command(subcommand)]
     Inject(Inject),
-    /// Stores the secrets that are in a file, and can put placeholders in their place.
-    Import(Import),
+    /// Stores the secrets that are in a file, and can put placeholders in their place; or those of a service.
+    ///
+    /// `import dotenv FILE` and its like store what is in a file. `import NAME`, with the name of a backend of the
+    /// configuration, copies the secrets of that service, with their versions. It shows a plan first, changes
+    /// nothing that has another value here, and compares both sides at the end; killed in the middle, it goes on by
+    /// being started again. Exit codes of its own then: 0 all are equal, 1 some are not.
+    Import(Box<Import>),
+    /// Copies the secrets of the store to a service, as `import NAME` does in the other direction.
+    Export(Export),
+    /// Copies secrets from one side to another, of which each is the store or a service; once, or ever after.
+    ///
+    /// Exit codes of its own: 0 all are equal, 1 some are not.
+    Sync(Sync),
     /// Reads and writes the layers of Oneiric's settings.
     #[command(subcommand)]
     Oneiric(Oneiric),

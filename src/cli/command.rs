@@ -37,6 +37,7 @@ mod key;
 mod log;
 mod ls;
 mod man;
+mod mirror;
 mod mount;
 mod mv;
 mod oneiric;
@@ -97,6 +98,7 @@ pub(super) fn run(context: &Context, command: Command) -> Result<ExitCode, Failu
         }
         Command::Elevate(args) => elevate::run(context, &args),
         Command::Env(args) => env::run(context, &args),
+        Command::Export(args) => return mirror::export(context, &args),
         Command::Exec(args) => return run::exec(context, &args),
         Command::Explain(args) => explain::run(context, &args),
         Command::Get(args) => get::run(context, &args),
@@ -104,7 +106,7 @@ pub(super) fn run(context: &Context, command: Command) -> Result<ExitCode, Failu
         Command::Quarantine(args) => quarantine::run(context, &args),
         Command::History(args) => history::run(context, &args),
         Command::Holders(args) => holders::run(context, &args),
-        Command::Import(args) => import::run(context, &args),
+        Command::Import(args) => return import::run(context, &args),
         Command::Init(args) => init::run(context, &args),
         Command::Inject(args) => inject::run(context, &args),
         Command::Key(args) => key::run(context, &args),
@@ -133,6 +135,7 @@ pub(super) fn run(context: &Context, command: Command) -> Result<ExitCode, Failu
         Command::Server(args) => server::run(context, &args),
         Command::Show(args) => show::run(context, &args),
         Command::Stale => holders::stale(context),
+        Command::Sync(args) => return mirror::sync(context, &args),
         Command::Status => status::run(context),
         Command::Umount(args) => umount::run(context, &args),
         Command::Unmounter(args) => unit::unmount(context, &args),

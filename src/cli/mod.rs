@@ -6,12 +6,14 @@
 
 mod account;
 mod args;
+mod bar;
 mod changes;
 mod client;
 mod command;
 mod error;
 mod generate;
 mod import;
+mod mirror;
 mod names;
 mod out;
 mod plaintext;

@@ -166,10 +166,7 @@ impl Backend for SecretsManager {
         if put.expect.is_some() {
             return Err(BackendError::Unsupported("compare-and-set".into()));
         }
-        if value.is_empty() || value.len() > MAX_VALUE_BYTES {
-            let why = format!("a value there has from 1 to {MAX_VALUE_BYTES} bytes");
-            return Err(BackendError::Invalid(why));
-        }
+        check_size(value.len())?;
         let given = match std::str::from_utf8(value.expose()) {
             Ok(text) if !put.binary => Given::Text(text),
             Ok(_) | Err(_) => Given::Binary(value.expose()),
@@ -272,6 +269,11 @@ impl Backend for SecretsManager {
         self.ask("DeleteSecret", &body, deadline).map(drop)
     }
 
+    fn takes(&self, name: &str, bytes: Option<usize>) -> Result<()> {
+        self.id(name)?;
+        bytes.map_or(Ok(()), check_size)
+    }
+
     fn check(&self, deadline: Deadline) -> Vec<Probe> {
         check::probes(self, deadline)
     }
@@ -281,6 +283,13 @@ impl std::fmt::Debug for SecretsManager {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("SecretsManager(..)")
     }
+}
+
+fn check_size(bytes: usize) -> Result<()> {
+    if (1..=MAX_VALUE_BYTES).contains(&bytes) {
+        return Ok(());
+    }
+    Err(BackendError::Invalid(format!("a value there has from 1 to {MAX_VALUE_BYTES} bytes")))
 }
 
 /// Returns the text of a version's name. What can be none is none of the service's.
@@ -323,7 +332,10 @@ mod tests {
         let backend = SecretsManager::new(&settings, &|_| None).unwrap();
         assert_eq!(backend.id("a/b_c.d@e-f").unwrap(), "prod/a/b_c.d@e-f");
         for bad in ["", "a b", "a:b", "\u{e9}", "a\n", &"x".repeat(508)] {
-            assert!(matches!(backend.id(bad), Err(BackendError::Invalid(_))), "{bad}");
+            assert!(matches!(backend.takes(bad, None), Err(BackendError::Invalid(_))), "{bad}");
+        }
+        for (bytes, fits) in [(0, false), (1, true), (65_536, true), (65_537, false)] {
+            assert_eq!(backend.takes("a", Some(bytes)).is_ok(), fits, "{bytes}");
         }
     }
 }

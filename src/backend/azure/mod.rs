@@ -192,6 +192,13 @@ impl Backend for Azure {
         })
     }
 
+    fn takes(&self, name: &str, bytes: Option<usize>) -> Result<()> {
+        self.name(name)?;
+        // Bytes that are no text take more.
+        let is_too_long = bytes.is_some_and(|bytes| bytes > secret::MAX_VALUE_BYTES);
+        if is_too_long { Err(secret::too_long()) } else { Ok(()) }
+    }
+
     fn check(&self, deadline: Deadline) -> Vec<Probe> {
         check::probes(self, deadline)
     }

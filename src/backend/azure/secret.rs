@@ -23,7 +23,7 @@ use crate::system::{SecretBuffer, SecretBytes, SystemClock};
 /// The content type of what is base64 because it is no text.
 const BINARY: &str = "application/octet-stream;base64";
 /// The longest value that Azure takes.
-const MAX_VALUE_BYTES: usize = 25 << 10;
+pub(super) const MAX_VALUE_BYTES: usize = 25 << 10;
 /// How many a page has at the most.
 const PAGE: usize = 25;
 
@@ -41,7 +41,7 @@ impl<'a> Given<'a> {
             Ok(_) | Err(_) => Self::Encoded(base64::encode(value.expose())?),
         };
         if given.text()?.len() > MAX_VALUE_BYTES {
-            return Err(invalid("the value is longer than Azure's 25 KiB, where bytes are base64"));
+            return Err(too_long());
         }
         Ok(given)
     }
@@ -52,6 +52,10 @@ impl<'a> Given<'a> {
             Self::Text(text) => Ok(text),
         }
     }
+}
+
+pub(super) fn too_long() -> BackendError {
+    invalid("the value is longer than Azure's 25 KiB, where bytes are base64")
 }
 
 /// A secret or one of its versions, without its value.

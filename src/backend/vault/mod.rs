@@ -188,21 +188,11 @@ impl Backend for Vault {
             self.find_field(&path, field, deadline)?;
             return Ok(Description { current: Some(id(UNVERSIONED)), ..Description::default() });
         }
-        let metadata = self.kv.metadata(&path, deadline)?;
-        let current = metadata.current().ok_or(BackendError::NotFound)?;
-        let deleted = current.is_deleted();
-        if !deleted {
+        let description = described(&self.kv.metadata(&path, deadline)?)?;
+        if !description.deleted {
             self.find_field(&path, field, deadline)?;
         }
-        Ok(Description {
-            current: Some(id(metadata.current_version)),
-            created: metadata.created_time,
-            changed: metadata.updated_time,
-            expires: current.expires().filter(|_| !deleted),
-            description: None,
-            tags: metadata.custom_metadata.unwrap_or_default(),
-            deleted,
-        })
+        Ok(description)
     }
 
     fn versions(&self, name: &str, deadline: Deadline) -> Result<Vec<Version>> {
@@ -213,14 +203,21 @@ impl Backend for Vault {
             let id = id(UNVERSIONED);
             return Ok(vec![Version { id, created: None, stages: Vec::new(), readable: true }]);
         }
+        versions(&self.kv.metadata(&path, deadline)?)
+    }
+
+    fn history(&self, name: &str, deadline: Deadline) -> Result<(Description, Vec<Version>)> {
+        let (path, field) = self.place(name)?;
+        if self.kv.engine == Engine::Kv1 {
+            return Ok((self.describe(name, deadline)?, self.versions(name, deadline)?));
+        }
         let metadata = self.kv.metadata(&path, deadline)?;
-        let versions = metadata.versions()?.into_iter().map(|(number, version)| Version {
-            id: id(number),
-            created: version.created_time,
-            stages: Vec::new(),
-            readable: version.is_readable(),
-        });
-        Ok(versions.collect())
+        let description = described(&metadata)?;
+        if description.deleted {
+            return Ok((description, Vec::new()));
+        }
+        self.find_field(&path, field, deadline)?;
+        Ok((description, versions(&metadata)?))
     }
 
     fn list(&self, page: Option<&PageToken>, deadline: Deadline) -> Result<Page> {
@@ -269,9 +266,39 @@ impl Backend for Vault {
         self.kv.destroy(&self.whole(name, "destroying")?, deadline)
     }
 
+    fn takes(&self, name: &str, _: Option<usize>) -> Result<()> {
+        self.place(name).map(drop)
+    }
+
     fn check(&self, deadline: Deadline) -> Vec<Probe> {
         check::probes(self, deadline)
     }
+}
+
+/// Returns what the metadata say of a secret.
+fn described(metadata: &Metadata) -> Result<Description> {
+    let current = metadata.current().ok_or(BackendError::NotFound)?;
+    let deleted = current.is_deleted();
+    Ok(Description {
+        current: Some(id(metadata.current_version)),
+        created: metadata.created_time,
+        changed: metadata.updated_time,
+        expires: current.expires().filter(|_| !deleted),
+        description: None,
+        tags: metadata.custom_metadata.clone().unwrap_or_default(),
+        deleted,
+    })
+}
+
+/// Returns the versions that the metadata name, oldest first.
+fn versions(metadata: &Metadata) -> Result<Vec<Version>> {
+    let versions = metadata.versions()?.into_iter().map(|(number, version)| Version {
+        id: id(number),
+        created: version.created_time,
+        stages: Vec::new(),
+        readable: version.is_readable(),
+    });
+    Ok(versions.collect())
 }
 
 impl std::fmt::Debug for Vault {

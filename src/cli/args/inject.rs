@@ -9,7 +9,7 @@ use clap::{Args, Subcommand, ValueEnum, ValueHint};
 use clap_complete::engine::ArgValueCompleter;
 use nix::sys::signal::Signal;
 
-use super::parse_place;
+use super::{Copying, Origin, parse_place};
 use crate::cli::client::complete_name;
 use crate::inject::oneiric::Project;
 use crate::inject::template::Pattern;
@@ -183,20 +183,26 @@ pub(crate) struct InjectRemove {
 
 #[derive(Args, Debug)]
 pub(crate) struct Import {
-    /// What the file is.
-    #[arg(value_name = "FORM", value_enum)]
-    pub form: ImportForm,
+    /// What the file is: dir (a directory with a file for each secret), dotenv, env, json or yaml. Or a service: a table
+    /// [backend.NAME] of the configuration; or aws, azure or vault, where it has one of that kind.
+    #[arg(value_name = "FROM")]
+    pub from: Origin,
     /// The file, or the directory.
     #[arg(value_name = "FILE", value_hint = ValueHint::AnyPath)]
-    pub file: PathBuf,
+    pub file: Option<PathBuf>,
     #[command(flatten)]
     pub storing: Storing,
     /// Takes every text in the file, not only those that are secrets by their names.
-    #[arg(long)]
+    #[arg(long, requires = "file")]
     pub all: bool,
     /// Puts ${SECRET_NAME} in the place of what was stored.
-    #[arg(long)]
+    #[arg(long, requires = "file")]
     pub rewrite: bool,
+    /// Of a service, only what is below this; names here are without it.
+    #[arg(long, value_name = "PREFIX", conflicts_with = "file")]
+    pub prefix: Option<String>,
+    #[command(flatten)]
+    pub copying: Copying,
 }
 
 /// How what is found becomes secrets.

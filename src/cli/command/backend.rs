@@ -1,15 +1,16 @@
 //! `backend`: services that keep secrets, tried from here.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
 
-use crate::backend::{BackendError, Deadline};
+use crate::backend::{Backend as Service, Deadline, Settings};
 use crate::cli::Context;
 use crate::cli::args::{Backend, BackendCheck};
 use crate::cli::error::{Failure, Kind};
-use crate::daemon::config::Layer;
+use crate::daemon::config::{Config, Layer, Sources};
 
 /// How long all of it may take: a person waits, and wants to know how slow it is.
 const CHECK: Duration = Duration::from_secs(30);
@@ -22,18 +23,8 @@ pub(super) fn run(context: &Context, args: &Backend) -> Result<ExitCode, Failure
 
 fn check(context: &Context, args: &BackendCheck) -> Result<ExitCode, Failure> {
     let (sources, config) = context.config(args.system.system, Layer::default())?;
-    let named = config.backends.get(&args.name).ok_or_else(|| {
-        let why = format!("{} has no such backend", config.file.display());
-        let known: Vec<&str> = config.backends.keys().map(String::as_str).collect();
-        let hint = match known.as_slice() {
-            [] => "a backend is a table [backend.NAME]".to_owned(),
-            known => format!("it has {}", known.join(", ")),
-        };
-        Failure::new(Kind::Config, &args.name, why).hint(hint)
-    })?;
-    let variables = |name: &str| sources.environment.text(name).map(str::to_owned);
-    let unusable = |error: BackendError| Failure::new(Kind::Config, &args.name, error.to_string());
-    let backend = named.open(&variables).map_err(unusable)?;
+    let named = config.backends.get(&args.name).ok_or_else(|| unknown(&config, &args.name))?;
+    let backend = open(&sources, &args.name, named)?;
     let probes = backend.check(Deadline::within(CHECK));
     let works = probes.iter().all(|probe| probe.worked);
     let tried: Vec<_> = probes
@@ -52,4 +43,25 @@ fn check(context: &Context, args: &BackendCheck) -> Result<ExitCode, Failure> {
         .collect();
     context.out.table(&["what", "works", "note"], &rows)?;
     Ok(ExitCode::from(if works { 0 } else { Kind::BackendConnection.exit_code() }))
+}
+
+/// Says that the configuration has no such backend, and which it has.
+pub(super) fn unknown(config: &Config, name: &str) -> Failure {
+    let why = format!("{} has no such backend", config.file.display());
+    let known: Vec<&str> = config.backends.keys().map(String::as_str).collect();
+    let hint = match known.as_slice() {
+        [] => "a backend is a table [backend.NAME]".to_owned(),
+        known => format!("it has {}", known.join(", ")),
+    };
+    Failure::new(Kind::Config, name, why).hint(hint)
+}
+
+/// Makes the client of a backend, which asks nothing yet.
+pub(super) fn open(
+    sources: &Sources,
+    name: &str,
+    settings: &Settings,
+) -> Result<Arc<dyn Service>, Failure> {
+    let variables = |name: &str| sources.environment.text(name).map(str::to_owned);
+    settings.open(&variables).map_err(|error| Failure::new(Kind::Config, name, error.to_string()))
 }

@@ -51,7 +51,7 @@ fn bring_back(context: &Context, args: &BackupRestore) -> Done {
     let backup = File::open(&args.file)
         .map_err(|err| Failure::new(Kind::Config, shown.clone(), err.to_string()))?;
     if !args.force {
-        confirm(context, &format!("Replace everything in the store by {shown}?"))?;
+        confirm(context, &format!("Replace everything in the store by {shown}?"), "--force")?;
     }
     // Another store's mount, of this user or another, is none of our business.
     let (_, config) = context.config(args.system.system, Layer::default())?;

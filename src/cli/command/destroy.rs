@@ -21,17 +21,18 @@ pub(super) fn run(context: &Context, args: &Destroy) -> Done {
     };
     let entry = entry(&client, name)?;
     if !args.force {
-        confirm(context, &format!("Destroy {entry} and all its versions for good?"))?;
+        confirm(context, &format!("Destroy {entry} and all its versions for good?"), "--force")?;
     }
     fs::remove_file(client.path(&trashed(&entry)))
         .map_err(|err| Failure::from_errno(entry.as_str(), &err))?;
     context.out.done(format_args!("{entry} is destroyed"), &json!({ "destroyed": entry }))
 }
 
-/// Asks a person; without one, `--force` is needed.
-pub(super) fn confirm(context: &Context, question: &str) -> Done {
+/// Asks a person; without one, `flag` is needed.
+pub(super) fn confirm(context: &Context, question: &str, flag: &str) -> Done {
     let refused = |why: &str| {
-        Failure::new(Kind::Config, "not done", why).hint("use --force to do it without asking")
+        Failure::new(Kind::Config, "not done", why)
+            .hint(format!("use {flag} to do it without asking"))
     };
     if !io::stdin().is_terminal() {
         return Err(refused("there is nobody to ask"));

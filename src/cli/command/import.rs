@@ -4,33 +4,68 @@ use std::fs;
 use std::ops::Range;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::sync::Arc;
 
-use super::Done;
-use crate::cli::Context;
-use crate::cli::args::{Import, ImportForm};
+use clap::error::ErrorKind;
+
+use super::{Done, grammar, mirror};
+use crate::cli::args::{Import, ImportForm, Origin};
 use crate::cli::error::{Failure, Kind};
 use crate::cli::import::{Found, name_for, placeholders, store};
-use crate::cli::plaintext;
+use crate::cli::{Context, plaintext, usage};
 use crate::inject::document::ParseError;
 use crate::inject::suspect::is_suspect;
 use crate::inject::{dotenv, json, yaml};
 use crate::model::SecretName;
 use crate::system::{SecretBuffer, SecretBytes, atomic_file};
 
-pub(super) fn run(context: &Context, args: &Import) -> Done {
+pub(super) fn run(context: &Context, args: &Import) -> Result<ExitCode, Failure> {
+    match (&args.from, &args.file) {
+        (Origin::File(_), Some(_)) if args.copying.is_given() => {
+            let text = "--at-once, --system and --yes are for services";
+            Ok(misuse(ErrorKind::ArgumentConflict, text))
+        }
+        (Origin::File(form), Some(path)) => {
+            import(context, &Files { form: *form, path, args }).map(|()| ExitCode::SUCCESS)
+        }
+        (Origin::File(_), None) => {
+            Ok(misuse(ErrorKind::MissingRequiredArgument, "FILE is missing: what is imported"))
+        }
+        (Origin::Service(name), None) => mirror::import(context, name, args),
+        (Origin::Service(name), Some(_)) => {
+            let text = format!("{name} is no form of a file; a service has no FILE");
+            Ok(misuse(ErrorKind::InvalidValue, &text))
+        }
+    }
+}
+
+/// Says what clap cannot know to be wrong, as it does.
+fn misuse(kind: ErrorKind, text: &str) -> ExitCode {
+    usage(&grammar().error(kind, text))
+}
+
+/// What is imported from files.
+struct Files<'a> {
+    form: ImportForm,
+    path: &'a Path,
+    args: &'a Import,
+}
+
+fn import(context: &Context, what: &Files<'_>) -> Done {
     let client = context.client()?;
-    let files = match args.form {
-        ImportForm::Dir => files_below(&args.file, args.storing.dir.as_ref())?,
+    let Files { form, path, args } = *what;
+    let files = match form {
+        ImportForm::Dir => files_below(path, args.storing.dir.as_ref())?,
         ImportForm::Dotenv | ImportForm::Env | ImportForm::Json | ImportForm::Yaml => {
-            vec![settings(context, args)?]
+            vec![settings(context, what)?]
         }
     };
     let places: Vec<Vec<Range<usize>>> = files.iter().map(|file| file.places.clone()).collect();
     let sources: Vec<Source> = files.iter().map(|file| file.source.clone()).collect();
     let found: Vec<Found> = files.into_iter().flat_map(|file| file.found).collect();
     if found.is_empty() {
-        let shown = args.file.display().to_string();
+        let shown = path.display().to_string();
         return Err(Failure::new(Kind::Injection, shown, "there is no secret in it, by the names")
             .hint("--all takes every text"));
     }
@@ -43,7 +78,7 @@ pub(super) fn run(context: &Context, args: &Import) -> Done {
     for (source, places) in sources.iter().zip(places) {
         let (these, others) = rest.split_at(places.len().min(rest.len()));
         rest = others;
-        source.rewrite(args.form, &places, these)?;
+        source.rewrite(form, &places, these)?;
         context.out.note(format_args!("{} is rewritten", source.path.display()));
     }
     Ok(())
@@ -121,18 +156,19 @@ fn written(form: ImportForm, placeholder: &str, ends_line: bool) -> String {
 }
 
 /// Reads a file of settings.
-fn settings(context: &Context, args: &Import) -> Result<File, Failure> {
-    let source = Source::read(&args.file)?;
+fn settings(context: &Context, what: &Files<'_>) -> Result<File, Failure> {
+    let Files { form, path, args } = *what;
+    let source = Source::read(path)?;
     let fail = |why: String| Failure::new(Kind::Injection, source.shown(), why);
     let text = std::str::from_utf8(source.text.expose()).map_err(|err| fail(err.to_string()))?;
     let mut file = File { source: source.clone(), found: Vec::new(), places: Vec::new() };
-    for (path, value, place) in entries(args.form, text).map_err(|err| fail(err.to_string()))? {
+    for (path, value, place) in entries(form, text).map_err(|err| fail(err.to_string()))? {
         let from = path.join(".");
         let wanted = args.all || is_suspect(&path, value.expose());
         if !wanted || value.is_empty() || is_placeholder(value.expose()) {
             continue;
         }
-        if args.form == ImportForm::Dotenv && value.expose().windows(2).any(|two| two == b"${") {
+        if form == ImportForm::Dotenv && value.expose().windows(2).any(|two| two == b"${") {
             context.out.note(format_args!("{from}: left out, it is made of other variables"));
             continue;
         }

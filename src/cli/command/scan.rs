@@ -8,14 +8,14 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use serde_json::json;
 
 use crate::cli::Context;
 use crate::cli::args::{Scan as Args, ScanCommand, ScanHook, ScanRules, ScanRulesArgs};
+use crate::cli::bar::with_bar;
 use crate::cli::error::{Failure, Kind};
 use crate::scan::git::{self, GitError, Repository, What};
 use crate::scan::report::{self, Format, Look};
@@ -61,7 +61,14 @@ fn search(context: &Context, args: &Args) -> Result<ExitCode, Failure> {
         except: args.exclude.clone(),
         ignored: if args.no_ignore { Ignored::Scan } else { Ignored::Skip },
     };
-    let result = with_bar(context, |progress| {
+    let progress = Progress::default();
+    let show = |bar: &ProgressBar| {
+        let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let (files, found) = (count(&progress.files), count(&progress.findings));
+        bar.set_message(format!("{files} files, {found} found"));
+    };
+    let result = with_bar(context, ProgressBar::new_spinner, show, || {
+        let progress = &progress;
         let what = What { engine: &engine, wanted: &wanted, selection: &selection, progress };
         look(args, &what)
     })?;
@@ -132,36 +139,6 @@ fn print(context: &Context, args: &Args, result: &Scan) -> Result<(), Failure> {
         Some(path) => write(path, &text),
         None => context.out.bytes(text.as_bytes()),
     }
-}
-
-/// Shows how far it is while `work` runs, where a person looks.
-fn with_bar<T>(context: &Context, work: impl FnOnce(&Progress) -> T) -> T {
-    let progress = Progress::default();
-    if !context.out.is_terminal() {
-        return work(&progress);
-    }
-    // Drawn on standard error, and there only on a terminal.
-    let bar = ProgressBar::new_spinner();
-    bar.set_style(ProgressStyle::default_spinner());
-    let ended = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let shower = scope.spawn(|| {
-            while !ended.load(Ordering::Relaxed) {
-                let (files, found) = (
-                    progress.files.load(Ordering::Relaxed),
-                    progress.findings.load(Ordering::Relaxed),
-                );
-                bar.set_message(format!("{files} files, {found} found"));
-                bar.tick();
-                std::thread::park_timeout(Duration::from_millis(100));
-            }
-        });
-        let result = work(&progress);
-        ended.store(true, Ordering::Relaxed);
-        shower.thread().unpark();
-        bar.finish_and_clear();
-        result
-    })
 }
 
 fn list_rules(context: &Context, args: &ScanRulesArgs) -> Result<ExitCode, Failure> {

@@ -81,7 +81,7 @@ pub(super) fn rotate(context: &Context, scan: &Scan, yes: Answer) -> Result<bool
             continue;
         }
         if yes == Answer::Ask
-            && let Err(failure) = destroy::confirm(context, &format!("Rotate {name}?"))
+            && let Err(failure) = destroy::confirm(context, &format!("Rotate {name}?"), "--yes")
         {
             context.out.note(format_args!("{name} not rotated: {}", failure.why));
             continue;
