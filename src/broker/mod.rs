@@ -528,6 +528,7 @@ impl Inner {
         let mut loaded = load::load(&*self.store, &keyring)?;
         self.replay.anchored_at(loaded.root.audit.seq);
         let accepted = self.start_log(header.store, &keyring, &mut loaded.root)?;
+        self.store.await_durable()?;
         self.gate.uses().replace(loaded.uses);
         self.gate.replace_leases(lease::resumed(loaded.leases, self.moment()));
         self.verdict.set(Integrity::Pending);
