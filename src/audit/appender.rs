@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::AuditError;
+use super::backlog::Backlog;
 use super::carried::Mark;
 use super::chain::{Chain, Head};
 use super::durability::{Disk, Target};
@@ -32,6 +33,7 @@ pub(super) struct Appender {
     segment: Segment,
     chain: Chain,
     pub(super) head: Head,
+    backlog: Arc<Backlog>,
     /// What the segment's first line is to say of a start, until that line is written.
     header: Option<Option<Value>>,
     pub(super) generation: Option<Generation>,
@@ -46,8 +48,9 @@ pub(super) struct Appender {
 }
 
 impl Appender {
-    /// Begins a run behind what was found, and writes its first line.
-    pub(super) fn begin(home: &Home, found: &Recovered, chain: Chain) -> Result<Self, AuditError> {
+    /// Begins a run behind what was found, and writes its first line. Neither the line nor the segment's name is
+    /// durable.
+    pub(super) fn begin(home: &Home, found: Recovered, chain: Chain) -> Result<Self, AuditError> {
         let now = home.clock.now();
         let on_disk = SegmentFile::new(&home.dir, found.head.next_seq());
         let start = json!({
@@ -61,6 +64,7 @@ impl Appender {
             segment: Segment::create(on_disk, home.options.segment_bytes, now)?,
             chain,
             head: found.head,
+            backlog: Arc::new(Backlog::of(found.unfinished, home.dir.clone())),
             header: Some(Some(start)),
             generation: found.generation,
             broken: None,
@@ -183,13 +187,15 @@ impl Appender {
         let on_disk = SegmentFile::new(&home.dir, first);
         let next = Segment::create(on_disk, home.options.segment_bytes, now)?;
         let close = Event::new(Action::SegmentClose, Outcome::Allowed);
-        if let Err(error) = self.put(home, &close, now) {
+        let ready = disk.sync_directory(&home.dir).map_err(AuditError::from);
+        if let Err(error) = ready.and_then(|()| self.put(home, &close, now)) {
             fs::remove_file(&next.on_disk.path)?;
             return Err(error);
         }
         // From here on an fdatasync of the new file speaks for the whole log.
+        let target = self.target();
         let mut ended = std::mem::replace(&mut self.segment, next);
-        let synced = ended.room.cut(ended.bytes).and_then(|()| disk.sync(ended.room.file()));
+        let synced = ended.room.cut(disk, ended.bytes).and_then(|()| target.sync(disk));
         self.chain = self.chain.next_segment();
         self.header = Some(None);
         synced.map_err(|error| self.fail_sync(&error))?;
@@ -230,18 +236,19 @@ impl Appender {
         let event = Event { reason: Some(reason), ..Event::new(Action::Stop, Outcome::Allowed) };
         self.append(home, &event)?;
         self.broken = Some(Broken::Failed("the log was closed".to_owned()));
-        self.segment.room.cut(self.segment.bytes)?;
+        self.segment.room.cut(home.options.disk.as_ref(), self.segment.bytes)?;
         Ok(self.target())
     }
 
     /// Leaves nothing behind the last line of a log that was not closed.
-    pub(super) fn cut(&mut self) -> io::Result<()> {
-        if self.broken.is_none() { self.segment.room.cut(self.segment.bytes) } else { Ok(()) }
+    pub(super) fn cut(&mut self, disk: &dyn Disk) -> io::Result<()> {
+        if self.broken.is_none() { self.segment.room.cut(disk, self.segment.bytes) } else { Ok(()) }
     }
 
     /// Returns what is to be synced so that every line up to now is on disk.
     pub(super) fn target(&self) -> Target {
-        Target { file: Arc::clone(self.segment.room.file()), head: self.head }
+        let (file, backlog) = (Arc::clone(self.segment.room.file()), Arc::clone(&self.backlog));
+        Target { file, head: self.head, backlog }
     }
 
     /// Returns the place behind the last line.

@@ -5,9 +5,9 @@
 //! nothing comes back but what the log has held.
 
 use std::io;
-use std::os::unix::fs::FileExt;
 
 use super::chain::Head;
+use super::durability::Disk;
 use super::line::{self, Line};
 use super::segments::SegmentFile;
 use super::verify::{SegmentEnd, is_next};
@@ -70,13 +70,18 @@ impl Carried {
 
     /// Writes into the last segment, which was found to end at `end`, what it lacks. Returns how many
     /// lines.
-    pub(super) fn restore(&self, segment: &SegmentFile, end: &SegmentEnd) -> io::Result<u64> {
+    pub(super) fn restore(
+        &self,
+        segment: &SegmentFile,
+        end: &SegmentEnd,
+        disk: &dyn Disk,
+    ) -> io::Result<u64> {
         let (text, count) = self.missing(end);
         if count > 0 {
             // In place: lines behind the hole that a crash has left fit again then.
             let file = segment.open_to_repair()?;
-            file.write_all_at(&text, end.whole_bytes)?;
-            file.sync_all()?;
+            disk.write(&file, None, end.whole_bytes, &text)?;
+            disk.sync(&file)?;
         }
         Ok(count)
     }

@@ -6,11 +6,14 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex};
 
+use super::backlog::Backlog;
 use super::chain::Head;
+use super::segments;
 use crate::model::Seq;
 use crate::system::Mapping;
 
@@ -24,8 +27,18 @@ pub enum Durability {
     Written,
 }
 
-/// The two things that are done to a segment, apart so that tests can count them and let them fail.
+/// What is done to a segment, apart so that tests can count and record it and let it fail.
 pub trait Disk: fmt::Debug + Send + Sync {
+    /// Cuts a file, and what is kept for it beyond its end.
+    fn cut(&self, file: &File, bytes: u64) -> io::Result<()> {
+        file.set_len(bytes)
+    }
+
+    /// Makes creations and removals in a directory durable.
+    fn sync_directory(&self, dir: &Path) -> io::Result<()> {
+        segments::sync_directory(dir)
+    }
+
     /// Writes all bytes at `offset`: through the mapping where there is one, which never makes a file
     /// longer.
     fn write(
@@ -77,11 +90,19 @@ struct State {
     leading: bool,
 }
 
-/// A segment and a head that is written to it or to one before it, all of which are synced.
-#[derive(Debug)]
+/// A segment and a head that is written to it or to one before it, all of which are synced or in the backlog.
+#[derive(Clone, Debug)]
 pub(super) struct Target {
     pub(super) file: Arc<File>,
     pub(super) head: Head,
+    pub(super) backlog: Arc<Backlog>,
+}
+
+impl Target {
+    /// Makes durable what was written before the call.
+    pub(super) fn sync(&self, disk: &dyn Disk) -> io::Result<()> {
+        if self.backlog.settle(disk, &self.file)? { Ok(()) } else { disk.sync(&self.file) }
+    }
 }
 
 impl GroupCommit {
@@ -114,7 +135,7 @@ impl GroupCommit {
         drop(state);
 
         let result = target().and_then(|target| {
-            disk.sync(&target.file).map_err(failed)?;
+            target.sync(disk).map_err(failed)?;
             Ok(target.head)
         });
 

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod appender;
+mod backlog;
 mod carried;
 mod chain;
 mod durability;

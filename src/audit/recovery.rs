@@ -1,8 +1,8 @@
 //! What a start finds on disk: where the log ends, and whether that is where it ended.
 //!
-//! Only the last segment is verified here, so that a start is fast; what a crash took of it comes back
-//! from the store, and a cut or a replacement is told by the anchor, which the store keeps.
-//! [`verify`](super::verify()) checks the rest.
+//! Only the last segment is verified here, so that a start is fast, and those before it that may not be on disk; what
+//! a crash took of them comes back from the store, and a cut or a replacement is told by the anchor, which the store
+//! keeps. [`verify`](super::verify()) checks the rest.
 
 use std::fs;
 use std::io;
@@ -10,13 +10,16 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
+use super::backlog::Unfinished;
 use super::carried::Anchor;
 use super::chain::{AuditKey, Head, NO_MAC};
+use super::durability::Disk;
 use super::line::{self, Line};
 use super::retention::{self, LoadError, Totals};
 use super::segments::{self, SegmentFile};
 use super::tail::line_at;
 use super::verify::{Check, Place, SegmentEnd, VerifyError};
+use super::writer::Options;
 use super::{Action, AuditError};
 use crate::model::{Generation, StoreId};
 
@@ -33,8 +36,12 @@ pub enum Rollback {
 #[derive(Debug)]
 pub(super) struct Recovered {
     pub(super) head: Head,
+    /// The last line that is known to be on disk.
+    pub(super) synced: Head,
+    /// The segments with the lines behind that one, the oldest first.
+    pub(super) unfinished: Vec<Unfinished>,
     pub(super) generation: Option<Generation>,
-    /// Bytes of an incomplete last line that were dropped.
+    /// Bytes that a crash has left of lines, and that were dropped.
     pub(super) torn_bytes: u64,
     /// Lines that were lost in a crash and came back from the store.
     pub(super) restored_lines: u64,
@@ -67,9 +74,9 @@ pub(super) fn recover(
     dir: &Path,
     key: &AuditKey,
     anchor: Option<&Anchor>,
-    rollback: Rollback,
+    options: &Options,
 ) -> Result<Recovered, AuditError> {
-    let mut judge = Judge { rollback, accepted: Vec::new() };
+    let mut judge = Judge { rollback: options.rollback, accepted: Vec::new() };
     let totals = match retention::load(dir, Some(key)) {
         Ok(totals) => totals,
         Err(LoadError::Io(error)) => return Err(error.into()),
@@ -85,6 +92,8 @@ pub(super) fn recover(
     }
     let mut found = Recovered {
         head: removed,
+        synced: removed,
+        unfinished: Vec::new(),
         generation: None,
         torn_bytes: 0,
         restored_lines: 0,
@@ -93,22 +102,30 @@ pub(super) fn recover(
         totals: retention::read_file(dir)?.map(|text| Sha256::digest(text).into()),
     };
     found.torn_bytes += remove_unborn(&mut segments)?;
-    match segments.last() {
-        Some(last) => {
-            let expected = (segments.len() == 1).then_some(removed);
-            let head = anchor.map(|anchor| &anchor.head);
-            let check = Check { segment: last, key, expected, place: Place::Crashed, anchor: head };
-            let mut end = check.run(&mut Vec::new());
-            if let (Ok(crashed), Some(anchor)) = (&end, anchor) {
-                found.restored_lines = anchor.carried.restore(last, crashed)?;
-                if found.restored_lines > 0 {
-                    end = check.run(&mut Vec::new());
-                }
-            }
-            found.take(last, end, &mut judge)?;
+    if segments.is_empty() && totals.is_some() {
+        judge.rule("all segments were removed".to_owned())?;
+    }
+    // Those that may not be on disk, and the last one.
+    let first = first_unfinished(&segments)?;
+    for at in first..segments.len() {
+        let Some(segment) = segments.get(at) else { break };
+        let is_promised = anchor.is_some_and(|anchor| segment.first <= anchor.head.seq);
+        if at > first && !is_promised && is_lost(segment, found.head)? {
+            found.torn_bytes += drop_from(dir, &mut segments, at, options.disk.as_ref())?;
+            break;
         }
-        None if totals.is_some() => judge.rule("all segments were removed".to_owned())?,
-        None => {}
+        let expected = if at > first { Some(found.head) } else { (at == 0).then_some(removed) };
+        let head = anchor.map(|anchor| &anchor.head);
+        let check = Check { segment, key, expected, place: Place::Crashed, anchor: head };
+        let mut end = check.run(&mut Vec::new());
+        if let (Ok(crashed), Some(anchor)) = (&end, anchor) {
+            let restored = anchor.carried.restore(segment, crashed, options.disk.as_ref())?;
+            if restored > 0 {
+                found.restored_lines += restored;
+                end = check.run(&mut Vec::new());
+            }
+        }
+        found.take(segment, end, &mut judge, options.disk.as_ref())?;
     }
     if let Some(anchor) = anchor {
         judge.anchor(&anchor.head, removed, &segments, found.head)?;
@@ -117,33 +134,90 @@ pub(super) fn recover(
     Ok(found)
 }
 
+/// Returns where those at the end begin that are not known to be on disk; the last one is always among them.
+fn first_unfinished(segments: &[SegmentFile]) -> io::Result<usize> {
+    let mut first = segments.len().saturating_sub(1);
+    while let Some(before) = first.checked_sub(1)
+        && let Some(segment) = segments.get(before)
+        && !segment.is_finished()?
+    {
+        first = before;
+    }
+    Ok(first)
+}
+
+/// Tells whether a power cut has taken lines that come before a segment, or its first one. The log before it was not
+/// known to be on disk, and ends at `head`.
+fn is_lost(segment: &SegmentFile, head: Head) -> io::Result<bool> {
+    Ok(segment.first > head.next_seq() || !segment.has_a_line()?)
+}
+
+/// Removes the segments from the place `at` on, durably: others will begin there. Returns how many bytes were written
+/// to them.
+fn drop_from(
+    dir: &Path,
+    segments: &mut Vec<SegmentFile>,
+    at: usize,
+    disk: &dyn Disk,
+) -> io::Result<u64> {
+    let mut bytes = 0;
+    // The last one first: whatever is left if this is interrupted is a log.
+    for segment in segments.drain(at..).rev() {
+        bytes += segment.tail(0)?.bytes;
+        fs::remove_file(&segment.path)?;
+    }
+    disk.sync_directory(dir)?;
+    Ok(bytes)
+}
+
 impl Recovered {
-    /// Takes in the last segment, cuts off its torn line and gives back the room that was kept for it.
+    /// Takes in a segment. One that ends in zeros, as a killed process leaves it, stays so for now; what else is
+    /// behind the last line is cut off.
     fn take(
         &mut self,
-        last: &SegmentFile,
+        segment: &SegmentFile,
         end: Result<SegmentEnd, VerifyError>,
         judge: &mut Judge,
+        disk: &dyn Disk,
     ) -> Result<(), AuditError> {
-        let whole_bytes = match end {
+        let mut is_whole = false;
+        let (before, bytes) = match end {
             Ok(end) => {
+                is_whole = end.torn_bytes == 0;
                 self.head = end.head;
-                self.generation = end.generation;
+                self.generation = self.generation.max(end.generation);
                 self.torn_bytes += end.torn_bytes;
                 self.ended_in_order = end.closed == Some(Action::Stop);
-                end.whole_bytes
+                (end.before, end.whole_bytes)
             }
             Err(VerifyError::Io(error)) => return Err(error.into()),
             Err(damage @ VerifyError::Damaged { .. }) => {
                 judge.rule(damage.to_string())?;
-                self.head = last.last_head()?.unwrap_or(Head { seq: last.first, mac: NO_MAC });
+                let last = segment.last_head()?;
+                self.head = last.unwrap_or(Head { seq: segment.first, mac: NO_MAC });
                 self.ended_in_order = false;
-                whole_bytes(last)?
+                (self.head, whole_bytes(segment)?)
             }
         };
-        let file = last.open_to_write()?;
-        file.set_len(whole_bytes)?;
-        file.sync_all()?;
+        let file = segment.open_to_write()?;
+        let has_zeros = file.metadata()?.len() > bytes;
+        if is_whole && has_zeros {
+            if self.unfinished.is_empty() {
+                self.synced = before;
+            }
+            self.unfinished.push(Unfinished { file, bytes });
+            return Ok(());
+        }
+        // One that is cut counts as being on disk, and so does all before it.
+        self.unfinished.iter().try_for_each(|before| disk.sync(&before.file))?;
+        disk.sync(&file)?;
+        if has_zeros {
+            disk.cut(&file, bytes)?;
+            disk.sync(&file)?;
+        }
+        if self.unfinished.is_empty() {
+            self.synced = self.head;
+        }
         Ok(())
     }
 }

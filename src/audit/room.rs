@@ -91,9 +91,9 @@ impl Room {
     }
 
     /// Cuts the zeros off behind the last line, and the room that was kept beyond.
-    pub(super) fn cut(&mut self, end: u64) -> io::Result<()> {
+    pub(super) fn cut(&mut self, disk: &dyn Disk, end: u64) -> io::Result<()> {
         self.mapping = None;
-        self.file.set_len(end)?;
+        disk.cut(&self.file, end)?;
         self.size = end;
         Ok(())
     }

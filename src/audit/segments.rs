@@ -56,15 +56,13 @@ impl SegmentFile {
         regular(options.open(&self.path)?)
     }
 
-    /// Makes it, empty, with room for `bytes` or, on a disk that is nearly full, for less.
+    /// Makes it, empty, with room for `bytes` or, on a disk that is nearly full, for less. Its name is not durable.
     pub(super) fn create(&self, bytes: u64) -> io::Result<File> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create_new(true).mode(0o600);
         options.custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC);
         let file = options.open(&self.path)?;
-        let kept = keep_room(&file, bytes)
-            .and_then(|()| sync_directory(self.path.parent().unwrap_or(Path::new("."))));
-        match kept {
+        match keep_room(&file, bytes) {
             Ok(()) => Ok(file),
             Err(error) => {
                 fs::remove_file(&self.path)?;
@@ -104,9 +102,23 @@ impl SegmentFile {
 
     /// Tells whether it has no line yet: its maker writes to the segment before it first, or died then.
     pub(super) fn is_unborn(&self) -> io::Result<bool> {
+        let is_short = self.open()?.metadata()?.len() < MAX_LINE as u64;
+        Ok(is_short && !self.has_a_line()?)
+    }
+
+    /// Tells whether its first line is there.
+    pub(super) fn has_a_line(&self) -> io::Result<bool> {
+        Ok(read_line(&mut BufReader::new(self.open()?), &mut Vec::new())? == Ending::Newline)
+    }
+
+    /// Tells whether it ends with a line. Zeros are left at the end of one whose process was killed, as long as it is
+    /// not known to be on disk: see [`backlog`](super::backlog).
+    pub(super) fn is_finished(&self) -> io::Result<bool> {
         let file = self.open()?;
-        let is_short = file.metadata()?.len() < MAX_LINE as u64;
-        Ok(is_short && read_line(&mut BufReader::new(file), &mut Vec::new())? != Ending::Newline)
+        let Some(last) = file.metadata()?.len().checked_sub(1) else { return Ok(false) };
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, last)?;
+        Ok(byte == *b"\n")
     }
 
     /// Returns what stands behind the first `whole_bytes`, which end with a line.

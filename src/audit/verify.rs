@@ -194,6 +194,8 @@ pub(super) struct Check<'a> {
 pub(super) struct SegmentEnd {
     pub(super) run: RunId,
     pub(super) index: u32,
+    /// The line before its first.
+    pub(super) before: Head,
     pub(super) head: Head,
     /// The keys of the line that would come next.
     pub(super) chain: Chain,
@@ -348,10 +350,12 @@ impl Check<'_> {
             seq: Seq(line.seq.0.saturating_sub(1)),
             mac: line::unhex(line.prev).unwrap_or(super::chain::NO_MAC),
         };
+        let before = self.expected.unwrap_or(claimed);
         let end = SegmentEnd {
             run,
             index: header.index,
-            head: self.expected.unwrap_or(claimed),
+            before,
+            head: before,
             chain,
             closed: None,
             lines: 0,

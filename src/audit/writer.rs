@@ -21,7 +21,7 @@ use super::AuditError;
 use super::appender::{Appender, Home};
 use super::carried::{Anchor, Mark};
 use super::chain::{AuditKey, Chain, Head};
-use super::durability::{Disk, Durability, GroupCommit, SystemDisk, Target};
+use super::durability::{Disk, Durability, GroupCommit, SystemDisk};
 use super::event::{Action, Event, Outcome, UserNames};
 use super::recovery::{self, Rollback};
 use super::retention::{self, Pruned, Totals};
@@ -93,6 +93,9 @@ impl AuditLog {
     /// of the lines that `anchor` carries, drops a torn last line, and refuses with
     /// [`AuditError::Tampered`] a log that does not reach back to `anchor`, and with
     /// [`AuditError::OtherStore`] that of another store. The key is wiped before this returns.
+    ///
+    /// Behind a process that was killed, nothing waits for the disk: the log as it was found and the start become
+    /// durable in the background, and before any later line does.
     pub fn open(
         dir: &Path,
         key: AuditKey,
@@ -105,21 +108,26 @@ impl AuditLog {
         if let Some(store) = options.store {
             recovery::check_store(dir, store)?;
         }
-        let found = recovery::recover(dir, &key, anchor.as_ref(), options.rollback)?;
+        let found = recovery::recover(dir, &key, anchor.as_ref(), &options)?;
         let mut run = [0; 16];
         getrandom::fill(&mut run).map_err(io::Error::other)?;
         let chain = Chain::at(&key, run, 0);
         drop(key);
         let home = Home { dir: dir.to_owned(), options, clock, names };
-        let appender = Appender::begin(&home, &found, chain)?;
+        let (synced, totals) = (found.synced, found.totals);
+        let is_behind = synced != found.head;
+        let appender = Appender::begin(&home, found, chain)?;
         let shared = Arc::new(Shared {
             home,
             appender: Mutex::new(appender),
-            commit: GroupCommit::new(found.head),
-            totals: Mutex::new(found.totals),
+            commit: GroupCommit::new(synced),
+            totals: Mutex::new(totals),
         });
-        shared.sync()?;
-        let ticker = Ticker::start(Arc::clone(&shared))?;
+        if !is_behind {
+            shared.disk().sync_directory(dir)?;
+            shared.sync()?;
+        }
+        let ticker = Ticker::start(Arc::clone(&shared), is_behind)?;
         Ok(Self { shared, ticker: Mutex::new(Some(ticker)) })
     }
 
@@ -220,16 +228,16 @@ impl AuditLog {
     /// Records that the daemon ends, and makes the log durable. Returns its head, to be anchored.
     pub fn close(&self, reason: &str) -> Result<Head, AuditError> {
         drop(self.ticker.lock().take());
-        let Target { file, head } = self.shared.appender.lock().close(&self.shared.home, reason)?;
-        let target = || Ok(Target { file: Arc::clone(&file), head });
-        self.shared.commit.wait(head.seq, self.shared.disk(), target, AuditError::from)
+        let end = self.shared.appender.lock().close(&self.shared.home, reason)?;
+        let target = || Ok(end.clone());
+        self.shared.commit.wait(end.head.seq, self.shared.disk(), target, AuditError::from)
     }
 }
 
 impl Drop for AuditLog {
     fn drop(&mut self) {
         drop(self.ticker.lock().take());
-        if let Err(error) = self.shared.appender.lock().cut() {
+        if let Err(error) = self.shared.appender.lock().cut(self.shared.disk()) {
             tracing::warn!(%error, "the audit log has zeros at its end");
         }
         let dirty = self.synced_head() != self.head();
@@ -342,11 +350,14 @@ struct Ticker {
 }
 
 impl Ticker {
-    fn start(shared: Arc<Shared>) -> io::Result<Self> {
+    fn start(shared: Arc<Shared>, is_behind: bool) -> io::Result<Self> {
         let (stop, stopped) = mpsc::channel();
         let interval = shared.home.options.sync_interval;
         let thread =
             std::thread::Builder::new().name("audit-sync".to_owned()).spawn(move || {
+                if is_behind {
+                    shared.tick();
+                }
                 while stopped.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
                     shared.tick();
                 }

@@ -532,6 +532,7 @@ impl Inner {
         let mut loaded = load::load(&*self.store, &keyring)?;
         self.replay.anchored_at(loaded.root.audit.seq);
         let accepted = self.start_log(header.store, &keyring, &mut loaded.root)?;
+        self.store.await_durable()?;
         self.gate.uses().replace(loaded.uses);
         self.gate.replace_leases(lease::resumed(loaded.leases, self.moment()));
         // A code that was being committed when the store was sealed may have elevated somebody after that.

@@ -75,6 +75,8 @@ pub(super) struct Pending {
     pub(super) newer: Layer,
     /// The last commit of all.
     pub(super) commit: u64,
+    /// Whether the last commit that redb has is in a frame, too.
+    pub(super) holds_base: bool,
 }
 
 impl Journal {
@@ -201,6 +203,7 @@ impl Journal {
             older_commit: commit,
             newer: Layer::default(),
             commit,
+            holds_base: false,
         };
         for (frame, body) in chains.iter().flatten() {
             if frame.commit != pending.commit + 1 {
@@ -216,6 +219,9 @@ impl Journal {
         }
         let last = pending.commit;
         for frames in &halves {
+            for frame in frames.iter().filter(|frame| frame.commit == commit) {
+                pending.holds_base |= self.body(frame)?.is_some();
+            }
             if let Some(later) = self.later_frame(frames, last)? {
                 return Err(StoreError::Damaged(format!(
                     "the journal has commit {later}, but not commit {}: a frame is damaged, or the \

@@ -47,6 +47,8 @@ pub fn journal_of(store: &Path) -> PathBuf {
 pub struct JournaledStore {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
+    /// Makes durable what was found.
+    sync: Mutex<Option<JoinHandle<Result<(), StoreError>>>>,
 }
 
 impl JournaledStore {
@@ -78,7 +80,8 @@ impl JournaledStore {
         reopen: Box<Reopen>,
         options: Options,
     ) -> Result<Self, StoreError> {
-        let found = Found::read(&base, first, options.half_bytes)?;
+        let found = Found::read(&base, first.clone(), options.half_bytes)?;
+        let (has_commits, base_is_safe) = (found.has_commits(), found.base_is_safe);
         let checkpoint = Checkpoint::default();
         let (writer, layers) = found.take_up(&checkpoint);
         let shared = Arc::new(Shared {
@@ -89,6 +92,16 @@ impl JournaledStore {
             writer: Mutex::new(Some(writer)),
             checkpoint,
         });
+        let sync = (has_commits || !base_is_safe).then(|| {
+            let shared = Arc::clone(&shared);
+            let sync = move || {
+                if has_commits {
+                    first.sync_data()?;
+                }
+                if base_is_safe { Ok(()) } else { shared.base.await_durable() }
+            };
+            std::thread::Builder::new().name("secretfs-sync".into()).spawn(sync)
+        });
         let thread = {
             let shared = Arc::clone(&shared);
             std::thread::Builder::new().name("secretfs-store".into()).spawn(move || {
@@ -96,7 +109,7 @@ impl JournaledStore {
                 shared.checkpoint.run(shared.options.period, apply, || shared.tick());
             })?
         };
-        Ok(Self { shared, thread: Some(thread) })
+        Ok(Self { shared, thread: Some(thread), sync: Mutex::new(sync.transpose()?) })
     }
 }
 
@@ -140,6 +153,14 @@ impl Store for JournaledStore {
         Ok(())
     }
 
+    fn await_durable(&self) -> Result<(), StoreError> {
+        match self.sync.lock().take().map(JoinHandle::join) {
+            None => Ok(()),
+            Some(Ok(synced)) => synced,
+            Some(Err(_)) => Err(StoreError::Broken),
+        }
+    }
+
     fn settle(&self) -> Result<(), StoreError> {
         let mut held = self.shared.writer.lock();
         let writer = held.as_mut().ok_or(StoreError::Broken)?;
@@ -155,7 +176,7 @@ impl Store for JournaledStore {
 
 impl Drop for JournaledStore {
     fn drop(&mut self) {
-        if let Err(error) = self.settle() {
+        if let Err(error) = self.await_durable().and_then(|()| self.settle()) {
             tracing::warn!(%error, "commits stay in the journal until the next start");
         }
         self.shared.checkpoint.close();
@@ -192,6 +213,8 @@ struct Writer {
     journal: Journal,
     /// The number of the last commit.
     commit: u64,
+    /// Whether redb, as it was found, is known to be on disk.
+    base_is_durable: bool,
 }
 
 impl Writer {
@@ -215,6 +238,11 @@ impl Shared {
 
     /// Writes a commit to the journal, and shows it to readers.
     fn commit(&self, writer: &mut Writer, changes: Layer) -> Result<(), StoreError> {
+        if !writer.base_is_durable {
+            // The frame may be written over others, which redb has; but maybe not on disk.
+            self.base.await_durable()?;
+            writer.base_is_durable = true;
+        }
         let frame = writer.journal.frame(writer.commit + 1, &changes)?;
         if !writer.journal.has_room_for(&frame) {
             self.turn(writer)?;
@@ -238,12 +266,13 @@ impl Shared {
         Ok(())
     }
 
-    /// Puts all that the journal has into redb.
+    /// Puts all that the journal has into redb, durably.
     fn drain(&self, writer: &mut Writer) -> Result<(), StoreError> {
         if !self.newer_is_empty() {
             self.turn(writer)?;
         }
-        self.checkpoint.wait()
+        self.checkpoint.wait()?;
+        self.base.await_durable()
     }
 
     fn newer_is_empty(&self) -> bool {
@@ -291,6 +320,8 @@ struct Found {
     writer: Writer,
     older: Option<Piece>,
     newer: Layer,
+    /// Whether the disk has what redb has, if only in the journal.
+    base_is_safe: bool,
 }
 
 impl Found {
@@ -316,9 +347,7 @@ impl Found {
             }
         };
         let pending = journal.replay(progress.commit)?;
-        if pending.commit == progress.commit {
-            journal.reset()?;
-        } else {
+        if pending.commit != progress.commit {
             tracing::info!(
                 commits = pending.commit - progress.commit,
                 "commits of before are taken over from the journal"
@@ -328,8 +357,8 @@ impl Found {
             layer: Arc::new(pending.older),
             progress: Progress { commit: pending.older_commit, ..progress },
         });
-        let writer = Writer { journal, commit: pending.commit };
-        Ok(Self { writer, older, newer: pending.newer })
+        let writer = Writer { journal, commit: pending.commit, base_is_durable: false };
+        Ok(Self { writer, older, newer: pending.newer, base_is_safe: pending.holds_base })
     }
 
     /// Binds a new journal to the store. The numbers go on, so that no frame that somebody puts back
@@ -341,11 +370,17 @@ impl Found {
         before: Option<Progress>,
     ) -> Result<Self, StoreError> {
         let commit = before.map_or(0, |progress| progress.commit);
-        let writer = Writer { journal: Journal::make(backend, half_bytes)?, commit };
+        let journal = Journal::make(backend, half_bytes)?;
+        let writer = Writer { journal, commit, base_is_durable: false };
         let mut txn = base.begin_write()?;
         txn.set_progress(writer.progress())?;
         Box::new(txn).commit()?;
-        Ok(Self { writer, older: None, newer: Layer::default() })
+        Ok(Self { writer, older: None, newer: Layer::default(), base_is_safe: true })
+    }
+
+    /// Tells whether there is anything that redb does not have.
+    fn has_commits(&self) -> bool {
+        self.older.is_some() || !self.newer.is_empty()
     }
 
     fn take_up(self, checkpoint: &Checkpoint) -> (Writer, Layers) {

@@ -15,6 +15,7 @@ mod journaled;
 mod memory;
 mod overlay;
 mod redb;
+mod staged;
 
 #[cfg(test)]
 #[expect(clippy::print_stdout, reason = "a campaign says what it has seen")]
@@ -89,6 +90,11 @@ pub trait Store: Send + Sync {
     /// After a failed commit: closes and opens the file anew, so that what is on disk decides
     /// whether the commit happened. Until then `begin` returns `Broken`; reads go on.
     fn recover(&self) -> Result<(), StoreError>;
+    /// Returns once what was found at the opening is durable: a process that was killed may have left a commit that
+    /// is not. Until then it must be shown to nobody.
+    fn await_durable(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
     /// At the end: takes to the store's own file what only its journal holds. A store without a
     /// journal has nothing to do.
     fn settle(&self) -> Result<(), StoreError> {

@@ -21,6 +21,7 @@ use super::backend::{self, Reopen, SharedBackend};
 use super::contain::{contain, release};
 use super::journal::Progress;
 use super::overlay::Layer;
+use super::staged::Staged;
 use super::{Snapshot, Store, StoreError, Table, Txn, Visit};
 
 /// Memory for cached pages, in bytes: about the live pages of 100,000 records of 300 bytes, and all
@@ -40,6 +41,8 @@ pub struct RedbStore {
 
 struct Writer {
     database: Option<Database>,
+    /// The backend of the opening, until a recovery makes another one.
+    staged: Option<Staged>,
     /// Set when a write may have gone wrong; only a recovery clears it.
     broken: bool,
 }
@@ -133,22 +136,26 @@ impl RedbStore {
             Ok(txn.commit()?)
         })
         .and_then(|()| View::open(&database, first));
-        Self::with_view(database, made, reopen)
+        Self::with_view(database, None, made, reopen)
     }
 
     fn assemble(first: SharedBackend, reopen: Box<Reopen>) -> Result<Self, StoreError> {
-        let database = open_database(&first)?;
-        let view = View::open(&database, first);
-        Self::with_view(database, view, reopen)
+        let staged = Staged::new(first);
+        let backend = SharedBackend::new(staged.clone());
+        let database = open_database(&backend)?;
+        staged.opened();
+        let view = View::open(&database, backend);
+        Self::with_view(database, Some(staged), view, reopen)
     }
 
     fn with_view(
         database: Database,
+        staged: Option<Staged>,
         view: Result<View, StoreError>,
         reopen: Box<Reopen>,
     ) -> Result<Self, StoreError> {
         // Built first, so that closing the database is contained on failure as well.
-        let writer = Writer { database: Some(database), broken: false };
+        let writer = Writer { database: Some(database), staged, broken: false };
         let view = RwLock::new(Some(Arc::new(view?)));
         Ok(Self { reopen, view, writer: Mutex::new(writer) })
     }
@@ -183,6 +190,11 @@ impl Store for RedbStore {
         Ok(Box::new(self.begin_write()?))
     }
 
+    fn await_durable(&self) -> Result<(), StoreError> {
+        let writer = self.writer.lock();
+        Ok(writer.staged.iter().try_for_each(Staged::perform)?)
+    }
+
     /// Snapshots that are open end with `Broken`, unless what they read is in memory.
     fn recover(&self) -> Result<(), StoreError> {
         let mut writer = self.writer.lock();
@@ -190,6 +202,8 @@ impl Store for RedbStore {
         *view = None;
         writer.broken = true;
         writer.close();
+        // What it still keeps back is older than what will be written.
+        writer.staged = None;
         let backend = (self.reopen)()?;
         let database = writer.database.insert(open_database(&backend)?);
         *view = Some(Arc::new(View::open(database, backend)?));

@@ -4,6 +4,7 @@ mod carrying;
 mod exporting;
 mod finding;
 mod reading;
+mod starting;
 mod tamper;
 mod writing;
 
@@ -99,6 +100,16 @@ impl World {
     fn entries(&self, filter: &Filter) -> Vec<Entry> {
         query(&self.path(), filter).unwrap().map(Result::unwrap).collect()
     }
+}
+
+/// Returns a world with the files as a death of the process leaves them.
+fn killed(world: &World) -> World {
+    let other = World::new();
+    fs::create_dir(other.path()).unwrap();
+    for path in world.segments() {
+        fs::copy(&path, other.path().join(path.file_name().unwrap())).unwrap();
+    }
+    other
 }
 
 fn key() -> AuditKey {

@@ -172,16 +172,6 @@ fn bytes_far_behind_the_last_line_are_noticed_by_the_background_check() {
     assert!(matches!(read(&log, 3), Err(AuditError::Tampered(_))));
 }
 
-/// Returns a world with the files as a death of the process leaves them.
-fn killed(world: &World) -> World {
-    let other = World::new();
-    fs::create_dir(other.path()).unwrap();
-    for path in world.segments() {
-        fs::copy(&path, other.path().join(path.file_name().unwrap())).unwrap();
-    }
-    other
-}
-
 #[test]
 fn zeros_that_a_killed_process_leaves_are_the_end_and_go_at_the_next_start() {
     let world = World::new();

@@ -44,6 +44,9 @@ pub(crate) enum Op {
 /// What happens to a file by the number that the test gives it.
 #[derive(Clone, Debug)]
 pub(crate) enum Elsewhere {
+    Cut(u64, u64),
+    /// A directory was synced that had these files.
+    Directory(Vec<u64>),
     Sync(u64),
     Write(u64, u64, Vec<u8>),
 }
@@ -273,7 +276,7 @@ impl Op {
     }
 }
 
-fn apply(files: &mut Image, op: &Op) {
+pub(crate) fn apply(files: &mut Image, op: &Op) {
     match op {
         Op::Acknowledged(_) | Op::Elsewhere(_) | Op::Sync(_) => {}
         Op::SetLen(file, len) => files[*file as usize].resize(usize::try_from(*len).unwrap(), 0),

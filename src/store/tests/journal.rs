@@ -66,6 +66,45 @@ fn a_commit_is_one_write_and_one_sync_of_the_journal() {
     }
 }
 
+/// The header of redb's file says that it is open; nothing relies on that before something else is written.
+#[test]
+fn an_opening_behind_a_kill_writes_nothing_and_syncs_the_frames_that_redb_lacks() {
+    let disk = Disk::default();
+    let store = make(&disk);
+    let taken_over =
+        || open(&Disk::holding(disk.image())).unwrap().progress().unwrap().unwrap().commit;
+    let mut number = 0;
+    let deadline = Instant::now() + Duration::from_secs(60);
+    // Full once; what redb has is in the journal as well.
+    while taken_over() == 0 {
+        assert!(Instant::now() < deadline, "the journal is not taken over");
+        number += u8::from(number < 25);
+        put(&store, number);
+    }
+    let killed = Disk::holding_both(images(&disk));
+    killed.record();
+    let again = journaled(open(&killed).unwrap(), &killed, PATIENT).unwrap();
+    again.await_durable().unwrap();
+    let log = killed.log();
+    assert!(matches!(&log[..], [Op::Sync(Which::Journal)]), "{log:?}");
+    put(&again, 99);
+    let log = killed.log();
+    assert!(
+        matches!(
+            &log[..],
+            [
+                Op::Write(Which::Store, 0, _),
+                Op::Sync(Which::Store),
+                ..,
+                Op::Sync(Which::Store),
+                Op::Write(Which::Journal, ..),
+                Op::Sync(Which::Journal)
+            ]
+        ),
+        "{log:?}"
+    );
+}
+
 #[test]
 fn what_is_acknowledged_comes_back_however_much_of_it_redb_has() {
     let disk = Disk::default();
