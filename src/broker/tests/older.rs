@@ -119,7 +119,8 @@ fn whatever_is_published_staged_and_let_go_the_states_are_those_of_a_plain_list(
             world.reopen().unwrap();
         }
         // Long runs of staged versions that are given up lie between those that were published.
-        let stage = if step / 300 % 2 == 0 { random % 8 == 0 } else { random % 64 != 0 };
+        let stage =
+            if step / 300 % 2 == 0 { random.is_multiple_of(8) } else { !random.is_multiple_of(64) };
         put(&world, stage, step);
         if stage {
             list.iter_mut().filter(|it| it.1 == "pending").for_each(|it| it.1 = "destroyed");
