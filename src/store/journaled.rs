@@ -81,7 +81,7 @@ impl JournaledStore {
         options: Options,
     ) -> Result<Self, StoreError> {
         let found = Found::read(&base, first.clone(), options.half_bytes)?;
-        let (has_commits, base_is_safe) = (found.has_commits(), found.base_is_safe);
+        let (is_new, base_is_safe) = (found.is_new, found.base_is_safe);
         let checkpoint = Checkpoint::default();
         let (writer, layers) = found.take_up(&checkpoint);
         let shared = Arc::new(Shared {
@@ -92,12 +92,10 @@ impl JournaledStore {
             writer: Mutex::new(Some(writer)),
             checkpoint,
         });
-        let sync = (has_commits || !base_is_safe).then(|| {
+        let sync = (!is_new).then(|| {
             let shared = Arc::clone(&shared);
             let sync = move || {
-                if has_commits {
-                    first.sync_data()?;
-                }
+                first.sync_data()?;
                 if base_is_safe { Ok(()) } else { shared.base.await_durable() }
             };
             std::thread::Builder::new().name("secretfs-sync".into()).spawn(sync)
@@ -320,7 +318,9 @@ struct Found {
     writer: Writer,
     older: Option<Piece>,
     newer: Layer,
-    /// Whether the disk has what redb has, if only in the journal.
+    /// Whether the journal was made just now, and all is on disk.
+    is_new: bool,
+    /// Whether the journal has what redb has.
     base_is_safe: bool,
 }
 
@@ -358,7 +358,8 @@ impl Found {
             progress: Progress { commit: pending.older_commit, ..progress },
         });
         let writer = Writer { journal, commit: pending.commit, base_is_durable: false };
-        Ok(Self { writer, older, newer: pending.newer, base_is_safe: pending.holds_base })
+        let (newer, base_is_safe) = (pending.newer, pending.holds_base);
+        Ok(Self { writer, older, newer, is_new: false, base_is_safe })
     }
 
     /// Binds a new journal to the store. The numbers go on, so that no frame that somebody puts back
@@ -375,12 +376,8 @@ impl Found {
         let mut txn = base.begin_write()?;
         txn.set_progress(writer.progress())?;
         Box::new(txn).commit()?;
-        Ok(Self { writer, older: None, newer: Layer::default(), base_is_safe: true })
-    }
-
-    /// Tells whether there is anything that redb does not have.
-    fn has_commits(&self) -> bool {
-        self.older.is_some() || !self.newer.is_empty()
+        let (is_new, base_is_safe) = (true, true);
+        Ok(Self { writer, older: None, newer: Layer::default(), is_new, base_is_safe })
     }
 
     fn take_up(self, checkpoint: &Checkpoint) -> (Writer, Layers) {
