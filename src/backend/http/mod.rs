@@ -33,6 +33,10 @@ use line::{INPUT_BYTES, LineConnector, OUTPUT_BYTES};
 /// The longest answer that is read: a list of a hundred thousand names is shorter.
 pub const MAX_ANSWER_BYTES: u64 = 8 << 20;
 
+/// How many connections are kept for the next request. Many threads ask one service at the same time, and each
+/// connection that is made anew costs a handshake.
+const IDLE: usize = 16;
+
 /// How a service is reached: the table `connection` of each backend.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
 #[serde(deny_unknown_fields)]
@@ -57,6 +61,8 @@ impl Http {
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
+            .max_idle_connections(IDLE)
+            .max_idle_connections_per_host(IDLE)
             // By default it is taken from the environment.
             .proxy(connection.proxy.as_deref().map(proxy).transpose()?)
             .user_agent(concat!("secretfs/", env!("CARGO_PKG_VERSION")))

@@ -77,7 +77,7 @@ pub(crate) struct Done {
     pub step: Step,
     /// How many versions are to be made, or were.
     pub versions: usize,
-    /// What of its tags the destination cannot hold, and what it has refused, in words.
+    /// Tags and older versions that the destination cannot hold or has refused, in words.
     pub left_out: Vec<String>,
 }
 
@@ -178,11 +178,22 @@ impl<'a> Mirror<'a> {
     /// Copies one name: whatever is missing when it looks.
     fn bring(&self, name: &str, versions: &mut usize) -> Result<(Step, Vec<String>), Trouble> {
         let Examined { step, editions, mut after, tags, mut left_out } = self.examine(name)?;
-        for edition in &editions {
-            let value = self.source.read(name, &edition.mark.id)?;
+        let newest = editions.len().saturating_sub(1);
+        for (at, edition) in editions.iter().enumerate() {
+            let value = match self.source.read(name, &edition.mark.id) {
+                // It went meanwhile, or never had this field. The current version is looked at again.
+                Err(Trouble::Changed) if at < newest => continue,
+                read => read?,
+            };
             let expected = after.as_ref().map_or(After::Nothing, After::Version);
-            after = Some(self.destination.write(name, &value, expected)?);
-            *versions += 1;
+            match self.destination.write(name, &value, expected) {
+                // The current one is what counts.
+                Err(Trouble::Refused(why)) if at < newest => left_out.push(older(&why)),
+                written => {
+                    after = Some(written?);
+                    *versions += 1;
+                }
+            }
         }
         if step.is_change() && !tags.is_empty() {
             match self.destination.annotate(name, &tags) {
@@ -209,15 +220,23 @@ impl<'a> Mirror<'a> {
         // Of what one side does not keep there is only the last.
         let kept = if self.destination.keeps_versions() { missing.len() } else { 1 };
         let editions = missing.get(missing.len().saturating_sub(kept)..).unwrap_or_default();
-        let step =
-            if step.is_change() { self.refusal(name, editions).unwrap_or(step) } else { step };
+        let (newest, mut step) = (editions.len().saturating_sub(1), step);
+        let (mut fitting, mut left_out) = (Vec::new(), Vec::new());
+        for (at, edition) in editions.iter().enumerate() {
+            match self.destination.refuses(name, edition.bytes) {
+                None => fitting.push(edition.clone()),
+                Some(why) if at < newest => left_out.push(older(&why)),
+                Some(why) => step = Step::Impossible(why),
+            }
+        }
         let held = held.unwrap_or_default();
-        let (mut tags, left_out) = self.missing_tags(&source, &held);
+        let (mut tags, odd) = self.missing_tags(&source, &held);
+        left_out.extend(odd);
         if lock(&self.known.untagged).contains(name) {
             tags.clear();
         }
         let step = if step == Step::Keep && !tags.is_empty() { Step::Tag } else { step };
-        let editions = if step.is_change() { editions.to_vec() } else { Vec::new() };
+        let editions = if step.is_change() { fitting } else { Vec::new() };
         let after = held.current.map(|mark| mark.id);
         Ok(Examined { step, editions, after, tags, left_out })
     }
@@ -268,18 +287,25 @@ impl<'a> Mirror<'a> {
         {
             return Ok(Relation::Equal);
         }
-        let all = |side: &dyn Side, held: &Held| -> Result<Vec<Fingerprint>, Trouble> {
-            held.versions.iter().map(|edition| print(side, edition)).collect()
-        };
-        let (here, there_all) = (all(self.source, source)?, all(self.destination, there)?);
-        Ok(relate(&here, &there_all, there.is_whole && self.destination.keeps_versions()))
-    }
-
-    /// Says why one of the versions can never be at the destination.
-    fn refusal(&self, name: &str, editions: &[Edition]) -> Option<Step> {
-        let sizes = editions.iter().map(|edition| edition.bytes);
-        let mut refused = sizes.filter_map(|bytes| self.destination.refuses(name, bytes));
-        refused.next().map(Step::Impossible)
+        let is_whole = there.is_whole && self.destination.keeps_versions();
+        // By their places: an older version that cannot be read any more is left out.
+        let all =
+            |side: &dyn Side, held: &Held| -> Result<(Vec<usize>, Vec<Fingerprint>), Trouble> {
+                let mut found = Vec::new();
+                for (at, edition) in held.versions.iter().enumerate() {
+                    match print(side, edition) {
+                        Err(Trouble::Changed) if at + 1 < held.versions.len() => {}
+                        printed => found.push((at, printed?)),
+                    }
+                }
+                Ok(found.into_iter().unzip())
+            };
+        let ((places, here), (_, there)) =
+            (all(self.source, source)?, all(self.destination, there)?);
+        Ok(match relate(&here, &there, is_whole) {
+            Relation::Behind(from) => Relation::Behind(places.get(from).copied().unwrap_or(from)),
+            related @ (Relation::Ahead | Relation::Apart | Relation::Equal) => related,
+        })
     }
 
     /// Returns what the destination lacks of the source's tags and can hold, and what it cannot.
@@ -302,6 +328,10 @@ impl Examined {
         let (editions, tags) = (Vec::new(), Tags::new());
         Self { step, editions, after: None, tags, left_out: Vec::new() }
     }
+}
+
+fn older(why: &str) -> String {
+    format!("an older version: {why}")
 }
 
 /// A name that failed is said at the end; what is lost ends everything.

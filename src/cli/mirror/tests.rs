@@ -91,7 +91,9 @@ impl Side for Memory {
         let Some(secret) = secrets.get(name) else { return Ok(None) };
         let count = secret.values.len();
         let first = if secret.deleted { count + 1 } else { 1 };
-        let versions = (first..=count).map(|number| Edition { mark: mark(number), bytes: Some(1) });
+        let bytes = |number: usize| Some(if secret.values[number - 1] == "L" { 9 } else { 1 });
+        let versions =
+            (first..=count).map(|number| Edition { mark: mark(number), bytes: bytes(number) });
         let versions = versions.collect();
         Ok(Some(Held {
             current: Some(mark(count)),
@@ -106,7 +108,7 @@ impl Side for Memory {
         let secrets = self.secrets.lock().unwrap();
         let number: usize = version.0.parse().unwrap();
         let value = secrets.get(name).and_then(|secret| secret.values.get(number - 1));
-        let value = value.ok_or(Trouble::Changed)?;
+        let value = value.filter(|value| *value != "-").ok_or(Trouble::Changed)?;
         Ok(SecretBytes::copy_from(value.as_bytes()).unwrap())
     }
 
@@ -246,6 +248,17 @@ fn of_a_side_that_keeps_no_versions_there_is_the_current_one() {
 }
 
 #[test]
+fn an_older_version_that_cannot_be_read_is_left_out() {
+    let source = Memory::new(&[("a", "--xy"), ("b", "x-yz")]);
+    let there = Memory::new(&[("b", "x")]);
+    for _ in 0..2 {
+        let found = run(&source, &there, false).unwrap();
+        assert!(found.iter().all(|one| one.step == Step::Keep), "{found:?}");
+        assert_eq!((there.values("a"), there.values("b")), ("xy".into(), "xyz".into()));
+    }
+}
+
+#[test]
 fn another_value_is_replaced_by_who_says_so_and_stays_in_the_history() {
     let source = Memory::new(&[("a", "xy"), ("b", "xy"), ("c", "xy")]);
     let there = Memory::new(&[("a", "q"), ("b", "xyz"), ("c", "xy")]);
@@ -307,6 +320,23 @@ fn what_can_never_be_there_is_said_before_anything_is_copied() {
     let found = run(&source, &there, false).unwrap();
     assert!(found.iter().all(|one| matches!(one.step, Step::Impossible(_))));
     assert_eq!(there.values("g"), "");
+}
+
+#[test]
+fn an_older_version_that_can_never_be_there_is_left_out_and_named() {
+    let source = Memory::new(&[("a", "xLy"), ("b", "xL")]);
+    let there = Memory::new(&[]);
+    there.faults.lock().unwrap().longest = 5;
+    let known = Known::default();
+    let mirror = mirror(&source, &there, false, &known);
+    let (crew, progress) = (Crew::new(1), Progress::default());
+    let planned = mirror.plan(&crew, &progress).unwrap();
+    assert_eq!(planned[1].step, Step::Impossible("too long".into()));
+    let copied = mirror.copy(&planned, &crew, &progress).unwrap();
+    assert_eq!(copied[0].left_out, ["an older version: too long"]);
+    assert_eq!((there.values("a"), there.values("b")), ("xy".into(), String::new()));
+    let found = mirror.compare(&planned, &crew, &progress).unwrap();
+    assert_eq!(found[0].step, Step::Keep);
 }
 
 #[test]
