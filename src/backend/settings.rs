@@ -46,22 +46,25 @@ impl Settings {
 
     /// Returns the settings for what is below a place of this backend's.
     #[must_use]
-    #[allow(unused_mut, reason = "a build without any service has nothing to change")]
-    pub fn below(mut self, place: &str) -> Self {
-        let prefix: Option<&mut String> = match self {
+    #[allow(unused_variables, reason = "a build without any service uses none")]
+    pub fn below(self, place: &str) -> Self {
+        match self {
             #[cfg(feature = "aws")]
-            Self::AwsSecretsManager(ref mut settings) => Some(&mut settings.prefix),
+            Self::AwsSecretsManager(mut settings) => {
+                extend(&mut settings.prefix, place);
+                Self::AwsSecretsManager(settings)
+            }
             #[cfg(feature = "azure")]
-            Self::AzureKeyVault(ref mut settings) => Some(&mut settings.prefix),
+            Self::AzureKeyVault(mut settings) => {
+                extend(&mut settings.prefix, place);
+                Self::AzureKeyVault(settings)
+            }
             #[cfg(feature = "vault")]
-            Self::Vault(ref mut settings) => Some(&mut settings.prefix),
-        };
-        if let Some(prefix) = prefix {
-            let is_open = !prefix.is_empty() && !prefix.ends_with('/');
-            prefix.push_str(if is_open { "/" } else { "" });
-            prefix.push_str(place);
+            Self::Vault(mut settings) => {
+                extend(&mut settings.prefix, place);
+                Self::Vault(settings)
+            }
         }
-        self
     }
 
     /// Makes the client. It asks nothing yet; `Invalid` says which setting can never work.
@@ -99,6 +102,15 @@ impl Settings {
             }
         }
     }
+}
+
+/// Puts a place behind a prefix, which ends in a slash or is to get one.
+#[cfg(any(feature = "aws", feature = "azure", feature = "vault"))]
+fn extend(prefix: &mut String, place: &str) {
+    if !prefix.is_empty() && !prefix.ends_with('/') {
+        prefix.push('/');
+    }
+    prefix.push_str(place);
 }
 
 #[cfg(feature = "vault")]

@@ -46,6 +46,7 @@ impl Ends {
         system: bool,
     ) -> Result<Self, Failure> {
         let (sources, config) = context.config(system, Layer::default())?;
+        #[allow(unused_variables, reason = "a build without any service opens none")]
         let find = |place: &Place| -> Result<End, Failure> {
             if place.side == LOCAL {
                 let parsed = place.below.as_deref().map(str::parse::<SecretName>).transpose();
