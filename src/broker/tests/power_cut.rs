@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 use std::path::Path;
 
@@ -70,8 +70,9 @@ fn number(path: &Path) -> io::Result<u64> {
     number.ok_or_else(|| io::Error::other(format!("{}", path.display())))
 }
 
-fn name_of(number: u64) -> String {
-    format!("{number:020}.jsonl")
+fn make_file(directory: &Path, number: u64, bytes: &[u8]) {
+    let mut file = File::create(directory.join(format!("{number:020}.jsonl"))).unwrap();
+    file.write_all(bytes).unwrap();
 }
 
 fn journaled(disk: &Disk) -> Result<Arc<JournaledStore>> {
@@ -290,7 +291,7 @@ impl LogCut {
     )]
     fn write_to(&self, directory: &Path, numbers: impl Iterator<Item = u64>) {
         for number in numbers {
-            fs::write(directory.join(name_of(number)), self.files[&number].written()).unwrap();
+            make_file(directory, number, &self.files[&number].written());
         }
     }
 }
@@ -401,7 +402,7 @@ impl Opened {
     fn over(left: &Left) -> Result<Self> {
         let directory = tempfile::tempdir().unwrap();
         for (number, bytes) in &left.log {
-            fs::write(directory.path().join(name_of(*number)), bytes).unwrap();
+            make_file(directory.path(), *number, bytes);
         }
         let disk = Disk::holding_both(left.image.clone());
         let log = Log::of_script(0, &disk);
