@@ -285,10 +285,6 @@ impl LogCut {
     }
 
     /// Makes the files as a process finds them that comes after a kill.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "what a crash has left is there before anybody looks"
-    )]
     fn write_to(&self, directory: &Path, numbers: impl Iterator<Item = u64>) {
         for number in numbers {
             make_file(directory, number, &self.files[&number].written());
@@ -395,10 +391,6 @@ struct Opened {
 }
 
 impl Opened {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "what a crash has left is there before anybody looks"
-    )]
     fn over(left: &Left) -> Result<Self> {
         let directory = tempfile::tempdir().unwrap();
         for (number, bytes) in &left.log {
