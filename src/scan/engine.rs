@@ -12,23 +12,29 @@ use regex_automata::Input;
 use super::assignment;
 use super::candidate::{Candidate, Encoding, Outcome, Reason, Trace};
 use super::check::Verdict;
-use super::class::{is_base64, is_word};
+use super::class::{is_base64, is_token, is_word};
 use super::confidence::{Evidence, Strength};
 use super::decode;
 use super::entropy::entropy;
 use super::file_kind::FileKind;
+use super::fragment::Fragment;
 use super::redact::Redacted;
 use super::resolve::{Ranked, resolve};
 use super::rule::{Allow, Context, Finder, LazyRegex, Rule, RuleError, RuleSet};
 use super::runs::{Look, Runs};
-use super::shape::Route;
+use super::shape::{MAX_SCHEME, Route, Shape};
 use super::value::{has_reference, is_placeholder};
-use super::words::{Everywhere, Fragment, Nearby, Prefixes, begins_word, ends_word};
+use super::words::{Everywhere, Keywords, begins_word, ends_word};
 
 /// How far before a secret its keyword may stand.
 const NEAR: usize = 64;
 /// How far before a run keywords are looked for: a keyword, and what a regular expression has between.
 const BEFORE_RUN: usize = 96;
+/// A keyword may lie across the border of two windows.
+const MAX_KEYWORD: usize = 24;
+/// How far from the `://` of a URL keywords are looked for: a scheme and what is near it; user, password and host.
+const BEFORE_URL: usize = MAX_SCHEME + NEAR;
+const BEHIND_URL: usize = 512;
 /// The window of a regular expression that could match without end.
 const WINDOW: usize = 2 << 10;
 const LONG_WINDOW: usize = 32 << 10;
@@ -42,8 +48,12 @@ const MAX_CANDIDATES: usize = 10_000;
 pub struct Engine {
     pub(super) rules: Vec<Rule>,
     pub(super) allows: Vec<Allow>,
-    prefixes: Prefixes,
-    nearby: Nearby,
+    /// Keywords that begin a run's word.
+    prefixes: Keywords,
+    /// Keywords of rules that look near runs.
+    nearby: Keywords,
+    /// Keywords of rules for URLs.
+    urls: Keywords,
     everywhere: Everywhere<Use>,
     /// The indices of the rules of [`assignment`], in the order of its ids.
     assignments: [Option<usize>; assignment::Id::ALL.len()],
@@ -66,18 +76,21 @@ enum Use {
 impl Engine {
     pub fn new(set: RuleSet) -> Result<Self, RuleError> {
         let RuleSet { rules, allows } = set;
-        let (mut prefixes, mut nearby, mut everywhere) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut prefixes, mut nearby, mut urls) = (Vec::new(), Vec::new(), Vec::new());
+        let mut everywhere = Vec::new();
         for (index, rule) in rules.iter().enumerate() {
             let Finder::Regex(regex) = &rule.finder else { continue };
             let short = u16::try_from(index).map_err(|_| RuleError::TooMany)?;
             let as_prefix =
-                rule.boundary && rule.keywords.iter().all(|word| word.len() >= Prefixes::MIN_LEN);
+                rule.boundary && rule.keywords.iter().all(|word| word.len() >= Keywords::GLANCE);
             for (keyword, word) in rule.keywords.iter().enumerate() {
                 match regex.shape.route {
                     Route::Run if as_prefix => prefixes.push((word.clone(), short)),
                     Route::Run | Route::Near => nearby.push((word.clone(), short)),
+                    Route::Url => urls.push((word.clone(), short)),
                     Route::Loose => {
-                        let Fragment { spellings, offset } = Fragment::of(word);
+                        let spelled = regex.spellings.get(keyword).and_then(Option::as_deref);
+                        let Fragment { spellings, offset } = Fragment::of(word, spelled);
                         let what = Use::Keyword { rule: index, keyword, offset };
                         everywhere.extend(spellings.into_iter().map(|spelling| (spelling, what)));
                     }
@@ -90,11 +103,13 @@ impl Engine {
                 .position(|rule| *rule.id == *id.as_str() && matches!(rule.finder, Finder::Parser))
         };
         let assignments = assignment::Id::ALL.each_ref().map(place);
-        everywhere.extend(assignment::triggers().map(|word| (word, Use::Assignment)));
+        let names = assignment::WORDS.iter().flat_map(|word| Fragment::of(word, None).spellings);
+        everywhere.extend(names.map(|spelling| (spelling, Use::Assignment)));
         everywhere.extend([&b"\\u00"[..], b"\\/"].map(|escape| (escape.to_vec(), Use::Escape)));
         Ok(Self {
-            prefixes: Prefixes::new(prefixes),
-            nearby: Nearby::new(nearby)?,
+            prefixes: Keywords::new(prefixes),
+            nearby: Keywords::new(nearby),
+            urls: Keywords::new(urls),
             everywhere: Everywhere::new(everywhere)?,
             rules,
             allows,
@@ -154,8 +169,7 @@ impl Layer<'_> {
                 engine.nearby.each(window, |hit, rule| {
                     self.try_rule(rule, from + hit.start..from + hit.end);
                 });
-                // A keyword may lie across the border of two windows.
-                searched = run.end.saturating_sub(24);
+                searched = run.end.saturating_sub(MAX_KEYWORD);
             }
             if look != Look::Name && run.start >= decoded && self.depth < MAX_DEPTH {
                 decoded = self.decode(&run);
@@ -199,7 +213,15 @@ impl Layer<'_> {
     fn scan_words(&mut self) {
         let (engine, text, kind) = (self.engine, self.text, self.kind);
         let (mut last_value, mut unescaped) = (usize::MAX, 0);
-        for found in assignment::read_urls(text) {
+        let mut searched = 0;
+        for place in assignment::url_places(text) {
+            let from = place.start.saturating_sub(BEFORE_URL).max(searched);
+            let to = (place.end + BEHIND_URL).min(text.len());
+            engine.urls.each(text.get(from..to).unwrap_or_default(), |hit, rule| {
+                self.try_rule(rule, from + hit.start..from + hit.end);
+            });
+            searched = to.saturating_sub(MAX_KEYWORD);
+            let Some(found) = assignment::read_url(text, place) else { continue };
             if found.value.start != last_value {
                 last_value = found.value.start;
                 self.take_assignment(&found);
@@ -272,10 +294,12 @@ impl Layer<'_> {
             return;
         }
         let window = self.window(rule, regex, &hit);
-        let (Some(compiled), Some(bytes)) = (regex.compiled(), self.text.get(window.clone()))
-        else {
+        let Some(bytes) = self.text.get(window.clone()) else { return };
+        // Most keywords stand where no match can be, and that is seen without the regular expression.
+        if !has_run(bytes, regex.shape, window.start == hit.start) {
             return;
-        };
+        }
+        let Some(compiled) = regex.compiled() else { return };
         let mut at = 0;
         // A handful is more than one keyword can vouch for.
         for _ in 0..8 {
@@ -413,6 +437,18 @@ impl Layer<'_> {
         let from = at.saturating_sub(most);
         let before = self.text.get(from..at).unwrap_or_default();
         memchr::memrchr(b'\n', before).map_or(from, |line| from + line + 1)
+    }
+}
+
+/// Tells whether a window has as many token bytes in a row as each match. If it begins with the keyword, so does a
+/// match of a rule whose matches do.
+fn has_run(window: &[u8], shape: Shape, begins: bool) -> bool {
+    match shape.route {
+        Route::Run if begins => {
+            window.get(..shape.run).is_some_and(|start| start.iter().all(|&byte| is_token(byte)))
+        }
+        Route::Near | Route::Run => Runs::new(window).any(|run| run.len() >= shape.run),
+        Route::Loose | Route::Url => true,
     }
 }
 

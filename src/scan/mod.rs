@@ -18,6 +18,7 @@ mod examples;
 mod file;
 mod file_kind;
 mod finding;
+mod fragment;
 pub mod git;
 mod glob;
 mod inspect;

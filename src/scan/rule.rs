@@ -13,7 +13,7 @@ use super::check::{self, Verdict};
 use super::finding::Fingerprint;
 use super::glob::Glob;
 use super::severity::Severity;
-use super::shape::Shape;
+use super::shape::{self, Route, Shape};
 use crate::model::SecretType;
 
 /// What comes with the program.
@@ -117,6 +117,8 @@ pub(super) enum Finder {
 pub(super) struct LazyRegex {
     text: Box<str>,
     pub shape: Shape,
+    /// For each keyword that is looked for everywhere how matches spell it, if they do in certain ways.
+    pub spellings: Vec<Option<Vec<Vec<u8>>>>,
     /// The index of the group `secret`.
     pub group: Option<usize>,
     compiled: OnceLock<Option<Regex>>,
@@ -239,8 +241,15 @@ impl Rule {
             ),
             None => None,
         };
+        let shape = Shape::of(&hir, &keywords);
+        // Where a keyword stands before the match it may be spelled in any way.
+        let within = shape.route == Route::Loose && text.context == Context::Format;
+        let spellings = |keyword: &[u8]| {
+            within.then(|| shape::spellings(&hir, keyword, shape.anchored)).flatten()
+        };
         let regex = LazyRegex {
-            shape: Shape::of(&hir, &keywords),
+            shape,
+            spellings: keywords.iter().map(|keyword| spellings(keyword)).collect(),
             group: secret_group(&hir),
             text: text.regex.clone(),
             compiled: OnceLock::new(),

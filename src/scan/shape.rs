@@ -7,6 +7,7 @@
 use regex_syntax::hir::literal::{ExtractKind, Extractor};
 use regex_syntax::hir::{Class, Hir, HirKind};
 
+use super::assignment::{MARK, MAX_USERINFO};
 use super::class::is_token;
 use super::runs::MIN_RUN;
 
@@ -17,6 +18,8 @@ pub(super) enum Route {
     Run,
     /// Holds a run of token bytes; the keyword may stand before it.
     Near,
+    /// Holds a URL's `://` with an at sign behind it.
+    Url,
     /// Anywhere.
     Loose,
 }
@@ -27,6 +30,8 @@ pub(super) struct Shape {
     pub route: Route,
     /// Each match begins with one of the keywords.
     pub anchored: bool,
+    /// So many token bytes in a row each match has: at its beginning if the route is [`Route::Run`].
+    pub run: usize,
     /// The longest match in bytes; none if there is no limit.
     pub max_len: Option<usize>,
 }
@@ -37,15 +42,73 @@ impl Shape {
         let anchored = begins_with_any(hir, keywords);
         let run = TokenRun::of(hir);
         let in_run = |keyword: &[u8]| keyword.iter().all(|&byte| is_token(byte));
-        let route = if anchored && run.prefix >= MIN_RUN && keywords.iter().all(|k| in_run(k)) {
-            Route::Run
-        } else if run.longest >= MIN_RUN {
-            Route::Near
-        } else {
-            Route::Loose
-        };
-        Self { route, anchored, max_len: hir.properties().maximum_len() }
+        let (route, run) =
+            if anchored && run.prefix >= MIN_RUN && keywords.iter().all(|k| in_run(k)) {
+                (Route::Run, run.prefix)
+            } else if run.longest >= MIN_RUN {
+                (Route::Near, run.longest)
+            } else if has_userinfo(hir) {
+                (Route::Url, run.longest)
+            } else {
+                (Route::Loose, run.longest)
+            };
+        Self { route, anchored, run, max_len: hir.properties().maximum_len() }
     }
+}
+
+/// Returns how a keyword is spelled wherever a match can be; nothing if in any way.
+pub(super) fn spellings(hir: &Hir, keyword: &[u8], anchored: bool) -> Option<Vec<Vec<u8>>> {
+    let len = keyword.len();
+    let is_it = |literal: &&[u8]| literal.eq_ignore_ascii_case(keyword);
+    if anchored {
+        let prefixes = Extractor::new().extract(hir);
+        let starts =
+            prefixes.literals()?.iter().filter_map(|literal| literal.as_bytes().get(..len));
+        return Some(starts.filter(is_it).map(<[u8]>::to_vec).collect());
+    }
+    let found =
+        required_literals(hir).into_iter().find_map(|literal| literal.windows(len).find(is_it));
+    found.map(|found| vec![found.to_vec()])
+}
+
+/// Returns texts that stand in every match as they are.
+fn required_literals(hir: &Hir) -> Vec<&[u8]> {
+    match hir.kind() {
+        HirKind::Literal(literal) => vec![&literal.0],
+        HirKind::Capture(capture) => required_literals(&capture.sub),
+        HirKind::Concat(parts) => parts.iter().flat_map(required_literals).collect(),
+        HirKind::Repetition(repetition) if repetition.min > 0 => required_literals(&repetition.sub),
+        HirKind::Alternation(_)
+        | HirKind::Class(_)
+        | HirKind::Empty
+        | HirKind::Look(_)
+        | HirKind::Repetition(_) => Vec::new(),
+    }
+}
+
+/// The longest scheme of a URL that is looked for by its [`MARK`].
+pub(super) const MAX_SCHEME: usize = 32;
+
+/// Tells whether every match is a URL that has an at sign as near behind its `://` as [`MAX_USERINFO`] says.
+fn has_userinfo(hir: &Hir) -> bool {
+    let HirKind::Concat(parts) = hir.kind() else { return false };
+    let literal = |part: &Hir| {
+        let HirKind::Literal(literal) = part.kind() else { return None };
+        Some(literal.0.clone())
+    };
+    let len = |parts: &[Hir]| {
+        parts.iter().try_fold(0, |sum, part| Some(sum + part.properties().maximum_len()?))
+    };
+    let is_mark = |part: &Hir| literal(part).is_some_and(|text| text.ends_with(MARK));
+    let is_at = |part: &Hir| literal(part).is_some_and(|text| text.starts_with(b"@"));
+    let Some((scheme, rest)) =
+        parts.iter().position(is_mark).and_then(|mark| parts.split_at_checked(mark + 1))
+    else {
+        return false;
+    };
+    let userinfo = rest.iter().position(is_at).and_then(|at| rest.get(..at));
+    len(scheme).is_some_and(|len| len <= MAX_SCHEME)
+        && userinfo.and_then(len).is_some_and(|len| len <= MAX_USERINFO)
 }
 
 fn begins_with_any(hir: &Hir, keywords: &[Box<[u8]>]) -> bool {
@@ -168,6 +231,40 @@ mod tests {
         assert_eq!(shape("[a-f0-9]{32}", &["vendor"]).route, Route::Near);
         assert_eq!(shape(r"\d{8,10}:AA[\w-]{33}", &[":aa"]).route, Route::Near);
         assert_eq!(shape(r"vendor.{0,20}[a-f0-9]{32}", &["vendor"]).route, Route::Near);
+    }
+
+    #[test]
+    fn a_url_with_a_password_is_looked_for_by_its_marks() {
+        for regex in ["dbs?://[^:]{0,80}:[^@ ]{2,160}@[a-z]+", "(?:a|b)[a-z]{0,9}://[^@]{9}@x"] {
+            assert_eq!(shape(regex, &["x"]).route, Route::Url, "{regex}");
+        }
+        for regex in [
+            "db://[^@ ]{2,300}@x",
+            "db://[^@ ]+@x",
+            "db://x",
+            "db:[^@ ]{2,9}@x",
+            "[a-z]+://[^@ ]{9}@x",
+        ] {
+            assert_eq!(shape(regex, &["x"]).route, Route::Loose, "{regex}");
+        }
+    }
+
+    #[test]
+    fn a_keyword_that_each_match_spells_in_one_way_is_looked_for_in_that_way() {
+        let cases: [(&str, &str, bool, Option<&[&str]>); 6] = [
+            ("curl x", "curl", true, Some(&["curl"])),
+            ("(?:Ab|AB)c", "ab", true, Some(&["Ab", "AB"])),
+            ("[a-z]:Secret", "secret", false, Some(&["Secret"])),
+            ("(?i:secret)", "secret", false, None),
+            ("(?:secret)?x", "secret", false, None),
+            ("secret|x", "secret", false, None),
+        ];
+        for (regex, keyword, anchored, expected) in cases {
+            let found = spellings(&parse_regex(regex).unwrap(), keyword.as_bytes(), anchored);
+            let expected = expected
+                .map(|words| words.iter().map(|word| word.as_bytes().to_vec()).collect::<Vec<_>>());
+            assert_eq!(found, expected, "{regex}");
+        }
     }
 
     #[test]

@@ -1,16 +1,17 @@
 //! Finds the files of a tree and has them scanned, on all processors.
 //!
+//! One thread walks, and is never more than a few files ahead of those that scan: a directory is not held in memory.
 //! Links are not followed, so there are no loops; what they point to is scanned where it stands. What
 //! cannot be read is part of the result.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 
-use ignore::{DirEntry, ParallelVisitor, ParallelVisitorBuilder, WalkBuilder, WalkState};
+use ignore::{DirEntry, WalkBuilder};
 use parking_lot::Mutex;
 
-use super::engine::Engine;
-use super::file::{FileScanner, Name, OUT_OF_TIME, Wanted};
+use super::file::{FileScanner, Name, OUT_OF_TIME};
 use super::finding::{Scan, Unread};
 use super::git::What;
 use super::glob::Glob;
@@ -50,7 +51,7 @@ pub struct Progress {
 
 /// Scans files and directories.
 pub fn scan(what: &What<'_>, roots: &[PathBuf]) -> Scan {
-    let What { engine, wanted, selection, progress } = *what;
+    let selection = what.selection;
     let mut result = Scan::default();
     let mounts = secret_mounts();
     for root in roots {
@@ -61,19 +62,10 @@ pub fn scan(what: &What<'_>, roots: &[PathBuf]) -> Scan {
             result.unread.push(Unread { path: shown(root), why });
             continue;
         }
-        let (done, cut_off) = (Mutex::new(Scan::default()), AtomicBool::new(false));
-        let visitors = &mut Visitors {
-            engine,
-            wanted,
-            selection,
-            progress,
-            root: &Root::of(root),
-            done: &done,
-            cut_off: &cut_off,
-        };
-        walker(root, selection, &mounts).visit(visitors);
-        result.merge(done.into_inner());
-        if cut_off.into_inner() {
+        let walk = walker(root, selection, &mounts);
+        let walked = Walked { what, root: &Root::of(root), cut_off: AtomicBool::new(false) };
+        result.merge(walked.scan(walk));
+        if walked.cut_off.into_inner() {
             result.unread.push(Unread { path: shown(root), why: OUT_OF_TIME.to_owned() });
         }
     }
@@ -81,7 +73,7 @@ pub fn scan(what: &What<'_>, roots: &[PathBuf]) -> Scan {
     result
 }
 
-fn walker(root: &Path, selection: &Selection, mounts: &[PathBuf]) -> ignore::WalkParallel {
+fn walker(root: &Path, selection: &Selection, mounts: &[PathBuf]) -> ignore::Walk {
     let skip = selection.ignored == Ignored::Skip;
     let mounts = mounts.to_vec();
     WalkBuilder::new(root)
@@ -92,8 +84,7 @@ fn walker(root: &Path, selection: &Selection, mounts: &[PathBuf]) -> ignore::Wal
         .git_exclude(skip)
         .parents(skip)
         .filter_entry(move |entry| is_scanned(entry, &mounts))
-        .threads(std::thread::available_parallelism().map_or(1, usize::from))
-        .build_parallel()
+        .build()
 }
 
 /// Reading a mount of secrets would be on record as a theft of all of them.
@@ -144,61 +135,93 @@ impl Root {
     }
 }
 
-struct Visitors<'a> {
-    engine: &'a Engine,
-    wanted: &'a Wanted,
-    selection: &'a Selection,
-    progress: &'a Progress,
+/// One argument that is being scanned.
+struct Walked<'a> {
+    what: &'a What<'a>,
     root: &'a Root,
-    done: &'a Mutex<Scan>,
     /// Some of it was left unread because the time was up.
-    cut_off: &'a AtomicBool,
+    cut_off: AtomicBool,
 }
 
-impl<'a> ParallelVisitorBuilder<'a> for Visitors<'a> {
-    fn build(&mut self) -> Box<dyn ParallelVisitor + 'a> {
-        Box::new(Visitor {
-            scanner: FileScanner::new(self.engine, self.wanted),
-            selection: self.selection,
-            progress: self.progress,
-            root: self.root,
-            done: self.done,
-            wanted: self.wanted,
-            cut_off: self.cut_off,
+/// What the walk hands over at once.
+type Batch = Vec<Result<DirEntry, ignore::Error>>;
+
+/// Few enough that all processors have something to do in a small tree.
+const BATCH: usize = 16;
+
+impl Walked<'_> {
+    /// Scans what a walk comes by, by a thread for each processor.
+    fn scan(&self, walk: ignore::Walk) -> Scan {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let (sender, receiver) = mpsc::sync_channel(threads);
+        let receiver = Arc::new(Mutex::new(receiver));
+        std::thread::scope(|scope| {
+            let worker = || {
+                let receiver = Arc::clone(&receiver);
+                scope.spawn(move || self.scan_some(&receiver))
+            };
+            let workers: Vec<_> = (0..threads).map(|_| worker()).collect();
+            // Only they hold it now: if all of them have failed, nobody waits for them.
+            drop(receiver);
+            self.walk(walk, &sender);
+            drop(sender);
+            let mut all = Scan::default();
+            for worker in workers {
+                match worker.join() {
+                    Ok(scan) => all.merge(scan),
+                    Err(panic) => std::panic::resume_unwind(panic),
+                }
+            }
+            all
         })
     }
-}
 
-/// One thread's part. What it has found is given over when it ends.
-struct Visitor<'a> {
-    wanted: &'a Wanted,
-    scanner: FileScanner<'a>,
-    selection: &'a Selection,
-    progress: &'a Progress,
-    root: &'a Root,
-    done: &'a Mutex<Scan>,
-    /// Some of it was left unread because the time was up.
-    cut_off: &'a AtomicBool,
-}
-
-impl ParallelVisitor for Visitor<'_> {
-    fn visit(&mut self, entry: Result<DirEntry, ignore::Error>) -> WalkState {
-        if self.wanted.is_late() {
-            self.cut_off.store(true, Ordering::Relaxed);
-            return WalkState::Quit;
-        }
-        match entry {
-            Ok(entry) => self.visit_entry(&entry),
-            Err(error) => {
-                self.scanner.unread(&shown(error_path(&error).unwrap_or(&self.root.given)), &error)
+    fn walk(&self, walk: ignore::Walk, sender: &mpsc::SyncSender<Batch>) {
+        let mut batch = Batch::with_capacity(BATCH);
+        for entry in walk {
+            if self.is_late() {
+                return;
+            }
+            batch.push(entry);
+            if batch.len() == BATCH {
+                let full = std::mem::replace(&mut batch, Batch::with_capacity(BATCH));
+                if sender.send(full).is_err() {
+                    return;
+                }
             }
         }
-        WalkState::Continue
+        // That nobody takes it is known by whoever joins them.
+        drop(sender.send(batch));
     }
-}
 
-impl Visitor<'_> {
-    fn visit_entry(&mut self, entry: &DirEntry) {
+    fn scan_some(&self, receiver: &Mutex<mpsc::Receiver<Batch>>) -> Scan {
+        let mut scanner = FileScanner::new(self.what.engine, self.what.wanted);
+        loop {
+            let Ok(batch) = receiver.lock().recv() else { return scanner.into_scan() };
+            for entry in batch {
+                if self.is_late() {
+                    return scanner.into_scan();
+                }
+                match entry {
+                    Ok(entry) => self.scan_entry(&mut scanner, &entry),
+                    Err(error) => {
+                        let path = error_path(&error).unwrap_or(&self.root.given);
+                        scanner.unread(&shown(path), &error);
+                    }
+                }
+            }
+        }
+    }
+
+    fn is_late(&self) -> bool {
+        let late = self.what.wanted.is_late();
+        if late {
+            self.cut_off.store(true, Ordering::Relaxed);
+        }
+        late
+    }
+
+    fn scan_entry(&self, scanner: &mut FileScanner<'_>, entry: &DirEntry) {
         let path = entry.path();
         // An argument is followed if it is a link; what is found on the way is not.
         let is_file = match entry.file_type() {
@@ -206,28 +229,23 @@ impl Visitor<'_> {
             Some(kind) => kind.is_file(),
             None => false,
         };
-        if !is_file || !self.selection.takes(path) {
+        if !is_file || !self.what.selection.takes(path) {
             return;
         }
-        let before = self.scanner.scan.findings.len();
+        let before = scanner.scan.findings.len();
         let name = shown(path);
         match std::fs::File::open(path) {
             Ok(file) => {
                 let stable = self.root.stable(path);
                 let name = Name { shown: &name, stable: &stable, commit: None };
-                self.scanner.scan_file(file, &name);
+                scanner.scan_file(file, &name);
             }
-            Err(error) => self.scanner.unread(&name, &error),
+            Err(error) => scanner.unread(&name, &error),
         }
-        let found = self.scanner.scan.findings.len() - before;
-        self.progress.files.fetch_add(1, Ordering::Relaxed);
-        self.progress.findings.fetch_add(u64::try_from(found).unwrap_or(0), Ordering::Relaxed);
-    }
-}
-
-impl Drop for Visitor<'_> {
-    fn drop(&mut self) {
-        self.done.lock().merge(std::mem::take(&mut self.scanner.scan));
+        let found = scanner.scan.findings.len() - before;
+        let progress = self.what.progress;
+        progress.files.fetch_add(1, Ordering::Relaxed);
+        progress.findings.fetch_add(u64::try_from(found).unwrap_or(0), Ordering::Relaxed);
     }
 }
 

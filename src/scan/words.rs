@@ -3,65 +3,132 @@
 use std::ops::Range;
 
 use aho_corasick::packed::{self, Searcher};
-use aho_corasick::{AhoCorasick, AhoCorasickKind, Input, MatchKind, Span};
+use aho_corasick::{AhoCorasick, Input, MatchKind, Span};
 use memchr::memmem;
 
 use super::class::is_word;
+use super::fragment::GLANCE;
 use super::rule::RuleError;
 
 /// A rule, by its index.
 type Index = u16;
 
-/// Keywords that stand at the beginning of a word: found by their first three bytes.
+/// Keywords in any case, by their first bytes.
 #[derive(Debug)]
-pub(super) struct Prefixes {
+pub(super) struct Keywords {
+    /// For each hash of three bytes, which last three bits the two bytes behind them have in some keyword.
+    behind: Box<[Behind; 1 << TABLE_BITS]>,
     /// For each hash of three bytes, one more than the index of its bucket.
     table: Box<[u16; 1 << TABLE_BITS]>,
     buckets: Vec<Vec<(Box<[u8]>, Index)>>,
 }
 
-const TABLE_BITS: u32 = 12;
+/// Most places in a text end at the first table, which is small enough to stay in the processor's first cache.
+const TABLE_BITS: u32 = 13;
 
-impl Prefixes {
-    /// Keywords must be of three bytes or more.
-    pub(super) const MIN_LEN: usize = 3;
+impl Keywords {
+    /// Shorter ones are found by each byte that may stand behind them, and so more slowly.
+    pub(super) const GLANCE: usize = 3;
 
+    /// Keywords must be of two bytes or more.
     pub(super) fn new(words: Vec<(Box<[u8]>, Index)>) -> Self {
-        let mut prefixes = Self { table: Box::new([0; 1 << TABLE_BITS]), buckets: Vec::new() };
+        let mut keywords = Self {
+            behind: Box::new([Behind::default(); 1 << TABLE_BITS]),
+            table: Box::new([0; 1 << TABLE_BITS]),
+            buckets: Vec::new(),
+        };
         for (word, rule) in words {
-            let Some(slot) = hash(&word).and_then(|hash| prefixes.table.get_mut(hash)) else {
-                continue;
-            };
-            if *slot == 0 {
-                prefixes.buckets.push(Vec::new());
-                *slot = u16::try_from(prefixes.buckets.len()).unwrap_or(u16::MAX);
-            }
-            if let Some(bucket) = prefixes.buckets.get_mut(usize::from(*slot) - 1) {
-                bucket.push((word, rule));
+            match *word {
+                [one, two] => {
+                    (0..=u8::MAX).for_each(|third| keywords.put([one, two, third], &word, rule));
+                }
+                [one, two, three, ..] => keywords.put([one, two, three], &word, rule),
+                [] | [_] => {}
             }
         }
-        prefixes
+        keywords
+    }
+
+    fn put(&mut self, [one, two, three]: [u8; 3], word: &[u8], rule: Index) {
+        let hash = hash([one, two, three, 0, 0]);
+        let (Some(behind), Some(slot)) = (self.behind.get_mut(hash), self.table.get_mut(hash))
+        else {
+            return;
+        };
+        behind.fourth |= word.get(3).map_or(u8::MAX, last_bits);
+        behind.fifth |= word.get(4).map_or(u8::MAX, last_bits);
+        if *slot == 0 {
+            self.buckets.push(Vec::new());
+            *slot = u16::try_from(self.buckets.len()).unwrap_or(u16::MAX);
+        }
+        if let Some(bucket) = self.buckets.get_mut(usize::from(*slot) - 1) {
+            let entry = (word.into(), rule);
+            if !bucket.contains(&entry) {
+                bucket.push(entry);
+            }
+        }
     }
 
     /// Calls `hit` with the length of each keyword that stands at the beginning of `text`, and its rule.
     pub(super) fn at(&self, text: &[u8], mut hit: impl FnMut(usize, usize)) {
-        let slot = hash(text).and_then(|hash| self.table.get(hash)).copied().unwrap_or(0);
-        let Some(bucket) = usize::from(slot).checked_sub(1).and_then(|at| self.buckets.get(at))
-        else {
-            return;
+        let five = match text.first_chunk() {
+            Some(five) => *five,
+            None => {
+                let mut five = [0; 5];
+                five.iter_mut().zip(text).for_each(|(to, from)| *to = *from);
+                five
+            }
         };
-        for (word, rule) in bucket {
+        if !self.may_begin(five) {
+            return;
+        }
+        let slot = self.table.get(hash(five)).copied().unwrap_or(0);
+        let bucket = usize::from(slot).checked_sub(1).and_then(|at| self.buckets.get(at));
+        for (word, rule) in bucket.into_iter().flatten() {
             if text.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word)) {
                 hit(word.len(), usize::from(*rule));
             }
         }
     }
+
+    /// Calls `hit` with the place in `text` and the rule of each keyword in it.
+    pub(super) fn each(&self, text: &[u8], mut hit: impl FnMut(Range<usize>, usize)) {
+        let mut begun = |at: usize| {
+            let rest = text.get(at..).unwrap_or_default();
+            self.at(rest, |len, rule| hit(at..at + len, rule));
+        };
+        for (at, five) in text.array_windows().enumerate() {
+            if self.may_begin(*five) {
+                begun(at);
+            }
+        }
+        (text.len().saturating_sub(4)..text.len()).for_each(begun);
+    }
+
+    /// Tells whether a keyword may begin with these bytes; of a shorter text the rest is zero.
+    fn may_begin(&self, five: [u8; 5]) -> bool {
+        let behind = self.behind.get(hash(five)).copied().unwrap_or_default();
+        let [.., fourth, fifth] = five;
+        behind.fourth & last_bits(&fourth) != 0 && behind.fifth & last_bits(&fifth) != 0
+    }
 }
 
-fn hash(text: &[u8]) -> Option<usize> {
-    let [one, two, three, ..] = *text else { return None };
-    let bytes = u32::from_le_bytes([one | 0x20, two | 0x20, three | 0x20, 0]);
-    usize::try_from(bytes.wrapping_mul(0x9e37_79b1) >> (32 - TABLE_BITS)).ok()
+/// Sets of last bits, see [`last_bits`].
+#[derive(Clone, Copy, Debug, Default)]
+struct Behind {
+    fourth: u8,
+    fifth: u8,
+}
+
+/// Returns the hash of the first three bytes in any case.
+fn hash([one, two, three, ..]: [u8; 5]) -> usize {
+    let three = u32::from_le_bytes([0, one | 0x20, two | 0x20, three | 0x20]);
+    usize::try_from(three.wrapping_mul(0x9e37_79b1) >> (32 - TABLE_BITS)).unwrap_or(0)
+}
+
+/// Returns one bit of eight for the last three bits of a byte, which are the same in either case.
+fn last_bits(byte: &u8) -> u8 {
+    1 << (byte & 7)
 }
 
 /// Tells whether a word may begin at `at`: what stands before is no part of a word, or the end of an escape
@@ -80,47 +147,6 @@ pub(super) fn begins_word(text: &[u8], at: usize) -> bool {
 
 pub(super) fn ends_word(text: &[u8], at: usize) -> bool {
     text.get(at).is_none_or(|&byte| !is_word(byte))
-}
-
-/// Keywords anywhere in short windows, in any case.
-#[derive(Debug)]
-pub(super) struct Nearby {
-    automaton: AhoCorasick,
-    /// For each keyword the rules that have it.
-    rules: Vec<Vec<Index>>,
-}
-
-impl Nearby {
-    pub(super) fn new(mut words: Vec<(Box<[u8]>, Index)>) -> Result<Self, RuleError> {
-        words.sort_unstable();
-        let mut rules: Vec<Vec<Index>> = Vec::new();
-        let mut patterns: Vec<Box<[u8]>> = Vec::new();
-        for (word, rule) in words {
-            if patterns.last() == Some(&word) {
-                rules.last_mut().into_iter().for_each(|rules| rules.push(rule));
-            } else {
-                patterns.push(word);
-                rules.push(vec![rule]);
-            }
-        }
-        let automaton = AhoCorasick::builder()
-            .ascii_case_insensitive(true)
-            .match_kind(MatchKind::Standard)
-            .kind(Some(AhoCorasickKind::DFA))
-            .prefilter(false)
-            .build(&patterns)
-            .map_err(|_| RuleError::TooMany)?;
-        Ok(Self { automaton, rules })
-    }
-
-    /// Calls `hit` with the place in `text` and the rule of each keyword that ends in `text`.
-    pub(super) fn each(&self, text: &[u8], mut hit: impl FnMut(Range<usize>, usize)) {
-        for found in self.automaton.find_overlapping_iter(text) {
-            for &rule in self.rules.get(found.pattern().as_usize()).into_iter().flatten() {
-                hit(found.range(), usize::from(rule));
-            }
-        }
-    }
 }
 
 /// Few fragments of words anywhere in a whole text, as they are spelled.
@@ -142,15 +168,13 @@ struct Search {
 enum Finder {
     /// Where the machine has no vector instructions.
     Automaton(AhoCorasick),
-    /// Fragments of four bytes or more, by vector instructions: of shorter ones it finds too many.
+    /// By vector instructions, which tell apart the first four bytes at a glance, or as many as all of them have.
     Packed(Searcher),
     Single(memmem::Finder<'static>),
 }
 
 /// As many as the search with vector instructions takes.
 const MAX_PACKED: usize = 64;
-/// What the search with vector instructions tells apart at a glance.
-const GLANCE: usize = 4;
 
 impl<T: Copy> Everywhere<T> {
     pub(super) fn new(fragments: Vec<(Vec<u8>, T)>) -> Result<Self, RuleError> {
@@ -161,18 +185,20 @@ impl<T: Copy> Everywhere<T> {
                 None => all.push((fragment, vec![what])),
             }
         }
-        // Short ones first: each has a search of its own.
-        all.sort_by_key(|(fragment, _)| fragment.len() >= GLANCE);
+        // One search for those of three bytes, which is not as sharp, and one for the longer ones. Each shorter one has
+        // its own.
+        let class = |fragment: &[u8]| fragment.len().clamp(2, GLANCE);
+        all.sort_by_key(|(fragment, _)| class(fragment));
         let (fragments, uses): (Vec<_>, Vec<_>) = all.into_iter().unzip();
-        let short = fragments.iter().take_while(|fragment| fragment.len() < GLANCE).count();
         let mut searches = Vec::new();
-        for (at, fragment) in fragments.iter().enumerate().take(short) {
-            let finder = memmem::Finder::new(fragment).into_owned();
-            searches.push(Search { finder: Finder::Single(finder), first: at });
-        }
-        for (at, chunk) in fragments.get(short..).unwrap_or_default().chunks(MAX_PACKED).enumerate()
-        {
-            searches.push(Search { finder: finder(chunk)?, first: short + at * MAX_PACKED });
+        let mut first = 0;
+        for group in fragments.chunk_by(|one, other| class(one) == class(other)) {
+            let is_short = group.first().is_some_and(|fragment| fragment.len() < 3);
+            let size = if is_short { 1 } else { MAX_PACKED };
+            for chunk in group.chunks(size) {
+                searches.push(Search { finder: finder(chunk)?, first });
+                first += chunk.len();
+            }
         }
         Ok(Self { searches, uses })
     }
@@ -192,6 +218,9 @@ impl<T: Copy> Everywhere<T> {
 }
 
 fn finder(fragments: &[Vec<u8>]) -> Result<Finder, RuleError> {
+    if let [fragment] = fragments {
+        return Ok(Finder::Single(memmem::Finder::new(fragment).into_owned()));
+    }
     let mut builder =
         packed::Config::new().match_kind(packed::MatchKind::LeftmostLongest).builder();
     builder.extend(fragments);
@@ -225,44 +254,6 @@ impl Finder {
     }
 }
 
-/// A part of a keyword that is looked for in its place, and where it begins in it.
-///
-/// Its letters are of one kind of spelling in whatever spelling the keyword has: it ends where a word does.
-pub(super) struct Fragment {
-    pub spellings: Vec<Vec<u8>>,
-    pub offset: usize,
-}
-
-impl Fragment {
-    /// Takes the longest word of a keyword in small letters; all of a keyword that has no long one.
-    pub(super) fn of(keyword: &[u8]) -> Self {
-        let mut best = 0..0;
-        let mut start = 0;
-        for at in 0..=keyword.len() {
-            if keyword.get(at).is_none_or(|byte| !byte.is_ascii_lowercase()) {
-                if at - start > best.len() {
-                    best = start..at;
-                }
-                start = at + 1;
-            }
-        }
-        if best.len() < GLANCE {
-            best = 0..keyword.len();
-        }
-        // Six letters are rare enough, and more keywords have the same first six.
-        best.end = best.end.min(best.start + 6);
-        let word = keyword.get(best.clone()).unwrap_or_default();
-        let mut capital = word.to_vec();
-        if let Some(first) = capital.first_mut() {
-            first.make_ascii_uppercase();
-        }
-        let mut spellings = vec![word.to_vec(), word.to_ascii_uppercase(), capital];
-        spellings.sort_unstable();
-        spellings.dedup();
-        Self { spellings, offset: best.start }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -270,7 +261,7 @@ mod tests {
     #[test]
     fn a_prefix_is_found_in_any_case_and_told_from_others_of_its_bucket() {
         let words = [("ghp_", 1), ("gho_", 2), ("ghp", 3)];
-        let prefixes = Prefixes::new(
+        let prefixes = Keywords::new(
             words.iter().map(|(word, rule)| (word.as_bytes().into(), *rule)).collect(),
         );
         let mut found = Vec::new();
@@ -280,31 +271,36 @@ mod tests {
     }
 
     #[test]
+    fn keywords_of_any_length_are_found_wherever_they_stand() {
+        let words = ["sk", "key", "auth", "token", "tokens"];
+        let keywords =
+            Keywords::new(words.iter().map(|word| (word.as_bytes().into(), 0)).collect());
+        for word in words {
+            for before in ["", "x", "toke", "se"] {
+                for after in ["", "s", "_KEY="] {
+                    let text = format!("{before}{}{after}", word.to_ascii_uppercase());
+                    let mut found = Vec::new();
+                    keywords.each(text.as_bytes(), |range, _| found.push(range));
+                    let expected: Vec<_> = (0..text.len())
+                        .flat_map(|at| words.map(|word| at..at + word.len()))
+                        .filter(|place| {
+                            let part = text.get(place.clone()).map(str::to_ascii_lowercase);
+                            part.is_some_and(|part| words.contains(&part.as_str()))
+                        })
+                        .collect();
+                    assert_eq!(found, expected, "{text}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn an_escape_before_it_does_not_hide_a_word() {
         for text in ["", "=", "\\n", "%3D", "\\u003d", "x "] {
             assert!(begins_word(text.as_bytes(), text.len()), "{text:?}");
         }
         for text in ["a", "_", "\\nx", "3D"] {
             assert!(!begins_word(text.as_bytes(), text.len()), "{text:?}");
-        }
-    }
-
-    #[test]
-    fn a_fragment_is_within_a_word_of_its_keyword() {
-        let cases: [(&str, &str, usize, usize); 4] = [
-            ("kind: secret", "secret", 6, 3),
-            ("oci_", "oci_", 0, 3),
-            (":5432:", ":5432:", 0, 1),
-            ("mysqldump", "mysqld", 0, 3),
-        ];
-        for (keyword, word, offset, spellings) in cases {
-            let fragment = Fragment::of(keyword.as_bytes());
-            assert!(fragment.spellings.contains(&word.as_bytes().to_vec()), "{keyword}");
-            assert_eq!(
-                (fragment.offset, fragment.spellings.len()),
-                (offset, spellings),
-                "{keyword}"
-            );
         }
     }
 

@@ -21,31 +21,12 @@ mod url;
 mod words;
 
 use parse::Assigned;
+pub(super) use url::{MARK, MAX_USERINFO, places as url_places, read as read_url};
 
-/// Returns what is looked for: fragments of names of secrets, of four bytes where that is possible.
-pub(super) fn triggers() -> impl Iterator<Item = Vec<u8>> {
-    const FRAGMENTS: [&str; 12] = [
-        "pass",
-        "Pass",
-        "PASS",
-        "ecret",
-        "ECRET",
-        "oken",
-        "OKEN",
-        "redential",
-        "REDENTIAL",
-        "auth",
-        "Auth",
-        "AUTH",
-    ];
-    // Three letters are found too often to be looked at each time: the byte behind them must do for a name.
-    const SHORT: [&str; 6] = ["key", "Key", "KEY", "pwd", "Pwd", "PWD"];
-    const BEHIND: [&str; 8] = ["=", ":", "\"", "'", " ", ">", "_", "]"];
-    // Before a value on the next line, and before a quotation mark with a backslash.
-    const LAST: [&str; 6] = ["KEY\n", "PWD\n", "key\\", "Key\\", "KEY\\", "pwd\\"];
-    let short = SHORT.iter().flat_map(|word| BEHIND.map(|behind| format!("{word}{behind}")));
-    FRAGMENTS.into_iter().chain(LAST).map(str::to_owned).chain(short).map(String::into_bytes)
-}
+/// Words in the names of secrets, in small letters, by which the names are found. The last two are found too often to
+/// be looked at each time: the byte behind them must do for a name.
+pub(super) const WORDS: [&[u8]; 7] =
+    [b"pass", b"secret", b"token", b"credential", b"auth", b"key", b"pwd"];
 
 /// The rules whose matches these parsers find, and their places in the list of rules.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -123,11 +104,19 @@ pub(super) struct Opinion {
 
 /// Reads what is assigned to the name of which a fragment was found at `hit`.
 pub(super) fn read_name(text: &[u8], hit: Range<usize>, kind: FileKind) -> Option<Found> {
+    if hit.len() == 3 && !may_name(text, &hit) {
+        return None;
+    }
     let assigned = Assigned::read(text, hit, kind)?;
     judge::judge(text, &assigned, kind)
 }
 
-/// Reads the passwords in the URLs of a text.
-pub(super) fn read_urls(text: &[u8]) -> impl Iterator<Item = Found> {
-    url::places(text).filter_map(|place| url::read(text, place))
+/// Tells whether what follows a short fragment can follow a name, or be the rest of one.
+fn may_name(text: &[u8], hit: &Range<usize>) -> bool {
+    match text.get(hit.end) {
+        Some(b'=' | b':' | b'"' | b'\'' | b' ' | b'>' | b'_' | b']' | b'\\') => true,
+        // A value on the next line has such a name.
+        Some(b'\n') => text.get(hit.start).is_some_and(u8::is_ascii_uppercase),
+        Some(_) | None => false,
+    }
 }

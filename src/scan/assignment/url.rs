@@ -10,12 +10,12 @@ use crate::scan::confidence::Strength;
 use crate::scan::value::{classes, is_identifier};
 
 /// Longer texts before an at sign are no user and password.
-const MAX_USERINFO: usize = 256;
-const MARK: &[u8] = b"://";
+pub(in crate::scan) const MAX_USERINFO: usize = 256;
+pub(in crate::scan) const MARK: &[u8] = b"://";
 
 /// Returns the places of `://` that have an at sign as near behind them as a user and a password let it be. There are
 /// far fewer at signs than URLs, and no look at each URL is as fast as a search for one byte.
-pub(super) fn places(text: &[u8]) -> impl Iterator<Item = Range<usize>> {
+pub(in crate::scan) fn places(text: &[u8]) -> impl Iterator<Item = Range<usize>> {
     let mut searched = 0;
     memchr::memchr_iter(b'@', text).flat_map(move |at| {
         let from = at.saturating_sub(MAX_USERINFO + MARK.len()).max(searched);
@@ -27,7 +27,7 @@ pub(super) fn places(text: &[u8]) -> impl Iterator<Item = Range<usize>> {
     })
 }
 
-pub(super) fn read(text: &[u8], hit: Range<usize>) -> Option<Found> {
+pub(in crate::scan) fn read(text: &[u8], hit: Range<usize>) -> Option<Found> {
     let before = text.get(..hit.start)?;
     if !before.last().is_some_and(|&byte| is_word(byte)) {
         return None;
