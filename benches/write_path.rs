@@ -1,10 +1,10 @@
 //! Acknowledged durable new versions a second, beside the disk's own fdatasync rate in the same run.
 //!
 //! `cargo bench --bench write_path [-- --smoke] [-- ROW]`, as root; ROW is a part of the name of the
-//! only row to measure. Slices alternate. The reference appends
-//! 4 KiB to a preallocated file and calls fdatasync, on the filesystem that holds the store. A writer
-//! goes round names of its own; the last row's has one, which gets many thousands of versions. Beside each rate stands the CPU time that a version
-//! took: what a busy machine changes least.
+//! only row to measure. Slices alternate. The reference appends 4 KiB to a preallocated file and calls
+//! fdatasync, on the filesystem that holds the store. A writer goes round names of its own; the last
+//! row's has one, which gets many thousands of versions. Beside each rate stands the CPU time that a
+//! version took: what a busy machine changes least.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,

@@ -486,7 +486,7 @@ fn without_versions_there_a_new_value_is_told_by_itself() {
     assert_eq!(world.read("cloud/key").unwrap(), b"two");
     world.write("cloud/key", b"three", &Put::default()).unwrap();
     assert_eq!(world.read("cloud/key").unwrap(), b"three");
-    let versions = || world.broker.versions(&admin(), &name("cloud/key")).unwrap().len();
+    let versions = || world.broker.history(&admin(), &name("cloud/key")).unwrap().1.len();
     assert_eq!(versions(), 3);
     world.pass(FRESH);
     world.turn();

@@ -27,7 +27,8 @@ pub enum Durability {
     Written,
 }
 
-/// What is done to a segment, apart so that tests can count and record it and let it fail.
+/// What is done to a segment, apart so that tests can count and record it and let it fail. What one does not say
+/// otherwise is as the system does it.
 pub trait Disk: fmt::Debug + Send + Sync {
     /// Cuts a file, and what is kept for it beyond its end.
     fn cut(&self, file: &File, bytes: u64) -> io::Result<()> {
@@ -47,7 +48,12 @@ pub trait Disk: fmt::Debug + Send + Sync {
         mapping: Option<&mut Mapping>,
         offset: u64,
         bytes: &[u8],
-    ) -> io::Result<()>;
+    ) -> io::Result<()> {
+        match (mapping, usize::try_from(offset)) {
+            (Some(mapping), Ok(offset)) => mapping.write(offset, bytes),
+            _ => file.write_all_at(bytes, offset),
+        }
+    }
 
     /// Makes what was written durable: fdatasync(2).
     fn sync(&self, file: &File) -> io::Result<()>;
@@ -58,19 +64,6 @@ pub trait Disk: fmt::Debug + Send + Sync {
 pub struct SystemDisk;
 
 impl Disk for SystemDisk {
-    fn write(
-        &self,
-        file: &File,
-        mapping: Option<&mut Mapping>,
-        offset: u64,
-        bytes: &[u8],
-    ) -> io::Result<()> {
-        match (mapping, usize::try_from(offset)) {
-            (Some(mapping), Ok(offset)) => mapping.write(offset, bytes),
-            _ => file.write_all_at(bytes, offset),
-        }
-    }
-
     fn sync(&self, file: &File) -> io::Result<()> {
         file.sync_data()
     }

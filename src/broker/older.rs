@@ -161,9 +161,16 @@ impl Inner {
         })
     }
 
-    /// Returns every version that there ever was of a secret, oldest first.
-    pub(super) fn every_version(&self, unlocked: &Unlocked, id: SecretId) -> Result<Vec<Entry>> {
-        self.look_back(unlocked, id, |read, record| all(read, id, &record.history))
+    /// Returns a secret's record, and every version that there ever was, oldest first.
+    pub(super) fn every_version(
+        &self,
+        unlocked: &Unlocked,
+        id: SecretId,
+    ) -> Result<(SecretRecord, Vec<Entry>)> {
+        self.look_back(unlocked, id, |read, record| {
+            let versions = all(read, id, &record.history)?;
+            Ok((record, versions))
+        })
     }
 
     /// Calls `look` with a secret's record and with what reads its pages, all as of one time.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::gate::{Asked, Sight};
 use super::index::{At, Entry, Node};
+use super::record::SecretRecord;
 use super::upstream::{Held, Unknown};
 use super::{
     Broker, BrokerError, Description, Directory, Facet, Found, Inner, Known, Listed, Result,
@@ -174,7 +175,16 @@ impl Broker {
     pub fn describe(&self, caller: &Caller, name: &SecretName) -> Result<Description> {
         let (secret, unlocked) = (self.look_at_secret(caller, name)?, self.inner.unlocked()?);
         let record = self.inner.secret_record(&unlocked, secret.id)?;
-        let copy = secret_copy(&unlocked, name);
+        Ok(self.description(&unlocked, name, (secret, record)))
+    }
+
+    fn description(
+        &self,
+        unlocked: &Unlocked,
+        name: &SecretName,
+        (secret, record): (Secret, SecretRecord),
+    ) -> Description {
+        let copy = secret_copy(unlocked, name);
         let now = self.inner.gate.now();
         let stale = self
             .inner
@@ -184,19 +194,24 @@ impl Broker {
             .and_then(|(upstream, held)| upstream.stale_for(name, held.copy(), now));
         let fingerprint =
             record.history.current().map(|entry| entry.fingerprint).unwrap_or_default();
-        Ok(Description {
+        Description {
             secret,
             metadata: record.metadata,
             stale,
             fingerprint: fingerprint.iter().map(|byte| format!("{byte:02x}")).collect(),
-        })
+        }
     }
 
-    /// Returns every version that there ever was of a secret, oldest first. Needs any level on the name.
-    pub fn versions(&self, caller: &Caller, name: &SecretName) -> Result<Vec<VersionSummary>> {
+    /// Does so with every version that there ever was, oldest first, as of the same time.
+    pub fn history(
+        &self,
+        caller: &Caller,
+        name: &SecretName,
+    ) -> Result<(Description, Vec<VersionSummary>)> {
         let (secret, unlocked) = (self.look_at_secret(caller, name)?, self.inner.unlocked()?);
-        let versions = self.inner.every_version(&unlocked, secret.id)?;
-        Ok(versions.iter().map(VersionSummary::of).collect())
+        let (record, versions) = self.inner.every_version(&unlocked, secret.id)?;
+        let versions = versions.iter().map(VersionSummary::of).collect();
+        Ok((self.description(&unlocked, name, (secret, record)), versions))
     }
 
     /// Returns one version whose value still exists, and its secret. Needs any level on the name.

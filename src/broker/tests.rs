@@ -311,12 +311,12 @@ fn a_rename_keeps_the_history_and_onto_a_secret_makes_a_version_of_it() {
     world.put("app/b", b"b1");
     let broker = world.broker();
     broker.rename(&admin(), &name("app/a"), &name("app/c"), Replace::Allowed).unwrap();
-    assert_eq!(broker.versions(&admin(), &name("app/c")).unwrap().len(), 2);
+    assert_eq!(broker.history(&admin(), &name("app/c")).unwrap().1.len(), 2);
     let refused = broker.rename(&admin(), &name("app/c"), &name("app/b"), Replace::Refused);
     assert!(matches!(refused, Err(BrokerError::Exists(_))));
     broker.rename(&admin(), &name("app/c"), &name("app/b"), Replace::Allowed).unwrap();
     assert_eq!(world.read(0, "app/b").unwrap(), b"a2");
-    assert_eq!(broker.versions(&admin(), &name("app/b")).unwrap().len(), 2);
+    assert_eq!(broker.history(&admin(), &name("app/b")).unwrap().1.len(), 2);
     assert_eq!(broker.trash(&admin()).unwrap()[0].name, name("app/c"));
 }
 
@@ -444,7 +444,7 @@ fn many_writers_at_once_lose_no_version() {
             });
         }
     });
-    let versions = world.broker().versions(&admin(), &name("app/key")).unwrap();
+    let (_, versions) = world.broker().history(&admin(), &name("app/key")).unwrap();
     assert_eq!(versions.len(), 200);
     assert_eq!(versions.last().unwrap().version, Version(200));
 }

@@ -29,16 +29,6 @@ impl SlowDisk {
 }
 
 impl Disk for SlowDisk {
-    fn write(
-        &self,
-        file: &File,
-        mapping: Option<&mut Mapping>,
-        offset: u64,
-        bytes: &[u8],
-    ) -> io::Result<()> {
-        SystemDisk.write(file, mapping, offset, bytes)
-    }
-
     fn sync(&self, file: &File) -> io::Result<()> {
         self.does("sync", Some(file));
         Ok(())

@@ -306,16 +306,6 @@ fn the_background_thread_syncs_what_was_written() {
 struct TellingDisk(mpsc::Sender<()>);
 
 impl Disk for TellingDisk {
-    fn write(
-        &self,
-        file: &File,
-        mapping: Option<&mut Mapping>,
-        offset: u64,
-        bytes: &[u8],
-    ) -> io::Result<()> {
-        SystemDisk.write(file, mapping, offset, bytes)
-    }
-
     fn sync(&self, file: &File) -> io::Result<()> {
         self.0.send(()).ok();
         SystemDisk.sync(file)

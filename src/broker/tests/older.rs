@@ -30,7 +30,7 @@ fn put(world: &World, stage: bool, value: u64) {
 }
 
 fn states(world: &World) -> Vec<(u64, &'static str)> {
-    let versions = world.broker().versions(&admin(), &name("app/key")).unwrap();
+    let (_, versions) = world.broker().history(&admin(), &name("app/key")).unwrap();
     versions.iter().map(|version| (version.version.0, version.state)).collect()
 }
 
@@ -88,7 +88,7 @@ fn a_page_that_is_gone_is_told_and_takes_no_other_version_with_it() {
     txn.commit().unwrap();
     let damaged = |result| matches!(result, Err(BrokerError::Store(StoreError::Damaged(_))));
     assert!(damaged(read(&world, Which::Number(Version(3))).map(drop)));
-    assert!(damaged(world.broker().versions(&admin(), &id).map(drop)));
+    assert!(damaged(world.broker().history(&admin(), &id).map(drop)));
     assert_eq!(read(&world, Which::Number(Version(MANY - 1))).unwrap(), b"799");
     assert_eq!(read(&world, Which::Current).unwrap(), b"800");
     assert!(!world.broker().verify(&admin(), &Progress::default()).unwrap().faults.is_empty());

@@ -411,8 +411,8 @@ impl Opened {
     }
 
     fn versions(&self) -> u64 {
-        match self.broker.versions(&admin(), &name("app/key")) {
-            Ok(versions) => versions.last().unwrap().version.0,
+        match self.broker.history(&admin(), &name("app/key")) {
+            Ok((_, versions)) => versions.last().unwrap().version.0,
             Err(BrokerError::NotFound(_)) => 0,
             Err(error) => panic!("{error}"),
         }

@@ -325,8 +325,8 @@ impl Tree {
         let value = if kind == ViewKind::Why {
             self.broker.explain(caller, of)?
         } else {
-            let versions = self.broker.versions(caller, of)?;
-            views::meta(of, &self.broker.describe(caller, of)?, &versions)
+            let (description, versions) = self.broker.history(caller, of)?;
+            views::meta(of, &description, &versions)
         };
         Ok(format!("{value:#}\n"))
     }
