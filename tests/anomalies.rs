@@ -197,6 +197,11 @@ fn a_decoy_looks_like_any_secret_to_who_may_read_it_and_its_read_is_told_to_admi
     assert_eq!(found(&site)[0]["caller"]["uid"], ADA);
     let line = site.audit().into_iter().find(|line| line["action"] == "anomaly").unwrap();
     assert!(line["secret"].is_null(), "events would tell who has read it");
+    let proposed = site.ask(&["policy", "suggest", "--since", "1d"]);
+    let (comments, rules): (Vec<&str>, Vec<&str>) =
+        proposed.lines().partition(|line| line.starts_with('#'));
+    assert!(comments.iter().any(|line| line.contains("prod-root")), "{proposed}");
+    assert!(!rules.join("\n").contains("prod-root"), "nobody needs a decoy: {proposed}");
     site.assert_whole();
 }
 

@@ -88,21 +88,31 @@ enum Tried {
 }
 
 impl Broker {
-    /// Takes a seed for the caller, proved by a code of it. With a seed already, only who is elevated
+    /// Decides whether a seed would be taken for the caller: with one already, only who is elevated
     /// changes it.
     ///
-    /// Errors: `Refused` (recorded), `Invalid`.
-    pub fn enrol(&self, caller: &Caller, seed: Seed, code: Code) -> Result<()> {
+    /// Errors: `Refused` (recorded).
+    pub fn admit_enrolment(&self, caller: &Caller) -> Result<()> {
         let inner = &*self.inner;
         let refuse = |why| Err(inner.gate.refuse_on_store(caller, Action::MfaEnrol, None, why));
         if !inner.gate.has_rules(caller) {
             return refuse("no rule of the policy is for the caller");
         }
-        let is_elevated = self.elevated_until(caller).is_some();
         let has_one = inner.store.get(Table::Records, &record_key(caller.uid).0)?.is_some();
-        if has_one && !is_elevated {
+        if has_one && self.elevated_until(caller).is_none() {
             return refuse("there is a seed already: elevate first, or have an admin forget it");
         }
+        Ok(())
+    }
+
+    /// Takes a seed for the caller, proved by a code of it, where [`admit_enrolment`](Self::admit_enrolment)
+    /// lets it be.
+    ///
+    /// Errors: `Refused` (recorded), `Invalid`.
+    pub fn enrol(&self, caller: &Caller, seed: Seed, code: Code) -> Result<()> {
+        self.admit_enrolment(caller)?;
+        let inner = &*self.inner;
+        let is_elevated = self.elevated_until(caller).is_some();
         let now = Seed::step_at(inner.gate.now());
         let step = seed.step_of(code, now - 1..=now + 1).map_err(BrokerError::Key)?;
         let Some(last_step) = step else {

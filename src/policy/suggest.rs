@@ -85,6 +85,19 @@ impl Suggestion {
         }
     }
 
+    /// Forgets what was observed of these names.
+    pub fn leave_out(&mut self, names: &BTreeSet<SecretName>) {
+        let is_out =
+            |name: &Option<SecretName>| name.as_ref().is_some_and(|name| names.contains(name));
+        self.allowed.retain(|_, rights| {
+            rights.retain(|name, _| !is_out(name));
+            !rights.is_empty()
+        });
+        for refusals in self.denied.values_mut() {
+            refusals.retain(|(name, _)| !is_out(name));
+        }
+    }
+
     /// Returns the rules.
     pub fn suggest(&self, narrowing: Narrowing) -> Suggested {
         let mut narrow = BTreeSet::new();
@@ -413,6 +426,25 @@ mod tests {
         assert_eq!(found.deleted, ["uid 5, exe /opt/app (deleted)"]);
         let kept = who(5, "", "/opt/app");
         assert!(suggested(&[access(&kept, "a", Some(Level::Read), true)]).deleted.is_empty());
+    }
+
+    #[test]
+    fn names_that_are_left_out_take_no_rule_and_contradict_none() {
+        let (ada, bob) = (who(1000, "", "/usr/bin/cat"), who(1001, "", "/usr/bin/cat"));
+        let read = Some(Level::Read);
+        let mut suggestion = Suggestion::default();
+        for (who, name) in [(&ada, "a"), (&ada, "decoy"), (&bob, "decoy")] {
+            suggestion.observe(access(who, name, read, true));
+        }
+        let session = "user.slice/user-1000.slice/session-7.scope";
+        suggestion.observe(access(&who(1000, session, "/usr/bin/cat"), "decoy", read, false));
+        let before = suggestion.suggest(Narrowing::Never);
+        assert!(before.toml.contains("decoy"), "{}", before.toml);
+        assert_eq!((before.bindings, before.contradicted.len()), (2, 1));
+        suggestion.leave_out(&["decoy".parse().unwrap()].into());
+        let left = suggestion.suggest(Narrowing::Never);
+        assert!(!left.toml.contains("decoy"), "{}", left.toml);
+        assert_eq!((left.bindings, left.contradicted.len()), (1, 0));
     }
 
     #[test]

@@ -179,13 +179,17 @@ fn a_seed_is_taken_with_a_code_of_it_alone_and_replaced_by_the_elevated_alone() 
     let me = within(1000, 7);
     assert!(matches!(broker.enrol(&me, seed(), wrong(&world)), Err(BrokerError::Invalid(_))));
     let nobody = broker.enrol(&within(4000, 7), seed(), code(&world, 0));
+    assert!(broker.admit_enrolment(&within(4000, 7)).is_err());
+    broker.admit_enrolment(&me).unwrap();
     assert!(matches!(nobody, Err(BrokerError::Refused(_))), "who has no rule fills no store");
     broker.enrol(&me, seed(), code(&world, -1)).unwrap();
     let other = || Seed::from_base32(b"MFRGGZDFMZTWQ2LKNNWG23TPOBYXE43U").unwrap();
     let others = |steps| other().code(Seed::step_at(world.clock.now()) + steps).unwrap();
     let stolen = broker.enrol(&me, other(), others(0));
     assert!(matches!(stolen, Err(BrokerError::Refused(_))));
+    assert!(broker.admit_enrolment(&me).is_err(), "no seed is shown for nothing");
     elevate(&world, 1000, code(&world, 0)).unwrap();
+    broker.admit_enrolment(&me).unwrap();
     broker.enrol(&me, other(), others(0)).unwrap();
     assert!(elevate(&world, 1000, code(&world, 1)).is_err());
     elevate(&world, 1000, others(1)).unwrap();

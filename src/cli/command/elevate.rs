@@ -43,6 +43,8 @@ fn enrol(context: &Context, client: &Client) -> Done {
         let why = "the seed is shown once, on a terminal only";
         return Err(Failure::new(Kind::Config, "elevate --enrol", why));
     }
+    // Who may not have one sees none.
+    client.control("elevate", b"enrol\n")?;
     let seed = Seed::generate().map_err(|err| fail(err.to_string()))?;
     let text = seed.base32().map_err(|err| fail(err.to_string()))?;
     let user = nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten();

@@ -1,4 +1,4 @@
-//! The commands of `.control/elevate`: a code, `enrol SEED CODE`, `drop`, or `forget UID`.
+//! The commands of `.control/elevate`: a code, `enrol`, `enrol SEED CODE`, `drop`, or `forget UID`.
 
 use serde_json::{Value, json};
 
@@ -13,6 +13,8 @@ use crate::system::SecretBytes;
 enum Command {
     Code(Code),
     Drop,
+    /// Whether a seed would be taken, before one is shown to anybody.
+    MayEnrol,
     Enrol(Seed, Code),
     Forget(Uid),
 }
@@ -28,6 +30,10 @@ impl Daemon {
             Command::Drop => {
                 broker.end_elevation(caller);
                 Ok(json!({ "elevated": false }))
+            }
+            Command::MayEnrol => {
+                broker.admit_enrolment(caller)?;
+                Ok(json!({ "enrolled": false, "uid": caller.uid }))
             }
             Command::Enrol(seed, code) => {
                 broker.enrol(caller, seed, code)?;
@@ -50,6 +56,7 @@ impl Command {
             text.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).collect();
         match words.as_slice() {
             [b"drop"] => Ok(Self::Drop),
+            [b"enrol"] => Ok(Self::MayEnrol),
             [b"enrol", seed, given] => {
                 let seed = Seed::from_base32(seed).map_err(|err| invalid(&err.to_string()))?;
                 Ok(Self::Enrol(seed, code(given)?))
@@ -59,7 +66,7 @@ impl Command {
                 Ok(Self::Forget(Uid(uid.ok_or_else(|| invalid("which uid, by its number?"))?)))
             }
             [given] => Ok(Self::Code(code(given)?)),
-            _ => Err(invalid("CODE, or: enrol SEED CODE, drop, forget UID")),
+            _ => Err(invalid("CODE, or: enrol [SEED CODE], drop, forget UID")),
         }
     }
 }
@@ -76,6 +83,7 @@ mod tests {
         assert!(matches!(parse("123456\n"), Ok(Command::Code(_))));
         assert!(matches!(parse("drop"), Ok(Command::Drop)));
         assert!(matches!(parse("forget 1000"), Ok(Command::Forget(Uid(1000)))));
+        assert!(matches!(parse("enrol"), Ok(Command::MayEnrol)));
         assert!(matches!(parse(&format!("enrol {SEED} 123456")), Ok(Command::Enrol(..))));
         for bad in ["", "12345", "forget ada", "enrol 123456", "enrol x 123456", "a b c d"] {
             assert!(matches!(parse(bad), Err(BrokerError::Invalid(_))), "{bad}");

@@ -103,7 +103,7 @@ pub(super) static FILES: [File; 25] = [
         "elevate",
         Kind::Command(Prompt::Elevate),
         0o600,
-        "CODE, or: enrol SEED CODE, drop, forget UID\n",
+        "CODE, or: enrol [SEED CODE], drop, forget UID\n",
     ),
     file("events", Kind::Events, 0o400, ""),
     file("explain", Kind::Command(Prompt::Explain), 0o600, "SECRET | {\"secret\": SECRET}\n"),

@@ -9,6 +9,7 @@ use std::fs;
 use serde_json::{Value, json};
 
 use super::Done;
+use crate::anomaly::{Finding, Kind};
 use crate::audit::{Action, Entry, Outcome};
 use crate::cli::Context;
 use crate::cli::args::PolicySuggest;
@@ -19,7 +20,7 @@ use crate::cli::out::text_of;
 use crate::cli::recorded;
 use crate::daemon::compose;
 use crate::model::{Level, SecretName, Timestamp};
-use crate::policy::{Access, AccessOf, Lease, Narrowing, Policy, Suggestion};
+use crate::policy::{Access, AccessOf, Lease, Narrowing, Policy, Suggested, Suggestion};
 
 /// What the log shows.
 struct Seen {
@@ -33,6 +34,8 @@ struct Seen {
     /// Changes of attributes, of which the log does not say which.
     attributes: u64,
     suggestion: Suggestion,
+    /// The decoys that somebody asked for: nothing needs them, so no rule is for them.
+    decoys: BTreeSet<SecretName>,
     /// What the log calls the rules that decided.
     rules: BTreeSet<String>,
 }
@@ -44,13 +47,13 @@ pub(super) fn run(context: &Context, args: &PolicySuggest) -> Done {
         let mut seen = Seen::new(since(log, until)?, until);
         recorded::of_files(&log.replay, &mut |entry| seen.observe(&entry, args.with_grants))?;
         let policy = log.policy.as_deref().map(policy).transpose()?;
-        return show(context, args, &seen, (policy.as_ref(), &[]));
+        return show(context, args, &mut seen, (policy.as_ref(), &[]));
     }
     let client = context.client()?;
     let now = compose::clock().now();
     let mut seen = Seen::new(since(log, now)?, now);
     recorded::of_daemon(&client, &mut |entry| seen.observe(&entry, args.with_grants))?;
-    show(context, args, &seen, (Some(&policy_of(&client)?), &unused_grants(&client)?))
+    show(context, args, &mut seen, (Some(&policy_of(&client)?), &unused_grants(&client)?))
 }
 
 impl Seen {
@@ -63,6 +66,7 @@ impl Seen {
             by_grants: 0,
             attributes: 0,
             suggestion: Suggestion::default(),
+            decoys: BTreeSet::new(),
             rules: BTreeSet::new(),
         }
     }
@@ -71,6 +75,11 @@ impl Seen {
         self.first.get_or_insert(entry.time);
         if entry.time < self.since || entry.time > self.until {
             return;
+        }
+        if let Some(Ok(Finding { kind: Kind::Decoy, secret: Some(decoy), .. })) =
+            Finding::recorded(entry)
+        {
+            self.decoys.insert(decoy);
         }
         let rule = entry.rule.as_deref();
         self.rules.extend(rule.map(str::to_owned));
@@ -83,6 +92,12 @@ impl Seen {
         self.accesses += 1;
         self.attributes += u64::from(entry.action == Action::SetAttribute);
         accesses.into_iter().for_each(|access| self.suggestion.observe(access));
+    }
+
+    /// Returns the rules for what was seen, but for decoys.
+    fn suggest(&mut self, narrowing: Narrowing) -> Suggested {
+        self.suggestion.leave_out(&self.decoys);
+        self.suggestion.suggest(narrowing)
     }
 
     fn days(&self) -> i64 {
@@ -214,11 +229,11 @@ fn unused_grants(client: &Client) -> Result<Vec<String>, Failure> {
 fn show(
     context: &Context,
     args: &PolicySuggest,
-    seen: &Seen,
+    seen: &mut Seen,
     (policy, grants): (Option<&Policy>, &[String]),
 ) -> Done {
     let narrowing = if args.exact { Narrowing::ByWhatPasses } else { Narrowing::Never };
-    let suggested = seen.suggestion.suggest(narrowing);
+    let suggested = seen.suggest(narrowing);
     let rules = policy.map(Policy::rules).unwrap_or_default();
     let unused: Vec<_> = rules
         .iter()
@@ -235,6 +250,7 @@ fn show(
             "days": seen.days(),
             "accesses": seen.accesses,
             "by_grants": seen.by_grants,
+            "decoys": seen.decoys,
             "bindings": suggested.bindings,
             "roles": suggested.roles,
             "contradicted": suggested.contradicted,
@@ -265,6 +281,8 @@ fn show(
             seen.attributes
         ))?;
     }
+    let decoys: Vec<String> = seen.decoys.iter().map(ToString::to_string).collect();
+    list(context, "These are decoys, and left out:", &decoys)?;
     list(
         context,
         "These refusals would not be repeated, for nothing told their callers apart:",
