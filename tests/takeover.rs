@@ -11,6 +11,8 @@
 )]
 
 mod common;
+#[path = "takeover/spare.rs"]
+mod spare;
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};

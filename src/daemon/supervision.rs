@@ -59,13 +59,16 @@ impl By {
 }
 
 impl Supervision {
-    /// Takes what the keeper gives to the process that it has started.
-    pub(super) fn by_keeper() -> io::Result<Self> {
-        name_process()?;
+    /// Takes what the keeper gives to the process that it has started, once it does. `None`: it ends without having
+    /// needed it.
+    pub(super) fn by_keeper() -> io::Result<Option<Self>> {
         let channel = Channel::inherited()?;
-        let Some(ToServer::Launch(launch)) = channel.receive()? else {
-            return Err(io::ErrorKind::InvalidData.into());
+        let launch = match channel.receive()? {
+            Some(ToServer::Launch(launch)) => launch,
+            Some(_) => return Err(io::ErrorKind::InvalidData.into()),
+            None => return Ok(None),
         };
+        name_process(c"secretfs")?;
         let mut descriptors = channel.receive_descriptors()?.into_iter();
         let mut next = || descriptors.next().ok_or(io::ErrorKind::InvalidData);
         let Launch { keeper, predecessor, restarts, since, passphrase } = launch;
@@ -75,7 +78,7 @@ impl Supervision {
         die_with_parent(keeper)?;
         journal.begin_generation();
         let by = By::Keeper(Arc::new(channel));
-        Ok(Self {
+        Ok(Some(Self {
             by,
             journal,
             key,
@@ -85,7 +88,7 @@ impl Supervision {
             device: None,
             passphrase,
             confinement: Confinement::Off,
-        })
+        }))
     }
 
     /// Begins with what systemd keeps for this service; where there is nothing, and without systemd,
