@@ -181,8 +181,7 @@ impl Serving {
     fn start(start: Start, mut supervision: Supervision) -> Result<Self, DaemonError> {
         let Start { sources, config, passphrase, exceptions, .. } = start;
         harden_process().map_err(DaemonError::io("closing the process to others"))?;
-        let observer = compose::start_observer(&supervision.by)
-            .map_err(DaemonError::io("starting the observer"))?;
+        let observer = supervision.observer().map_err(DaemonError::io("starting the observer"))?;
         let level = logging::start(config.log, &sources.environment)
             .map_err(DaemonError::io("starting the log"))?;
         config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));

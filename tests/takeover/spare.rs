@@ -1,6 +1,8 @@
 //! The server that is held ready: what it has before its turn, what it serves by in it, and what becomes of it.
 
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
+use std::process::Command;
 use std::{fs, thread};
 
 use nix::sys::signal::Signal;
@@ -21,11 +23,14 @@ fn spare(world: &World) -> u32 {
 
 /// Returns the processes that wait to be a server.
 fn spares(world: &World) -> Vec<u32> {
+    let comm = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    children(world).into_iter().filter(|pid| comm(pid) == "secretfs-spare\n").collect()
+}
+
+fn children(world: &World) -> Vec<u32> {
     let keeper = world.keeper();
     let children = fs::read_to_string(format!("/proc/{keeper}/task/{keeper}/children")).unwrap();
-    let children = children.split_whitespace().map(|pid| pid.parse().unwrap());
-    let comm = |pid: u32| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    children.filter(|pid| comm(*pid) == "secretfs-spare\n").collect()
+    children.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
 }
 
 /// Kills the server and returns the pid of the one that serves then.
@@ -58,7 +63,7 @@ fn the_next_server_is_there_before_the_one_in_use_dies() {
 }
 
 #[test]
-fn before_its_turn_a_spare_has_nothing_open_but_its_channel_and_cannot_be_looked_into() {
+fn before_its_turn_a_spare_has_nothing_open_but_its_channels_and_cannot_be_looked_into() {
     let Some(world) = World::start() else { return };
     world.put("a", "value");
     let waiting = spare(&world);
@@ -72,7 +77,8 @@ fn before_its_turn_a_spare_has_nothing_open_but_its_channel_and_cannot_be_looked
     let stderr = world.outside("stderr").display().to_string();
     let mut own = open(waiting);
     own.retain(|name| !inherited.contains(name) && *name != stderr);
-    assert!(matches!(own.as_slice(), [channel] if channel.starts_with("socket:")), "{own:?}");
+    // To the keeper, and to its observer.
+    assert!(own.len() <= 2 && own.iter().all(|name| name.starts_with("socket:")), "{own:?}");
     let maps = fs::read_to_string(format!("/proc/{waiting}/maps")).unwrap();
     assert!(maps.contains("[stack]") && !maps.contains("memfd"), "{maps}");
     // The control: the server has the store open.
@@ -80,6 +86,36 @@ fn before_its_turn_a_spare_has_nothing_open_but_its_channel_and_cannot_be_looked
     // A process that is not dumpable is root's in /proc, and its user's other processes cannot read it.
     let environ = PathBuf::from(format!("/proc/{waiting}/environ"));
     assert_eq!(Person::new(65534).run(|| read(&environ)), Err(libc::EACCES));
+}
+
+#[test]
+fn a_spare_s_observer_is_there_before_it_and_they_do_not_pile_up() {
+    let rule = "[[role]]\nname = \"reader\"\nallow = [{ names = [\"**\"], levels = [\"read\"] }]\n\
+         [[binding]]\nid = \"cat\"\nrole = \"reader\"\nuid = [1234]\nexe = \"/usr/bin/cat\"\n";
+    let Some(world) = World::with_policy(rule) else { return };
+    world.put("a", "value");
+    let path = world.path("a");
+    for round in 0..5 {
+        let waiting = spare(&world);
+        eventually("its observer is there", || observers(&world) == 2);
+        assert_eq!(next_server(&world), waiting);
+        let output = bounded(Command::new("/usr/bin/cat").arg(&path).uid(1234).gid(1234));
+        assert_eq!(output.stdout, b"value", "round {round}: {output:?}");
+        assert_eq!(Person::new(1234).run(|| read(&path)), Err(libc::EACCES), "round {round}");
+    }
+    spare(&world);
+    eventually("one each", || observers(&world) == 2);
+    // The server, the spare, their observers, and what the last one ended and has not looked at since.
+    assert!(children(&world).len() <= 6, "{:?}", children(&world));
+}
+
+/// Returns how many observers wait to be asked.
+fn observers(world: &World) -> usize {
+    let is_one = |pid: &u32| {
+        let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        arguments.ends_with(b"\0observer\0")
+    };
+    children(world).iter().filter(|pid| is_one(pid)).count()
 }
 
 #[test]

@@ -210,7 +210,7 @@ impl Keeper {
     /// Returns the spare, or a new process where there is none, or where another program is to be tried.
     fn next_server(&mut self, predecessor: Option<Death>) -> io::Result<Server> {
         if self.candidate.is_none()
-            && let Some(spare) = self.spare.take()
+            && let Some(spare) = self.spare.take(&mut self.observer)
         {
             return Ok(spare);
         }
@@ -279,6 +279,9 @@ impl Keeper {
                     self.hear(&mut server, &mut watched, said)?;
                 }
                 Ok(Event::Gone(number)) => self.spare.has_gone(number),
+                Ok(Event::Said(number, FromServer::Observer, ends)) => {
+                    self.spare.observe(number, &self.program, ends);
+                }
                 Ok(Event::Said(..)) => {}
             }
         }

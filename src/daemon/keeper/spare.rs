@@ -1,15 +1,19 @@
 //! The next server, started before it is needed: it is loaded and linked, and waits for its turn.
 //!
 //! Until then it has read no file, and has neither journal nor key nor device: what it serves by is as fresh as
-//! that of a process that is started at that moment. One that ends before its turn costs nobody anything.
+//! that of a process that is started at that moment. Only its observer is there already. One that ends before its
+//! turn costs nobody anything.
 
 use std::ffi::OsString;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use super::Event;
+use super::helper::HelperSlot;
 use super::server::{Program, Server};
+use crate::daemon::compose;
 
 /// A server that is started with this waits for its turn before it reads anything. One of an earlier release does
 /// not know it, and ends.
@@ -28,6 +32,7 @@ pub(super) struct SpareSlot {
     due: Option<Instant>,
     /// Spares that have ended before their turn, one after the other.
     failures: u32,
+    observer: HelperSlot,
 }
 
 impl SpareSlot {
@@ -64,22 +69,37 @@ impl SpareSlot {
         }
     }
 
-    /// Returns the spare, if there is one that is alive.
-    pub(super) fn take(&mut self) -> Option<Server> {
+    /// Returns the spare, if there is one that is alive. Its observer takes the place of another one's.
+    pub(super) fn take(&mut self, observer: &mut HelperSlot) -> Option<Server> {
         self.due = None;
         let mut spare = self.current.take()?;
         if spare.is_alive() {
             self.failures = 0;
+            observer.take_from(&mut self.observer);
             return Some(spare);
         }
+        self.observer.end();
         None
+    }
+
+    /// Starts the observer that the process with this number asks for, if that is the spare.
+    pub(super) fn observe(&mut self, number: u64, program: &Program, ends: Vec<OwnedFd>) {
+        if self.is(number) {
+            self.observer.replace(program, &compose::observer_arguments(), ends);
+        }
+    }
+
+    fn is(&self, number: u64) -> bool {
+        self.current.as_ref().is_some_and(|spare| spare.number() == number)
     }
 
     /// Takes note of the end of the process with this number, if that is the spare.
     pub(super) fn has_gone(&mut self, number: u64) {
-        let Some(mut spare) = self.current.take_if(|spare| spare.number() == number) else {
+        if !self.is(number) {
             return;
-        };
+        }
+        self.observer.end();
+        let Some(mut spare) = self.current.take() else { return };
         match spare.wait() {
             // Whoever is killed could have waited.
             Ok(status) if status.signal().is_some() => {
@@ -94,6 +114,7 @@ impl SpareSlot {
     /// Ends the spare: there is no use for it, or it is another program's.
     pub(super) fn discard(&mut self) {
         self.due = None;
+        self.observer.end();
         if let Some(mut spare) = self.current.take() {
             spare.end();
         }
@@ -165,7 +186,7 @@ mod tests {
         let mut slot = SpareSlot::default();
         slot.prepare((&program, &[]), (7, sender));
         slot.current.as_mut().unwrap().wait().unwrap();
-        assert!(slot.take().is_none());
+        assert!(slot.take(&mut HelperSlot::default()).is_none());
         // Its end comes afterwards, and is nobody's.
         assert!(matches!(events.recv().unwrap(), Event::Gone(7)));
         slot.has_gone(7);
