@@ -63,12 +63,23 @@ impl fmt::Display for Head {
 /// Identifies one process's run, in the first line of each of its segments.
 pub(super) type RunId = [u8; 16];
 
+/// The key of one line's code.
+#[derive(Clone)]
+pub(super) struct LineKey(Zeroizing<[u8; 32]>);
+
+impl LineKey {
+    /// Returns the code of a line without its `mac` field.
+    pub(super) fn mac(&self, body: &[u8]) -> [u8; MAC_BYTES] {
+        code(&self.0, &[body])
+    }
+}
+
 /// The moving keys of one segment.
 pub(super) struct Chain {
     pub(super) run: RunId,
     /// The segment's place in the run, from 0.
     pub(super) index: u32,
-    line_key: Zeroizing<[u8; 32]>,
+    line_key: LineKey,
     next_seed: Zeroizing<[u8; 32]>,
     totals_key: Zeroizing<[u8; 32]>,
 }
@@ -87,7 +98,7 @@ impl Chain {
         Self {
             run,
             index,
-            line_key: Zeroizing::new(derive(b"chain", seed)),
+            line_key: LineKey(Zeroizing::new(derive(b"chain", seed))),
             next_seed: Zeroizing::new(derive(b"roll", seed)),
             totals_key: Zeroizing::new(derive(b"totals", seed)),
         }
@@ -100,13 +111,18 @@ impl Chain {
 
     /// Returns the code of a line without its `mac` field, which names the previous code itself.
     pub(super) fn mac(&self, body: &[u8]) -> [u8; MAC_BYTES] {
-        code(&self.line_key, &[body])
+        self.line_key.mac(body)
+    }
+
+    /// Returns the key of the next code, for a verifier that checks it later.
+    pub(super) fn line_key(&self) -> LineKey {
+        self.line_key.clone()
     }
 
     /// Moves to the next line's key and wipes this one.
     pub(super) fn advance(&mut self) {
-        let mut next = derive(b"evolve", &self.line_key);
-        self.line_key.copy_from_slice(&next);
+        let mut next = derive(b"evolve", &self.line_key.0);
+        self.line_key.0.copy_from_slice(&next);
         next.zeroize();
     }
 

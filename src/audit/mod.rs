@@ -11,6 +11,7 @@ mod appender;
 mod backlog;
 mod carried;
 mod chain;
+mod codes;
 mod durability;
 mod entry;
 mod event;

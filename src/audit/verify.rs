@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::Action;
 use super::chain::{AuditKey, Chain, Head, RunId};
+use super::codes::Codes;
 use super::entry::{Entry, SegmentHeader};
 use super::line::{self, Line};
 use super::retention::{self, LoadError, Totals};
@@ -211,6 +212,27 @@ pub(super) struct SegmentEnd {
 impl Check<'_> {
     /// Reads the segment through.
     pub(super) fn run(&self, notes: &mut Vec<Note>) -> Result<SegmentEnd, VerifyError> {
+        let mut noted = Vec::new();
+        let found = thread::scope(|scope| {
+            let mut codes = Codes::beside(scope);
+            let end = self.read(&mut codes, &mut noted);
+            end.ok().filter(|_| codes.are_right())
+        });
+        match found {
+            Some(end) => {
+                noted.into_iter().for_each(|found| note(notes, found));
+                Ok(end)
+            }
+            // Once more, line by line: what is wrong, and where.
+            None => self.read(&mut Codes::InTurn, notes),
+        }
+    }
+
+    fn read(
+        &self,
+        codes: &mut Codes<'_, '_>,
+        notes: &mut Vec<Note>,
+    ) -> Result<SegmentEnd, VerifyError> {
         let mut reader = BufReader::with_capacity(256 * 1024, self.segment.open()?);
         let mut text = Vec::new();
         let ending = read_line(&mut reader, &mut text)?;
@@ -220,7 +242,9 @@ impl Check<'_> {
         while ending == Ending::Newline {
             let expected = end.head.next_seq();
             let found = Line::parse(&text);
-            let Some(line) = found.filter(|line| is_next(line, &end.chain, &end.head)) else {
+            let Some(line) =
+                found.filter(|line| has_place(line, &end.head) && codes.admit(line, &end.chain))
+            else {
                 let damage = classify(&mut reader, &end.chain, end.head, found)?;
                 return Err(self.damaged(end.lines + 1, expected, damage));
             };
@@ -399,7 +423,11 @@ fn is_authentic(line: &Line<'_>, chain: &Chain) -> bool {
 }
 
 pub(super) fn is_next(line: &Line<'_>, chain: &Chain, head: &Head) -> bool {
-    line.seq == head.next_seq() && *line.prev == line::hex(&head.mac) && is_authentic(line, chain)
+    has_place(line, head) && is_authentic(line, chain)
+}
+
+fn has_place(line: &Line<'_>, head: &Head) -> bool {
+    line.seq == head.next_seq() && *line.prev == line::hex(&head.mac)
 }
 
 /// Names what was done at a place where `found` stands and is not what belongs there.

@@ -361,6 +361,9 @@ pub(crate) struct ServerArgs {
     pub system: System,
     #[arg(long)]
     pub accept_rollback: bool,
+    /// Says that it is held ready, and may have to wait for its turn.
+    #[arg(long)]
+    pub spare: bool,
     #[command(flatten)]
     pub key: KeyFrom,
 }

@@ -493,7 +493,7 @@ const EFFECTOR_SOCKET: &str = "/run/secretfs-effector";
 
 /// Is the effector, or with an order of it: the hidden subcommand's whole life.
 pub fn serve_effector(part: EffectorPart) -> io::Result<()> {
-    name_process()?;
+    name_process(c"secretfs")?;
     // Behind the channel there may be what whoever started the server had open: no program may have it.
     close_from(4)?;
     let (channel, program) = (Channel::inherited()?, Path::new("/proc/self/exe"));
@@ -567,13 +567,13 @@ const OBSERVER_SOCKET: &str = "/run/secretfs-observer";
 
 /// Is the observer: the hidden subcommand's whole life.
 pub fn serve_observer() -> io::Result<()> {
-    name_process()?;
+    name_process(c"secretfs")?;
     identity::observer::serve(Channel::inherited()?)
 }
 
 /// Answers EIO to everything: the hidden subcommand's whole life.
 pub fn serve_refusals() -> io::Result<()> {
-    name_process()?;
+    name_process(c"secretfs")?;
     let mut descriptors = Channel::inherited()?.receive_descriptors()?.into_iter();
     let mut next = || descriptors.next().ok_or(io::ErrorKind::InvalidData);
     let (device, journal) = (next()?, fs::Journal::from_memory(next()?)?);

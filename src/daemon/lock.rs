@@ -1,8 +1,8 @@
 //! One daemon a store: a lock on a file beside it, which also says who has it.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{self, Read};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -65,15 +65,21 @@ impl StoreLock {
             .mode(0o600)
             .open(&path)
             .map_err(fail)?;
-        let mut held = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        let held = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(held) => held,
             Err((file, Errno::EWOULDBLOCK)) => {
                 return Err(LockError::Held { state_dir: state_dir.into(), holder: holder(&file) });
             }
             Err((_, errno)) => return Err(fail(errno.into())),
         };
-        held.set_len(0).map_err(fail)?;
-        write!(held, "process {} {doing}", std::process::id()).map_err(fail)?;
+        // In one piece over what another has left, and cut only where that was longer: callers may be waiting for
+        // this process, and to cut a file may take ext4 milliseconds.
+        let text = format!("process {} {doing}", std::process::id());
+        held.write_all_at(text.as_bytes(), 0).map_err(fail)?;
+        let length = text.len() as u64;
+        if held.metadata().map_err(fail)?.len() != length {
+            held.set_len(length).map_err(fail)?;
+        }
         Ok(Self { _held: held })
     }
 }
@@ -140,7 +146,13 @@ mod tests {
         let expected = format!("process {} serving /secrets", std::process::id());
         assert!(message.contains(&expected), "{message}");
         drop(first);
-        StoreLock::take(dir.path(), "again").unwrap();
+        // A shorter text leaves nothing of the longer one before it.
+        for doing in ["again", "serving /secrets/elsewhere", "again"] {
+            let held = StoreLock::take(dir.path(), doing).unwrap();
+            let text = std::fs::read_to_string(dir.path().join("lock")).unwrap();
+            assert_eq!(text, format!("process {} {doing}", std::process::id()));
+            drop(held);
+        }
     }
 
     #[test]

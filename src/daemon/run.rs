@@ -4,11 +4,14 @@
 //! threads or keys), then comes what can fail for a reason that a person can repair. Only when the mount
 //! answers is anybody told that it does. An error on the way undoes what was done.
 
+use std::ffi::CStr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use nix::unistd::getppid;
 
 use super::alerts::Alerting;
 use super::background::Report;
@@ -30,7 +33,7 @@ use crate::fs::control::Host;
 use crate::fs::{Renderings, Tree};
 use crate::rotation::Rotations;
 use crate::route::Refreshing;
-use crate::system::{Asked, Channel, Signals, harden_process};
+use crate::system::{Asked, Channel, Signals, die_with_parent, harden_process, name_process};
 
 pub use super::mounting::FS_TYPE;
 
@@ -67,10 +70,24 @@ pub fn serve(mut start: Start) -> Result<(), DaemonError> {
     }
 }
 
-/// Serves for a keeper, which has started this process.
-pub fn serve_kept(mut start: Start) -> Result<(), DaemonError> {
-    let mut supervision =
-        Supervision::by_keeper().map_err(DaemonError::io("meeting the keeper"))?;
+/// The keeper has told this process to be the server.
+#[derive(Debug)]
+pub struct Turn(Supervision);
+
+/// Waits for the keeper, which has started this process, to tell it to be the server: at once, or as a spare when the
+/// server before is dead. `None`: the keeper ends without having needed it.
+///
+/// Nothing is to be read before that: it might be old by then. The process has this `name` meanwhile.
+pub fn await_turn(name: &CStr) -> Result<Option<Turn>, DaemonError> {
+    harden_process().map_err(DaemonError::io("closing the process to others"))?;
+    let turn = name_process(name)
+        .and_then(|()| die_with_parent(getppid().as_raw().cast_unsigned()))
+        .and_then(|()| Supervision::by_keeper());
+    Ok(turn.map_err(DaemonError::io("meeting the keeper"))?.map(Turn))
+}
+
+/// Serves for a keeper, whose turn for this process it is.
+pub fn serve_kept(mut start: Start, Turn(mut supervision): Turn) -> Result<(), DaemonError> {
     let by = supervision.by.clone();
     let starting = Starting::begin(by.clone(), start.config.watchdog)
         .map_err(DaemonError::io("starting the watchdog"))?;
@@ -164,8 +181,7 @@ impl Serving {
     fn start(start: Start, mut supervision: Supervision) -> Result<Self, DaemonError> {
         let Start { sources, config, passphrase, exceptions, .. } = start;
         harden_process().map_err(DaemonError::io("closing the process to others"))?;
-        let observer = compose::start_observer(&supervision.by)
-            .map_err(DaemonError::io("starting the observer"))?;
+        let observer = supervision.observer().map_err(DaemonError::io("starting the observer"))?;
         let level = logging::start(config.log, &sources.environment)
             .map_err(DaemonError::io("starting the log"))?;
         config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));

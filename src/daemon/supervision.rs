@@ -12,6 +12,7 @@ use super::keeper::message::{FromServer, Launch, ToServer};
 use super::mounting::{Mounting, is_mounted};
 use super::{DaemonError, compose, notify};
 use crate::fs::{Death, Journal};
+use crate::identity::Observer;
 use crate::system::{Channel, KeyCell, die_with_parent, name_process};
 
 /// What outlives this server.
@@ -27,6 +28,7 @@ pub(super) struct Supervision {
     /// The device, where an earlier server has left it.
     device: Option<OwnedFd>,
     pub(super) passphrase: Option<OwnedFd>,
+    observer: Option<Observer>,
     pub(super) confinement: Confinement,
 }
 
@@ -59,13 +61,18 @@ impl By {
 }
 
 impl Supervision {
-    /// Takes what the keeper gives to the process that it has started.
-    pub(super) fn by_keeper() -> io::Result<Self> {
-        name_process()?;
-        let channel = Channel::inherited()?;
-        let Some(ToServer::Launch(launch)) = channel.receive()? else {
-            return Err(io::ErrorKind::InvalidData.into());
+    /// Takes what the keeper gives to the process that it has started, once it does. `None`: it ends without having
+    /// needed it.
+    pub(super) fn by_keeper() -> io::Result<Option<Self>> {
+        let channel = Arc::new(Channel::inherited()?);
+        let by = By::Keeper(Arc::clone(&channel));
+        let observer = compose::start_observer(&by)?;
+        let launch = match channel.receive()? {
+            Some(ToServer::Launch(launch)) => launch,
+            Some(_) => return Err(io::ErrorKind::InvalidData.into()),
+            None => return Ok(None),
         };
+        name_process(c"secretfs")?;
         let mut descriptors = channel.receive_descriptors()?.into_iter();
         let mut next = || descriptors.next().ok_or(io::ErrorKind::InvalidData);
         let Launch { keeper, predecessor, restarts, since, passphrase } = launch;
@@ -74,8 +81,7 @@ impl Supervision {
         let passphrase = passphrase.then(next).transpose()?;
         die_with_parent(keeper)?;
         journal.begin_generation();
-        let by = By::Keeper(Arc::new(channel));
-        Ok(Self {
+        Ok(Some(Self {
             by,
             journal,
             key,
@@ -84,8 +90,9 @@ impl Supervision {
             since,
             device: None,
             passphrase,
+            observer: Some(observer),
             confinement: Confinement::Off,
-        })
+        }))
     }
 
     /// Begins with what systemd keeps for this service; where there is nothing, and without systemd,
@@ -114,8 +121,15 @@ impl Supervision {
             since,
             device,
             passphrase: None,
+            observer: None,
             confinement: Confinement::Off,
         })
+    }
+
+    /// Returns this server's observer, which is started unless a keeper has been asked for it already. To be called once,
+    /// before any thread.
+    pub(super) fn observer(&mut self) -> io::Result<Observer> {
+        self.observer.take().map_or_else(|| compose::start_observer(&self.by), Ok)
     }
 
     /// Gives up for good what this process does not need from here on.

@@ -6,6 +6,8 @@
 //! allocate and no length to record. The checksum finds torn writes and bad disks and is no
 //! protection against anybody: what a frame says is authenticated by the layer above.
 
+use std::thread::{self, ScopedJoinHandle};
+
 use redb::StorageBackend;
 use sha2::{Digest, Sha256};
 
@@ -194,7 +196,19 @@ impl Journal {
     /// A frame that was cut off by a crash was never acknowledged and ends the journal. `Damaged` if
     /// frames are missing before one that is whole.
     pub(super) fn replay(&mut self, commit: u64) -> Result<Pending, StoreError> {
-        let halves = [self.frames(Half::First)?, self.frames(Half::Second)?];
+        // Most of what a start does with the store is to read these megabytes.
+        let halves = thread::scope(|scope| {
+            let first = thread::Builder::new()
+                .name("secretfs-half".into())
+                .spawn_scoped(scope, || self.frames(Half::First));
+            let second = self.frames(Half::Second);
+            let first = match first.map(ScopedJoinHandle::join) {
+                Ok(Ok(first)) => first,
+                // There can be no thread now, or it has panicked: done here.
+                Ok(Err(_)) | Err(_) => self.frames(Half::First),
+            };
+            Ok::<_, StoreError>([first?, second?])
+        })?;
         let [first, second] = halves.each_ref().map(|frames| self.chain(frames, commit));
         let mut chains = [first?, second?];
         chains.sort_by_key(|frames| frames.first().map(|(frame, _)| frame.commit));

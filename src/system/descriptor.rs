@@ -41,10 +41,11 @@ pub fn close_from(number: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// Returns a duplicate of an open descriptor that is known by its number alone, closed on exec.
+/// Returns a duplicate of an open descriptor that is known by its number alone, closed on exec. It is none that a
+/// [`Channel`](super::Channel) takes the place of in a child.
 pub fn duplicate_descriptor(number: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: the call takes integers. A number that is no open descriptor is EBADF.
-    let duplicate = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) };
+    let duplicate = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 4) };
     if duplicate < 0 {
         return Err(io::Error::last_os_error());
     }

@@ -1,5 +1,6 @@
 //! What a process gives up before it holds a secret.
 
+use std::ffi::CStr;
 use std::io;
 
 use nix::sys::prctl;
@@ -28,9 +29,9 @@ pub fn die_with_parent(parent: u32) -> io::Result<()> {
     }
 }
 
-/// Calls the process `secretfs`, which was started by a descriptor and would be called its number.
-pub fn name_process() -> io::Result<()> {
-    Ok(prctl::set_name(c"secretfs")?)
+/// Names the process, which was started by a descriptor and would be called its number.
+pub fn name_process(name: &CStr) -> io::Result<()> {
+    Ok(prctl::set_name(name)?)
 }
 
 #[cfg(test)]

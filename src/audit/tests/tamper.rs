@@ -122,6 +122,32 @@ fn the_verifier_says_what_was_done_and_where() {
     }
 }
 
+/// Codes of long segments are checked by two threads, far behind the reading of the lines.
+#[test]
+fn an_edit_of_a_long_segment_is_placed_and_keeps_the_log_from_opening_wherever_it_is() {
+    const LINES: usize = 1500;
+    let world = World::new();
+    drop(world.open_with_lines(LINES - 1));
+    let path = world.last_segment();
+    let whole = lines(&path);
+    assert_eq!(whole.len(), LINES);
+    assert_eq!(world.verify(None).unwrap().head.seq, Seq(LINES as u64));
+    for at in [1, 2, LINES / 4, LINES / 2, LINES - 2, LINES - 1] {
+        let mut edited = whole.clone();
+        edited[at][60] ^= 1;
+        overwrite(&path, &edited.concat());
+        match world.verify(None).unwrap_err() {
+            VerifyError::Damaged { line, damage, .. } => {
+                assert_eq!((damage, line), (Damage::Edited, at as u64 + 1));
+            }
+            VerifyError::Io(error) => panic!("{error}"),
+        }
+        assert!(matches!(world.try_open(None), Err(AuditError::Tampered(_))), "line {at}");
+    }
+    overwrite(&path, &whole.concat());
+    drop(world.open());
+}
+
 #[test]
 fn another_key_is_told_from_an_edited_first_line() {
     let world = World::new();

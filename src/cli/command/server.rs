@@ -12,11 +12,13 @@ use crate::daemon::paths::Mode;
 use crate::daemon::run::{self, Start};
 
 pub(super) fn run(context: &Context, args: &ServerArgs) -> Done {
+    let name = if args.spare { c"secretfs-spare" } else { c"secretfs" };
+    let Some(turn) = run::await_turn(name)? else { return Ok(()) };
     let flags = layer(args.mountpoint.as_deref(), &args.key)?;
     let (sources, config) = context.config(args.system.system, flags)?;
     let exceptions = Exceptions { accept_rollback: args.accept_rollback };
     let passphrase = PassphraseInput::Ask;
-    Ok(run::serve_kept(Start { sources, config, passphrase, exceptions, report: None })?)
+    Ok(run::serve_kept(Start { sources, config, passphrase, exceptions, report: None }, turn)?)
 }
 
 /// Returns the arguments that lead a server to the same configuration.

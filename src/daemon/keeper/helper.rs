@@ -35,7 +35,15 @@ impl HelperSlot {
         }
     }
 
-    fn end(&mut self) {
+    /// Takes over what another slot has, in the place of what is here.
+    pub(super) fn take_from(&mut self, other: &mut Self) {
+        self.end();
+        self.current = other.current.take();
+        self.ending.append(&mut other.ending);
+    }
+
+    /// Ends it. Never waits.
+    pub(super) fn end(&mut self) {
         if let Some(mut child) = self.current.take() {
             // It fails only for one that has ended.
             drop(child.kill());

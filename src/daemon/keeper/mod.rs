@@ -2,15 +2,17 @@
 //!
 //! It holds no key (only a descriptor of memory that it never maps), opens no store and reads nothing
 //! that a caller has written. A server that dies in any way, or does not say that it is alive, is
-//! followed by another, which takes the mount over. The mount goes with the keeper: the kernel kills
-//! the server when its keeper dies.
+//! followed by another, which takes the mount over. The next one is started before it is needed, and waits
+//! for its turn. The mount goes with the keeper: the kernel kills the server when its keeper dies.
 
 mod helper;
 pub(super) mod message;
 mod refusal;
 mod server;
+mod spare;
 
 use std::ffi::OsString;
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -25,6 +27,7 @@ use self::helper::HelperSlot;
 use self::message::{FromServer, Launch, ToServer};
 use self::refusal::Refusal;
 use self::server::{Program, Server};
+use self::spare::SpareSlot;
 use super::background::Report;
 use super::config::{Config, Environment, KeeperMode};
 use super::mounting::Mounting;
@@ -120,8 +123,11 @@ struct Keeper {
     mount: Option<(Mounting, OwnedFd)>,
     events: Receiver<Event>,
     sender: Sender<Event>,
-    /// How many servers were started.
-    started: u64,
+    /// How many processes were started as servers, spares among them.
+    processes: u64,
+    /// How many of them were told to serve.
+    launched: u64,
+    spare: SpareSlot,
     since: i64,
     /// When there was a server last.
     served: Instant,
@@ -153,7 +159,9 @@ impl Keeper {
             mount: None,
             events,
             sender,
-            started: 0,
+            processes: 0,
+            launched: 0,
+            spare: SpareSlot::default(),
             since: compose::clock().now().as_second(),
             served: Instant::now(),
             failures: 0,
@@ -184,28 +192,44 @@ impl Keeper {
     }
 
     fn start(&mut self, predecessor: Option<Death>) -> Result<Server, DaemonError> {
-        let mut arguments = self.arguments.clone();
-        if predecessor.is_none() {
-            arguments.append(&mut self.first);
-        }
+        let server =
+            self.next_server(predecessor).map_err(DaemonError::io("starting the server"))?;
         let passphrase = self.passphrase.take();
         let launch = Launch {
             keeper: std::process::id(),
             predecessor,
-            restarts: self.started,
+            restarts: self.launched,
             since: self.since,
             passphrase: passphrase.is_some(),
         };
-        self.started += 1;
+        self.launched += 1;
+        server.launch(launch, &self.kept, passphrase.as_ref().map(AsFd::as_fd));
+        Ok(server)
+    }
+
+    /// Returns the spare, or a new process where there is none, or where another program is to be tried.
+    fn next_server(&mut self, predecessor: Option<Death>) -> io::Result<Server> {
+        if self.candidate.is_none()
+            && let Some(spare) = self.spare.take(&mut self.observer)
+        {
+            return Ok(spare);
+        }
+        let mut arguments = self.arguments.clone();
+        if predecessor.is_none() {
+            arguments.append(&mut self.first);
+        }
+        self.processes += 1;
         let program = self.candidate.as_ref().unwrap_or(&self.program);
-        Server::start(
-            (program, &arguments),
-            launch,
-            &self.kept,
-            passphrase.as_ref().map(AsFd::as_fd),
-            (self.started, self.sender.clone()),
-        )
-        .map_err(DaemonError::io("starting the server"))
+        Server::prepare((program, &arguments), (self.processes, self.sender.clone()))
+    }
+
+    /// Starts the next server in advance, if it is time to.
+    fn prepare_spare(&mut self) {
+        if self.spare.is_due() {
+            self.processes += 1;
+            let events = (self.processes, self.sender.clone());
+            self.spare.prepare((&self.program, &self.arguments), events);
+        }
     }
 
     /// Stays with a server until its end.
@@ -215,8 +239,10 @@ impl Keeper {
         predecessor: Option<Death>,
     ) -> Result<End, DaemonError> {
         let mut watched = Watched::new(self.config.watchdog);
+        let current = server.number();
         loop {
-            match self.events.recv_timeout(watched.left()) {
+            let wait = self.spare.due_in().map_or(watched.left(), |due| due.min(watched.left()));
+            match self.events.recv_timeout(wait) {
                 Err(RecvTimeoutError::Disconnected) => return Ok(End::Final(Ended::Unmounted)),
                 Err(RecvTimeoutError::Timeout) => {
                     if watched.ready.is_none() {
@@ -228,30 +254,35 @@ impl Keeper {
                         watched.hung = true;
                         server.kill();
                     }
+                    self.prepare_spare();
                 }
                 Ok(Event::Asked(Asked::Reload)) => server.tell(&ToServer::Reload),
                 Ok(Event::Asked(Asked::Stop)) => return self.stop(server),
-                Ok(Event::Gone(number)) if number == self.started => {
+                Ok(Event::Gone(number)) if number == current => {
                     let status =
                         server.wait().map_err(DaemonError::io("waiting for the server"))?;
                     return Ok(self.judge(&mut watched, status, predecessor));
                 }
-                Ok(Event::Said(number, FromServer::Stop, _)) if number == self.started => {
+                Ok(Event::Said(number, FromServer::Stop, _)) if number == current => {
                     return self.stop(server);
                 }
-                Ok(Event::Said(number, FromServer::Effector, ends)) if number == self.started => {
+                Ok(Event::Said(number, FromServer::Effector, ends)) if number == current => {
                     watched.heard = Instant::now();
                     let arguments = compose::effector_arguments(&self.config);
                     self.effector.replace(&self.program, &arguments, ends);
                 }
-                Ok(Event::Said(number, FromServer::Observer, ends)) if number == self.started => {
+                Ok(Event::Said(number, FromServer::Observer, ends)) if number == current => {
                     watched.heard = Instant::now();
                     self.observer.replace(&self.program, &compose::observer_arguments(), ends);
                 }
-                Ok(Event::Said(number, said, _)) if number == self.started => {
+                Ok(Event::Said(number, said, _)) if number == current => {
                     self.hear(&mut server, &mut watched, said)?;
                 }
-                Ok(Event::Gone(_) | Event::Said(..)) => {}
+                Ok(Event::Gone(number)) => self.spare.has_gone(number),
+                Ok(Event::Said(number, FromServer::Observer, ends)) => {
+                    self.spare.observe(number, &self.program, ends);
+                }
+                Ok(Event::Said(..)) => {}
             }
         }
     }
@@ -283,7 +314,9 @@ impl Keeper {
                 self.failures = 0;
                 if let Some(candidate) = self.candidate.take() {
                     self.program = candidate;
+                    self.spare.discard();
                 }
+                self.spare.schedule();
                 if let Some((mounting, _)) = &self.mount {
                     mounting.protect();
                 }
@@ -355,6 +388,8 @@ impl Keeper {
 
     /// Unmounts and waits for the server's end.
     fn stop(&mut self, mut server: Server) -> Result<End, DaemonError> {
+        self.spare.discard();
+        let current = server.number();
         let Some((mounting, _)) = &self.mount else {
             server.kill();
             server.wait().map_err(DaemonError::io("waiting for the server"))?;
@@ -366,9 +401,9 @@ impl Keeper {
         let deadline = Instant::now() + LAST_WORDS;
         loop {
             match self.events.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(Event::Gone(number)) if number == self.started => break,
+                Ok(Event::Gone(number)) if number == current => break,
                 // It cleans up by one.
-                Ok(Event::Said(number, FromServer::Effector, ends)) if number == self.started => {
+                Ok(Event::Said(number, FromServer::Effector, ends)) if number == current => {
                     let arguments = compose::effector_arguments(&self.config);
                     self.effector.replace(&self.program, &arguments, ends);
                 }

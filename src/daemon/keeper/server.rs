@@ -12,11 +12,11 @@ use std::thread;
 
 use super::message::{FromServer, Launch, ToServer};
 use super::{Event, Kept};
-use crate::system::Channel;
+use crate::system::{Channel, duplicate_descriptor};
 
 /// A program that is held open: what is executed is what was checked, whatever becomes of the path.
 #[derive(Debug)]
-pub(super) struct Program(File);
+pub(super) struct Program(OwnedFd);
 
 impl Program {
     /// Returns the program that this process runs.
@@ -26,7 +26,9 @@ impl Program {
 
     /// Opens a program.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        File::open(path).map(Self)
+        let file = File::open(path)?;
+        // Whatever its number is: a child has its channel at a certain one.
+        duplicate_descriptor(file.as_raw_fd()).map(Self)
     }
 
     /// Returns a path that leads to it in a child of this process.
@@ -36,37 +38,25 @@ impl Program {
     }
 }
 
-/// A server that runs.
+/// A process that is a server, or is to become one.
 #[derive(Debug)]
 pub(super) struct Server {
     child: Child,
     channel: Arc<Channel>,
+    number: u64,
 }
 
 impl Server {
-    /// Starts a program as a server. What it says comes as events with its `number`, and after the last
-    /// one that it is gone.
-    pub(super) fn start(
+    /// Starts a program, which waits for [`launch`](Self::launch). What it says comes as events with its `number`,
+    /// and after the last one that it is gone.
+    pub(super) fn prepare(
         (program, arguments): (&Program, &[OsString]),
-        launch: Launch,
-        kept: &Kept,
-        passphrase: Option<BorrowedFd<'_>>,
         (number, events): (u64, Sender<Event>),
     ) -> io::Result<Self> {
         let mut command = Command::new(program.path());
         command.args(arguments);
         let (child, channel) = Channel::spawn_command(command)?;
-        let server = Self { child, channel: Arc::new(channel) };
-        let mut descriptors = vec![kept.journal.memory().as_fd(), kept.key.memory().as_fd()];
-        descriptors.extend(passphrase);
-        let told = server
-            .channel
-            .send(&ToServer::Launch(launch))
-            .and_then(|()| server.channel.send_descriptors(&descriptors));
-        if let Err(error) = told {
-            // It has died already, and is found gone.
-            tracing::warn!(%error, "the server was not told how to start");
-        }
+        let server = Self { child, channel: Arc::new(channel), number };
         let channel = Arc::clone(&server.channel);
         thread::Builder::new().name("server".into()).spawn(move || {
             while let Ok(Some((said, descriptors))) = channel.receive_along::<FromServer>() {
@@ -77,6 +67,30 @@ impl Server {
             drop(events.send(Event::Gone(number)));
         })?;
         Ok(server)
+    }
+
+    /// Has it become the server.
+    pub(super) fn launch(&self, launch: Launch, kept: &Kept, passphrase: Option<BorrowedFd<'_>>) {
+        let mut descriptors = vec![kept.journal.memory().as_fd(), kept.key.memory().as_fd()];
+        descriptors.extend(passphrase);
+        let told = self
+            .channel
+            .send(&ToServer::Launch(launch))
+            .and_then(|()| self.channel.send_descriptors(&descriptors));
+        if let Err(error) = told {
+            // It has died already, and is found gone.
+            tracing::warn!(%error, "the server was not told how to start");
+        }
+    }
+
+    /// Returns the number that its events have.
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Tells whether it has not ended yet. Never waits.
+    pub(super) fn is_alive(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
     }
 
     /// Tells it something; one that is dying does not hear it.
