@@ -385,6 +385,9 @@ fn a_mirror_follows_its_source_over_an_outage_until_it_is_asked_to_stop() {
     let Some(mut bao) = OpenBao::start_lasting() else { return };
     let Some(store) = Store::serve(&Store::bao(&bao, "corp", "")) else { return };
     put(&bao.vault(|_| {}), "app/a", b"one");
+    put(&bao.vault(|_| {}), "app/other", b"theirs");
+    fs::create_dir(store.0.secret("m")).unwrap();
+    write(&store.0.secret("m/other"), b"ours").unwrap();
     let args = ["sync", "corp:app", "local:m", "--watch", "--every", "1"];
     let child = store.spawn(&args);
     let is = |name: &str, value: &[u8]| read(&store.0.secret(name)).is_ok_and(|it| it == value);
@@ -397,7 +400,9 @@ fn a_mirror_follows_its_source_over_an_outage_until_it_is_asked_to_stop() {
         lines
             .filter(|line| {
                 line["action"] == "read"
-                    && line["path"].as_str().is_some_and(|path| path.starts_with("m/"))
+                    && line["path"]
+                        .as_str()
+                        .is_some_and(|path| path.starts_with("m/") && path != "m/other")
             })
             .count()
     };
@@ -406,11 +411,17 @@ fn a_mirror_follows_its_source_over_an_outage_until_it_is_asked_to_stop() {
     bao.start_again();
     put(&bao.vault(|_| {}), "app/c", b"three");
     eventually_by(PATIENCE, "it goes on after the outage", || is("m/c", b"three"));
+    write(&store.0.secret("m/other"), b"theirs").unwrap();
+    // The round in which that is seen.
+    put(&bao.vault(|_| {}), "app/d", b"four");
+    eventually_by(PATIENCE, "it goes on", || is("m/d", b"four"));
     kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM).unwrap();
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(said.matches("other: conflict").count(), 1, "each round says it anew: {said}");
     // What is equal and has no new version is not read in each round.
-    assert!(reads(&store.0) < before + 6, "{before}");
+    assert!(reads(&store.0) < before + 8, "{before}");
 }
 
 #[test]

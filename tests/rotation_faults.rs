@@ -7,24 +7,26 @@
     reason = "a test fails by panicking, and a table is printed"
 )]
 
+mod outside;
+
 use std::collections::HashMap;
-use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use outside::store::{Watched, copy, copy_log};
+use outside::{FAULTS, Fault, Kind, Target};
 use secretfs::audit;
 use secretfs::broker::{
     Broker, BrokerError, Limits, LogSettings, Parts as BrokerParts, Put, Which, read_header,
 };
 use secretfs::crypto::{RootKey, Slot, SlotKind};
-use secretfs::effect::{CarryOut, EffectError, Order, Report, Task, Values};
 use secretfs::model::{Caller, Gid, ManualClock, SecretName, StoreId, Timestamp, Uid, Version};
 use secretfs::policy::{NumericIds, Policy};
 use secretfs::rotation::{Options, Outcome, Parts, Rotator, Settings, StepName, ValueFrom};
-use secretfs::store::{FailedCommit, MemoryStore, Snapshot, Store, StoreError, Table, Txn};
+use secretfs::store::{FailedCommit, MemoryStore};
 use secretfs::system::SecretBytes;
 
 const POLICY: &str = r#"
@@ -83,165 +85,6 @@ fn bytes(value: &[u8]) -> SecretBytes {
 
 fn make_slot(store: StoreId, root: &RootKey) -> Result<Slot, String> {
     Slot::seal(store, SlotKind::KeyFile, &bytes(&[7; 32]), root).map_err(|err| err.to_string())
-}
-
-/// A kind of step outside.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-enum Kind {
-    Set,
-    Verify,
-    Finish,
-    Undo,
-    Notify,
-}
-
-impl Kind {
-    fn of(task: &Task) -> Self {
-        match task {
-            Task::Set(_) => Self::Set,
-            Task::Verify { .. } => Self::Verify,
-            Task::Finish(_) => Self::Finish,
-            Task::Undo(_) => Self::Undo,
-            Task::Notify(_) => Self::Notify,
-            Task::Deliver(_) | Task::Generate(_) | Task::Place(_) | Task::TakeAway(_) => {
-                unreachable!("no rotation here orders it")
-            }
-        }
-    }
-}
-
-/// How a step outside fails.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Fault {
-    Refuses,
-    /// It takes too long, and nothing is done.
-    HangsBefore,
-    /// It takes too long, and it is done all the same.
-    HangsAfter,
-    /// Whoever carries it out dies, before or after.
-    DiesBefore,
-    DiesAfter,
-}
-
-const FAULTS: [Fault; 5] =
-    [Fault::Refuses, Fault::HangsBefore, Fault::HangsAfter, Fault::DiesBefore, Fault::DiesAfter];
-
-/// Is told what the target accepts.
-type Watch = Box<dyn FnMut(&[Vec<u8>]) + Send>;
-
-/// What the target accepts.
-#[derive(Default)]
-struct Target {
-    accepted: Mutex<Vec<Vec<u8>>>,
-    /// The next so many steps of a kind fail so.
-    faults: Mutex<HashMap<Kind, (Fault, u32)>>,
-    asked: Mutex<Vec<Kind>>,
-    /// Called before and after each step.
-    watch: Mutex<Option<Watch>>,
-}
-
-impl Target {
-    fn fail(&self, kind: Kind, fault: Fault, times: u32) {
-        self.faults.lock().insert(kind, (fault, times));
-    }
-
-    fn accepts(&self, value: &[u8]) -> bool {
-        self.accepted.lock().iter().any(|accepted| accepted == value)
-    }
-
-    fn look(&self) {
-        if let Some(watch) = &mut *self.watch.lock() {
-            watch(&self.accepted.lock());
-        }
-    }
-
-    fn fault(&self, kind: Kind) -> Option<Fault> {
-        let mut faults = self.faults.lock();
-        let (fault, left) = faults.get_mut(&kind)?;
-        *left = left.checked_sub(1)?;
-        Some(*fault)
-    }
-
-    fn act(&self, task: &Task, values: &Values) -> Result<(), EffectError> {
-        let value = |value: &Option<SecretBytes>| value.as_ref().unwrap().expose().to_vec();
-        let mut accepted = self.accepted.lock();
-        match task {
-            Task::Set(target) if target.holds_two() => {
-                *accepted = vec![value(&values.current), value(&values.new)];
-            }
-            Task::Set(_) | Task::Finish(_) => *accepted = vec![value(&values.new)],
-            Task::Undo(_) => *accepted = vec![value(&values.current)],
-            Task::Verify { .. } => {
-                let new = value(&values.new);
-                if !accepted.contains(&new) {
-                    return Err(EffectError::Refused("no such credential".into()));
-                }
-            }
-            Task::Deliver(_)
-            | Task::Notify(_)
-            | Task::Generate(_)
-            | Task::Place(_)
-            | Task::TakeAway(_) => {}
-        }
-        Ok(())
-    }
-}
-
-impl CarryOut for Target {
-    fn carry_out(&self, order: &Order, values: &Values) -> Result<Report, EffectError> {
-        let kind = Kind::of(&order.task);
-        self.asked.lock().push(kind);
-        self.look();
-        let fault = self.fault(kind);
-        let done = match fault {
-            None | Some(Fault::HangsAfter | Fault::DiesAfter) => self.act(&order.task, values),
-            Some(Fault::Refuses | Fault::HangsBefore | Fault::DiesBefore) => Ok(()),
-        };
-        self.look();
-        match fault {
-            None => done.map(|()| Report { note: format!("{kind:?} done"), value: None }),
-            Some(Fault::Refuses) => Err(EffectError::Refused("it says no".into())),
-            Some(Fault::HangsBefore | Fault::HangsAfter) => Err(EffectError::TimedOut),
-            Some(Fault::DiesBefore | Fault::DiesAfter) => {
-                Err(EffectError::Gone("it has died".into()))
-            }
-        }
-    }
-}
-
-/// A store that can refuse commits, as a full disk does, and is looked at after each.
-struct Watched {
-    inner: MemoryStore,
-    /// How many commits go well before those that fail, and how many fail.
-    full: Mutex<Option<(u32, u32, FailedCommit)>>,
-}
-
-impl Store for Watched {
-    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        self.inner.get(table, key)
-    }
-
-    fn snapshot(&self) -> Result<Box<dyn Snapshot + '_>, StoreError> {
-        self.inner.snapshot()
-    }
-
-    fn begin(&self) -> Result<Box<dyn Txn + '_>, StoreError> {
-        if let Some((left, fails, outcome)) = &mut *self.full.lock() {
-            match left.checked_sub(1) {
-                Some(rest) => *left = rest,
-                None if *fails > 0 => {
-                    *fails -= 1;
-                    self.inner.fail_next_commit(*outcome);
-                }
-                None => {}
-            }
-        }
-        self.inner.begin()
-    }
-
-    fn recover(&self) -> Result<(), StoreError> {
-        self.inner.recover()
-    }
 }
 
 struct World {
@@ -341,23 +184,6 @@ fn parts(store: &Arc<Watched>, clock: &Arc<ManualClock>, directory: PathBuf) -> 
         },
         accept_rollback: false,
     }
-}
-
-/// Returns another store with the same entries: what a crash at this moment would leave.
-fn copy(store: &dyn Store) -> MemoryStore {
-    let other = MemoryStore::new();
-    let mut txn = other.begin().unwrap();
-    let snapshot = store.snapshot().unwrap();
-    for table in Table::ALL {
-        snapshot
-            .scan(table, &[], &mut |key, value| {
-                txn.put(table, key, value).unwrap();
-                ControlFlow::Continue(())
-            })
-            .unwrap();
-    }
-    txn.commit().unwrap();
-    other
 }
 
 fn steps(outcome: &Outcome) -> Vec<StepName> {
@@ -568,17 +394,6 @@ fn a_full_disk_at_any_commit_leaves_target_and_readers_agreed() {
             }
         }
     }
-}
-
-/// Returns a directory with what a directory's audit log has at this moment.
-fn copy_log(directory: &Path) -> tempfile::TempDir {
-    let other = tempfile::tempdir().unwrap();
-    std::fs::create_dir(other.path().join("audit")).unwrap();
-    for file in std::fs::read_dir(directory.join("audit")).unwrap() {
-        let path = file.unwrap().path();
-        std::fs::copy(&path, other.path().join("audit").join(path.file_name().unwrap())).unwrap();
-    }
-    other
 }
 
 /// A moment at which the server could have been killed.

@@ -539,7 +539,7 @@ fn a_rename_across_a_border_is_a_copy_and_one_within_is_refused() {
 }
 
 #[test]
-fn a_service_that_restores_nothing_says_so_and_nothing_is_staged_or_rotated() {
+fn a_service_that_restores_nothing_says_so_and_nothing_is_staged() {
     let mut service = Service::new();
     service.abilities.restore = false;
     let world = World::with(service, false);
@@ -547,9 +547,6 @@ fn a_service_that_restores_nothing_says_so_and_nothing_is_staged_or_rotated() {
     world.read("cloud/key").unwrap();
     let staged = world.write("cloud/key", b"x", &Put { stage: true, ..Put::default() });
     assert!(matches!(staged, Err(BrokerError::Unsupported(_))));
-    let by = secretfs::broker::By::Caller(&admin());
-    let rotated = world.broker.admit_rotation(by, &name("cloud/key"));
-    assert!(matches!(rotated, Err(BrokerError::Unsupported(_))));
     world.broker.remove(&admin(), &name("cloud/key")).unwrap();
     let trashed = world.broker.trash(&admin()).unwrap();
     let restored = world.broker.restore(&admin(), trashed[0].id, None).unwrap_err();

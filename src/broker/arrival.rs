@@ -10,7 +10,7 @@ use super::batch::{Batch, Effect, Line};
 use super::record::{CONFIRMED_ID, Record, SecretRecord};
 use super::rotation::check_idle;
 use super::upstream::{Held, Remote, RemoteVersion};
-use super::write::{add_version, new_record, random_id};
+use super::write::{add_version, new_record, published, random_id};
 use super::writer::Company;
 use super::{Broker, BrokerError, Put, Result};
 use crate::audit::Action;
@@ -209,10 +209,7 @@ fn take_in(batch: &mut Batch<'_>, name: &SecretName, arrival: Arrival) -> Result
     let same = current.map(|entry| entry.version);
     let taken = match same {
         Some(_) => TakenIn::Confirmed,
-        None => {
-            let creator = record.metadata.created_by;
-            TakenIn::Made(add_version(batch, creator, id, &mut record, &value, false)?)
-        }
+        None => TakenIn::Made(make_version(batch, id, &mut record, &value)?),
     };
     if expires.is_some() {
         record.metadata.expires = expires;
@@ -226,6 +223,24 @@ fn take_in(batch: &mut Batch<'_>, name: &SecretName, arrival: Arrival) -> Result
     }
     batch.put_secret(id, record)?;
     Ok((taken, existed))
+}
+
+/// Makes what a service has the current version. It may be what a rotation has left staged, as it was told to.
+fn make_version(
+    batch: &mut Batch<'_>,
+    id: SecretId,
+    record: &mut SecretRecord,
+    value: &SecretBytes,
+) -> Result<Version> {
+    let fingerprint = batch.keyring.fingerprint(value);
+    let is_staged =
+        record.history.pending().is_some_and(|staged| staged.fingerprint == fingerprint);
+    if is_staged && let Some(version) = record.history.publish_pending() {
+        published(batch, id, record)?;
+        return Ok(version);
+    }
+    let creator = record.metadata.created_by;
+    add_version(batch, creator, id, record, value, false)
 }
 
 /// Finds the youngest secret in the trash that was a copy under a name: with it its metadata and history

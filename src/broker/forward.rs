@@ -14,7 +14,7 @@ use super::record::SecretRecord;
 use super::rotation::check_idle;
 use super::trash::bring_back;
 use super::upstream::{
-    Expected, Fault, Forward, Remote, RemoteVersion, Told, Upstream, UpstreamError,
+    Expected, Fault, Forward, Over, Remote, RemoteVersion, Told, Upstream, UpstreamError,
 };
 use super::write::{add_version, check, new_record, note, random_id};
 use super::writer::Company;
@@ -27,7 +27,7 @@ use crate::system::SecretBytes;
 /// A change that was admitted and is not made yet.
 struct Admitted {
     grant: Grant,
-    expected: Option<Expected>,
+    over: Over,
 }
 
 impl Broker {
@@ -54,12 +54,12 @@ impl Broker {
         };
         let broker = self.clone();
         self.inner.submit_then(Company::Shared, admit, move |admitted| {
-            let Admitted { grant, expected } = match admitted {
+            let Admitted { grant, over } = match admitted {
                 Ok(admitted) => admitted,
                 Err(err) => return done(Err(err)),
             };
             let exists = put.create_new.then(|| name.clone());
-            let forward = Forward { value: Arc::clone(&value), expected };
+            let forward = Forward { value: Arc::clone(&value), over };
             let at = name.clone();
             let then = move |answer: std::result::Result<RemoteVersion, UpstreamError>| match answer
             {
@@ -212,10 +212,10 @@ impl Broker {
         }
     }
 
-    /// Fails for a name that another service keeps, with what cannot be done there, once `by` may have it done.
+    /// Fails for a name that another service keeps, with what cannot be done there, once the caller may have it done.
     pub(super) fn check_kept_here(
         &self,
-        by: Option<&Caller>,
+        caller: &Caller,
         level: Level,
         name: &SecretName,
         what: &str,
@@ -223,9 +223,7 @@ impl Broker {
         if !self.is_routed(name) {
             return Ok(());
         }
-        if let Some(caller) = by {
-            self.check(caller, level, name)?;
-        }
+        self.check(caller, level, name)?;
         Err(BrokerError::Unsupported(format!("{name} is kept by another service: {what}")))
     }
 
@@ -288,15 +286,16 @@ fn admit_write(
     };
     checked.map_err(|err| gate.failed(caller, asked, err))?;
     let expects = put.expect.is_some() || put.create_new;
-    let expected = expects.then(|| match existing {
-        Some((_, SecretRecord { history, remote, .. })) => Expected {
+    let over = match existing {
+        _ if !expects => Over::Anything,
+        Some((_, SecretRecord { history, remote, .. })) => Over::Expected(Expected {
             version: history.current().map(|entry| entry.version),
             remote: remote.map(|remote| remote.version),
-        },
-        None => Expected::default(),
-    });
+        }),
+        None => Over::Expected(Expected::default()),
+    };
     forward_line(batch, caller, name, None, &grant, "to be written");
-    Ok(Admitted { grant, expected })
+    Ok(Admitted { grant, over })
 }
 
 fn forward_line(

@@ -80,10 +80,10 @@ pub use latency::{BOUNDS_MICROS, Latencies};
 pub use lease::{Ask, Granted};
 pub use log::{LogReader, Reading};
 pub use quarantine::Quarantine;
-pub use rotation::{By, Change, Stage, Step, Subject};
+pub use rotation::{By, Change, Stage, Step, Subject, There};
 pub use upstream::{
-    Copy, Done, Expected, Fault, Forward, RemoteVersion, Sought, Standing, Told, Upstream,
-    UpstreamError,
+    Copy, Done, Expected, Fault, Forward, Over, RemoteVersion, Seen, Sought, Standing, Told,
+    Upstream, UpstreamError,
 };
 
 use batch::Batch;

@@ -11,15 +11,20 @@ use super::batch::{Batch, Line};
 use super::gate::Asked;
 use super::read::value_key;
 use super::record::{Record, RotationRecord, SecretRecord, rotation_id};
+use super::upstream::{Remote, RemoteVersion};
 use super::write::{add_version, published};
 use super::writer::Company;
-use super::{Broker, BrokerError, Inner, Opened, Result, Unlocked, Which};
+use super::{Broker, BrokerError, Inner, Opened, Put, Result, Unlocked, Which};
 use crate::audit::{Action, Event, Outcome};
 use crate::model::{
     Attributes, Caller, Level, Metadata, SecretId, SecretName, Status, Timestamp, Version,
 };
 use crate::store::Table;
 use crate::system::SecretBytes;
+
+mod elsewhere;
+
+pub use elsewhere::There;
 
 /// A secret as its rotation sees it.
 #[derive(Clone, Debug)]
@@ -51,6 +56,8 @@ pub enum Stage {
 /// What becomes of the versions in one step.
 #[derive(Debug)]
 pub enum Change {
+    /// Nothing, but a version is about to be put where another service keeps the secret, and that is on record.
+    Forward(Version),
     /// The staged version is given up, and the secret is as it was before.
     GiveUp,
     /// The staged version stays staged, for an administrator to look at; the secret is as it was before.
@@ -61,12 +68,14 @@ pub enum Change {
     Redate(Timestamp),
     /// The value becomes the current version at once.
     Publish(SecretBytes),
+    /// The staged version is given up, and the value staged in its place.
+    Restage(SecretBytes),
     /// The value is staged. Until `Switch` or `GiveUp` nobody else changes the secret.
     Stage(SecretBytes),
     /// The version that is staged already is taken, as if by `Stage`.
     Adopt,
-    /// The staged version becomes the current one.
-    Switch,
+    /// The staged version becomes the current one, which is that version where another service keeps it.
+    Switch(Option<RemoteVersion>),
 }
 
 /// One step: a change, with what it teaches.
@@ -106,19 +115,29 @@ impl Broker {
     /// Decides whether a secret may be rotated, which takes `write`, and returns it. A refusal is
     /// recorded; a consent is by the steps that follow.
     ///
-    /// Errors: `Denied`, `NotFound`, `Unsupported` (another service keeps it), `Verifying`, `Sealed`.
+    /// Errors: `Denied`, `NotFound`, `Elsewhere`, `Upstream` (who keeps it is down), `Verifying`, `Sealed`.
     pub fn admit_rotation(&self, by: By<'_>, name: &SecretName) -> Result<Subject> {
         let inner = &*self.inner;
+        let asked = Asked { action: Action::Rotate, name, version: None };
         if let By::Caller(caller) = by {
             let sight = inner.gate.sight(caller);
             let attributes = inner.attributes_for(&sight, name);
-            let asked = Asked { action: Action::Rotate, name, version: None };
             let _granted = inner.gate.admit_by(&sight, Level::Write, attributes.as_ref(), asked)?;
         }
-        let by = by.caller();
-        let what = "rotate it there, and it is fetched from there";
-        self.check_kept_here(by.as_ref(), Level::Write, name, what)?;
-        self.subject(name)
+        let down = self.upstream_of(name).and_then(|upstream| upstream.refusal(name));
+        if let Some(down) = down {
+            return Err(match by {
+                By::Caller(caller) => inner.gate.failed(caller, asked, down.into()),
+                By::Daemon => down.into(),
+            });
+        }
+        match self.subject(name) {
+            Err(BrokerError::NotFound(absent)) => {
+                inner.check_at_hand(name, None, inner.gate.now())?;
+                Err(BrokerError::NotFound(absent))
+            }
+            found => found,
+        }
     }
 
     /// Fails with `Denied`, on record, for a caller who may not know of a name.
@@ -157,10 +176,10 @@ impl Broker {
     /// at), `NotFound` (nothing is staged), `TooBig`, `Store`, `Audit`, `Sealed`.
     pub fn step_rotation(&self, by: By<'_>, secret: &Subject, step: Step) -> Result<Version> {
         if let Change::Publish(value) | Change::Stage(value) = &step.change {
-            self.check_size(value.len() as u64, &Default::default())?;
+            self.check_size(value.len() as u64, &Put::default())?;
         }
         let (by, secret) = (by.caller(), secret.clone());
-        let announced = matches!(step.change, Change::Publish(_) | Change::Switch);
+        let announced = matches!(step.change, Change::Publish(_) | Change::Switch(_));
         let (version, name) = self
             .inner
             .submit(Company::Shared, move |batch| take(batch, by.as_ref(), &secret, step))?;
@@ -297,7 +316,9 @@ fn take(
     let current = record.history.current().map(|entry| entry.version).ok_or_else(missing)?;
     let staged = record.history.pending().map(|entry| entry.version);
     let creator = by.map_or(record.metadata.created_by, |caller| caller.uid);
-    let untouched = matches!(change, Change::Nothing);
+    let untouched = matches!(change, Change::Forward(_) | Change::Nothing);
+    let action =
+        if matches!(change, Change::Forward(_)) { Action::Forward } else { Action::Rotate };
     let version = match change {
         Change::Adopt => {
             record.metadata.status = Status::Rotating;
@@ -319,27 +340,34 @@ fn take(
             }
             current
         }
+        Change::Forward(version) => version,
         Change::Nothing => current,
         Change::Redate(time) => {
             record.metadata.last_rotated = Some(time);
             current
         }
         Change::Publish(value) => add_version(batch, creator, id, &mut record, &value, false)?,
+        Change::Restage(value) => {
+            let creator = record.metadata.created_by;
+            add_version(batch, creator, id, &mut record, &value, true)?
+        }
         Change::Stage(value) => {
             record.metadata.status = Status::Rotating;
             add_version(batch, creator, id, &mut record, &value, true)?
         }
         // Taken already.
-        Change::Switch if !changing => current,
-        Change::Switch => {
+        Change::Switch(_) if !changing => current,
+        Change::Switch(remote) => {
             let version = record.history.publish_pending().ok_or_else(missing)?;
             published(batch, id, &mut record)?;
+            let remote = remote.map(|version| Remote { version, confirmed: batch.now });
+            record.remote = remote.or(record.remote);
             version
         }
     };
     record.metadata.expires = expires.or(record.metadata.expires);
     batch.line(Line {
-        action: Action::Rotate,
+        action,
         caller: by.cloned(),
         name: Some(name.clone()),
         version: Some(version),

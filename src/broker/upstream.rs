@@ -42,6 +42,15 @@ pub trait Upstream: Send + Sync {
     /// [`standing_of_directory`](Self::standing_of_directory).
     fn fetch(&self, sought: &Sought, done: Done);
 
+    /// Returns why the service is left alone now, if it is.
+    fn refusal(&self, name: &SecretName) -> Option<UpstreamError>;
+
+    /// Has a secret fetched and kept, and tells what came of it.
+    fn renew(&self, name: &SecretName, done: Told<()>);
+
+    /// Tells what the service has of a secret, of which nothing is kept.
+    fn look(&self, name: &SecretName, done: Told<Seen>);
+
     /// Has the service keep a value; tells the version that it is there.
     fn put(&self, name: &SecretName, forward: Forward, done: Told<RemoteVersion>);
 
@@ -126,9 +135,27 @@ impl RemoteVersion {
 #[derive(Clone, Debug)]
 pub struct Forward {
     pub value: Arc<SecretBytes>,
-    /// What has to be there by then, if the writer has asked for that. Else whatever is there is fetched, and the value
-    /// put after it.
-    pub expected: Option<Expected>,
+    pub over: Over,
+}
+
+/// What has to be at the service when a value is put there.
+#[derive(Clone, Debug)]
+pub enum Over {
+    /// Whatever is there, which is fetched before, and the value put after it.
+    Anything,
+    /// What its writer has asked for. Something else is fetched as well, and the value is not put.
+    Expected(Expected),
+    /// This version, which was seen there right before. Where the service cannot compare, that has to do.
+    Seen(RemoteVersion),
+}
+
+/// What a service has.
+#[derive(Debug)]
+pub struct Seen {
+    pub version: RemoteVersion,
+    pub value: SecretBytes,
+    /// Whether a version can be put that is none once somebody else has made another.
+    pub compares: bool,
 }
 
 /// What was here when a writer was admitted who expects that; nothing of it: there must be none.
@@ -164,6 +191,21 @@ pub enum Fault {
     Unreachable,
     /// The service cannot do this at all.
     Unsupported,
+}
+
+impl Fault {
+    /// Tells whether the service has not done what it was asked for, nor will do it yet. A conflict does not: the
+    /// version there may be what an earlier request has made.
+    pub fn is_refusal(self) -> bool {
+        match self {
+            Self::Denied
+            | Self::Invalid
+            | Self::NotFound
+            | Self::Unaccepted
+            | Self::Unsupported => true,
+            Self::Conflict | Self::TimedOut | Self::Unreachable => false,
+        }
+    }
 }
 
 /// What is remembered beside a secret's record.

@@ -90,7 +90,7 @@ impl Broker {
         if let Some(version) = self.done(caller, Action::Promote) {
             return Ok(version);
         }
-        self.check_kept_here(Some(caller), Level::Admin, name, "nothing is staged")?;
+        self.check_kept_here(caller, Level::Admin, name, "nothing is staged")?;
         let (caller, name) = (caller.clone(), name.clone());
         self.inner.submit(Company::Shared, move |batch| promote(batch, &caller, &name))
     }

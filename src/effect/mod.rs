@@ -135,3 +135,13 @@ pub enum EffectError {
     #[error("unreachable: {0}")]
     Unreachable(String),
 }
+
+impl EffectError {
+    /// Tells whether another try is of no use.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Invalid(_) | Self::Refused(_) => true,
+            Self::Gone(_) | Self::TimedOut | Self::Unreachable(_) => false,
+        }
+    }
+}

@@ -101,7 +101,18 @@ impl Run<'_> {
         current: Option<&SecretBytes>,
         new: Option<&SecretBytes>,
     ) -> Result<Report, String> {
-        let admin = match &task {
+        let values = self.values(&task, current, new)?;
+        self.carry_out(task, values).map_err(|error| error.to_string())
+    }
+
+    /// Returns the values that something outside needs.
+    pub(super) fn values(
+        &self,
+        task: &Task,
+        current: Option<&SecretBytes>,
+        new: Option<&SecretBytes>,
+    ) -> Result<Values, String> {
+        let admin = match task {
             Task::Set(target) | Task::Finish(target) | Task::Undo(target) => target.admin(),
             Task::Verify { target, .. } => target.as_ref().and_then(Target::admin),
             Task::Deliver(_)
@@ -114,15 +125,14 @@ impl Run<'_> {
         let copy = |value: Option<&SecretBytes>| {
             value.map(|value| SecretBytes::copy_from(value.expose())).transpose()
         };
-        let values = Values {
+        Ok(Values {
             current: copy(current).map_err(|error| error.to_string())?,
             new: copy(new).map_err(|error| error.to_string())?,
             admin,
-        };
-        self.carry_out(task, values).map_err(|error| error.to_string())
+        })
     }
 
-    fn carry_out(&self, task: Task, values: Values) -> Result<Report, EffectError> {
+    pub(super) fn carry_out(&self, task: Task, values: Values) -> Result<Report, EffectError> {
         let order = Order {
             rotation: self.rotation.clone(),
             secret: Some(self.subject.name.clone()),

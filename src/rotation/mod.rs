@@ -10,6 +10,7 @@ mod act;
 mod adoption;
 mod bell;
 mod due;
+mod elsewhere;
 mod make;
 mod note;
 mod outcome;

@@ -40,8 +40,29 @@ pub(super) struct UnderWay {
     /// Who asked for it; `None`: the schedule.
     pub(super) by: Option<Uid>,
     pub(super) verified_by: Option<String>,
+    /// When the new value ends by itself, and the half of it that may be known.
+    #[serde(default)]
+    pub(super) expires: Option<Timestamp>,
+    #[serde(default)]
+    pub(super) public: Option<String>,
+    /// Whose the staged value is, and where else it may be.
+    #[serde(default)]
+    pub(super) standing: Standing,
     pub(super) error: Option<String>,
     pub(super) steps: Vec<StepDone>,
+}
+
+/// Whose the staged value is, and whether the service that keeps the secret may have it, if another one does.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Standing {
+    /// The rotation's, and it is here alone.
+    #[default]
+    Here,
+    /// The rotation's, and the service may have it, or get it yet.
+    Forwarded,
+    /// Somebody else has made it there, and the rotation's own was given up.
+    Theirs,
 }
 
 /// What is done, or about to be done.
@@ -50,7 +71,9 @@ pub(super) struct UnderWay {
 pub(super) enum Phase {
     /// The target may accept the new value, and readers get the old one.
     Set,
-    /// It is to accept the old value alone again.
+    /// The target accepts it, and the service that keeps the secret is to take it.
+    Forward,
+    /// The target is to accept the old value alone again.
     Undo,
     /// Readers get the new value; consumers are to be told.
     Notify,

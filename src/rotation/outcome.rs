@@ -51,6 +51,8 @@ pub enum StepName {
     Stage,
     Set,
     Verify,
+    /// Has the service take it that keeps the secret, if another one does.
+    Forward,
     Switch,
     Notify,
     Adopt,
@@ -61,11 +63,12 @@ pub enum StepName {
 
 impl StepName {
     /// Every step.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Generate,
         Self::Stage,
         Self::Set,
         Self::Verify,
+        Self::Forward,
         Self::Switch,
         Self::Notify,
         Self::Adopt,
@@ -80,6 +83,7 @@ impl StepName {
             Self::Stage => "stage",
             Self::Set => "set",
             Self::Verify => "verify",
+            Self::Forward => "forward",
             Self::Switch => "switch",
             Self::Notify => "notify",
             Self::Adopt => "adopt",

@@ -16,7 +16,7 @@ use super::due::Due;
 use super::note::Note;
 use super::outcome::Outcome;
 use super::progress::{Progress, State};
-use super::run::{Engine, Run, Who};
+use super::run::{Engine, PATIENCE, Run, Who};
 use super::settings::{Plan, Settings};
 use super::workers::{Pace, Workers};
 use crate::broker::{Broker, BrokerError, By, Stage, StoreError, Subject};
@@ -152,14 +152,15 @@ impl Rotator {
 
     /// Begins a rotation, or says why not. It goes on by itself; [`wait`](Self::wait) tells how.
     ///
-    /// Errors: `Denied`, `NotFound`, `Rotating`, `Sealed`, `Invalid` (nothing says how to make a value).
+    /// Errors: `Denied`, `NotFound`, `Rotating`, `Sealed`, `Invalid` (nothing says how to make a value), `Upstream`
+    /// (who keeps it is down).
     pub fn rotate(
         &self,
         caller: &Caller,
         name: &SecretName,
         options: Options,
     ) -> Result<State, BrokerError> {
-        let subject = self.inner.engine.broker.admit_rotation(By::Caller(caller), name)?;
+        let subject = self.admit(caller, name)?;
         // As it is now, for lines that are written long after its request was answered.
         let caller = Caller { request: None, ..caller.complete() };
         self.begin(Who::Caller(caller), subject, options)
@@ -172,10 +173,22 @@ impl Rotator {
         name: &SecretName,
         options: &Options,
     ) -> Result<Vec<String>, BrokerError> {
-        let subject = self.inner.engine.broker.admit_rotation(By::Caller(caller), name)?;
+        let subject = self.admit(caller, name)?;
         let plan = self.inner.plan(&subject);
         plan.describe(subject.metadata.attributes.secret_type, options)
             .map_err(BrokerError::Invalid)
+    }
+
+    fn admit(&self, caller: &Caller, name: &SecretName) -> Result<Subject, BrokerError> {
+        let broker = &self.inner.engine.broker;
+        match broker.admit_rotation(By::Caller(caller), name) {
+            // Nobody has asked for it yet.
+            Err(BrokerError::Elsewhere(sought)) => {
+                broker.fetch(&sought, PATIENCE)?;
+                broker.admit_rotation(By::Caller(caller), name)
+            }
+            admitted => admitted,
+        }
     }
 
     pub(super) fn rotate_by_schedule(&self, subject: Subject) -> Result<State, BrokerError> {
@@ -188,8 +201,15 @@ impl Rotator {
         if options.value == ValueFrom::Generated {
             plan.maker(subject.metadata.attributes.secret_type).map_err(BrokerError::Invalid)?;
         } else if subject.pending.is_none() {
-            let why = "nothing is staged: write the new value to NAME@pending first";
-            return Err(BrokerError::Invalid(why.into()));
+            let name = &subject.name;
+            return Err(match inner.engine.broker.is_routed(name) {
+                true => BrokerError::Unsupported(format!(
+                    "{name} is kept by another service, and no value is staged there"
+                )),
+                false => BrokerError::Invalid(
+                    "nothing is staged: write the new value to NAME@pending first".into(),
+                ),
+            });
         }
         if subject.stage == Stage::Changing {
             return Err(BrokerError::Rotating(subject.name));

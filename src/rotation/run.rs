@@ -11,12 +11,12 @@ use super::act::{Failed, rounded};
 use super::adoption::{Holder, Readers};
 use super::bell::Bell;
 use super::make::{self, Made, moved_expiry};
-use super::note::{After, Note, Phase, UnderWay};
+use super::note::{After, Note, Phase, Standing, UnderWay};
 use super::outcome::{Outcome, StepDone, StepName};
 use super::progress::Progress;
 use super::rotator::{Options, ValueFrom};
 use super::settings::Plan;
-use crate::broker::{Broker, BrokerError, By, Change, Stage, Subject, Which};
+use crate::broker::{Broker, BrokerError, By, Change, RemoteVersion, Stage, Subject, Which};
 use crate::effect::{CarryOut, EffectError, Notice, Target, Task, Verifier};
 use crate::model::{Caller, Clock, SecretName, Timestamp, Version, chain};
 use crate::system::SecretBytes;
@@ -74,8 +74,13 @@ pub(super) struct Run<'a> {
     pub(super) verified_by: Option<String>,
     pub(super) error: Option<String>,
     pub(super) steps: Vec<StepDone>,
+    /// When the new value ends by itself.
+    pub(super) expires: Option<Timestamp>,
     /// The half that may be known, of a new pair of keys.
     pub(super) public: Option<String>,
+    pub(super) standing: Standing,
+    /// Whether what is on disk may say that the rotation is gone on with after a crash.
+    pub(super) goes_on: bool,
 }
 
 impl<'a> Run<'a> {
@@ -102,7 +107,10 @@ impl<'a> Run<'a> {
             verified_by: None,
             error: None,
             steps: Vec::new(),
+            expires: None,
             public: None,
+            standing: Standing::Here,
+            goes_on: false,
         }
     }
 
@@ -122,6 +130,9 @@ impl<'a> Run<'a> {
             verified_by: left.verified_by.clone(),
             error: left.error.clone(),
             steps: left.steps.clone(),
+            expires: left.expires,
+            public: left.public.clone(),
+            standing: left.standing,
             ..Self::new(engine, Who::Daemon, rotation, subject, progress, timeout)
         }
     }
@@ -131,7 +142,11 @@ impl<'a> Run<'a> {
         if let Err(outcome) = self.end_the_last_one() {
             return *outcome;
         }
-        let made = match self.step(StepName::Generate, |run| make::make(run, plan, options)) {
+        let generate = |run: &mut Self| {
+            run.renew()?;
+            make::make(run, plan, options)
+        };
+        let made = match self.step(StepName::Generate, generate) {
             Ok(made) => {
                 let moved = moved_expiry(&self.subject.metadata, self.began);
                 Made { expires: made.expires.or(moved), ..made }
@@ -139,12 +154,14 @@ impl<'a> Run<'a> {
             Err(failed) => return self.fail(failed, Stage::Ended, Change::Nothing, false),
         };
         self.public.clone_from(&made.public);
+        self.expires = made.expires;
         let after = After {
             notify: plan.notify.clone(),
             wait_adopted: options.wait_adopted.unwrap_or(plan.wait_adopted),
             restart_holders: plan.restart_holders,
         };
-        if plan.target.is_none() && options.value == ValueFrom::Generated {
+        let is_direct = plan.target.is_none() && options.value == ValueFrom::Generated;
+        if is_direct && !self.is_elsewhere() {
             return self.direct(plan, options, made, after);
         }
         match self.staged(plan, options, made, &after) {
@@ -161,6 +178,10 @@ impl<'a> Run<'a> {
                 let why = self.error.clone().unwrap_or_else(|| "the daemon ended meanwhile".into());
                 self.roll_back(target.as_ref(), &after, why)
             }
+            Phase::Forward => match self.switch(target.as_ref(), &after) {
+                Ok(()) => self.after_switch(target.as_ref(), &after),
+                Err(failed) => self.roll_back(target.as_ref(), &after, failed.to_string()),
+            },
             Phase::Notify => self.after_switch(target.as_ref(), &after),
             Phase::Retire => self.retire(target.as_ref(), &after),
         }
@@ -237,7 +258,7 @@ impl<'a> Run<'a> {
         after: &After,
     ) -> Result<(), Box<Outcome>> {
         let target = plan.target.as_ref();
-        let Made { value, expires, current, .. } = made;
+        let Made { value, current, .. } = made;
         let kept = SecretBytes::copy_from(value.expose()).map_err(|error| error.to_string());
         let staged = kept.and_then(|kept| Ok((kept, self.stage(options, value, target, after)?)));
         let kept = match staged {
@@ -250,7 +271,7 @@ impl<'a> Run<'a> {
             self.engine.broker.hold_readers(*id, name, LONGEST_HOLD)
         });
         let tried = self.set_and_verify(plan, options, current.as_ref(), &kept);
-        let switched = tried.and_then(|()| self.switch(target, after, expires));
+        let switched = tried.and_then(|()| self.switch(target, after));
         match switched {
             Ok(()) => Ok(()),
             Err(failed) if options.rollback => {
@@ -340,18 +361,27 @@ impl<'a> Run<'a> {
         Ok(((), report.note))
     }
 
-    fn switch(
+    fn switch(&mut self, target: Option<&Target>, after: &After) -> Result<(), Failed> {
+        let remote = match self.is_elsewhere() {
+            true => Some(self.forward(target, after)?),
+            false => None,
+        };
+        self.publish(target, after, remote)
+    }
+
+    /// Gives the staged value to readers.
+    pub(super) fn publish(
         &mut self,
         target: Option<&Target>,
         after: &After,
-        expires: Option<Timestamp>,
+        remote: Option<RemoteVersion>,
     ) -> Result<(), Failed> {
         self.note.under_way = Some(self.under_way(Phase::Notify, target, after));
         self.step(StepName::Switch, |run| {
             let step = run.commit(
-                Change::Switch,
+                Change::Switch(remote),
                 Stage::Switched,
-                expires,
+                run.expires,
                 "the new value is current",
                 None,
             );
@@ -372,15 +402,28 @@ impl<'a> Run<'a> {
     /// Brings the target back to the value before, and gives the new one up.
     fn roll_back(&mut self, target: Option<&Target>, after: &After, why: String) -> Outcome {
         self.error = Some(why.clone());
-        let Some(target) = target else {
+        if target.is_none() && !self.is_elsewhere() {
             return self.fail_as(why, Stage::Ended, self.given_up(), false);
-        };
-        self.note.under_way = Some(self.under_way(Phase::Undo, Some(target), after));
+        }
+        self.note.under_way = Some(self.under_way(Phase::Undo, target, after));
         let undoing = self.commit(Change::Nothing, Stage::Changing, None, "to be undone", None);
         if let Err(error) = undoing {
+            if self.goes_on {
+                return self.left_open(&why, &chain(&error));
+            }
             // The note says `Set`, which is undone at the next try as well.
             tracing::warn!(%error, "a rotation is to be undone, and that could not be noted");
         }
+        self.goes_on = false;
+        match target {
+            // What somebody else has made is not taken back, but is what comes next.
+            Some(target) if self.standing != Standing::Theirs => self.undo(target, after, why),
+            Some(_) | None if self.is_elsewhere() => self.settle(target, after, why),
+            Some(_) | None => self.fail_as(why, Stage::Ended, self.given_up(), false),
+        }
+    }
+
+    fn undo(&mut self, target: &Target, after: &After, why: String) -> Outcome {
         let undone = self.step(StepName::Rollback, |run| {
             let current = run.read(Which::Current, "brings the target back to it")?.value;
             let pending = run.read_new("takes it back from the target")?.value;
@@ -388,19 +431,21 @@ impl<'a> Run<'a> {
             Ok(((), report.note))
         });
         match undone {
+            Ok(()) if self.is_elsewhere() => self.settle(Some(target), after, why),
             Ok(()) => self.fail_as(why, Stage::Ended, self.given_up(), true),
-            Err(failed) => {
-                // Nothing is ended by this: it stays as it is, and is tried again.
-                let error = format!("{why}; {failed}: it is tried again");
-                self.error = Some(error);
-                let outcome = self.outcome(false, false);
-                self.told(outcome)
-            }
+            Err(failed) => self.left_open(&why, &failed.to_string()),
         }
     }
 
+    /// Ends nothing: it stays as it is, and is tried again.
+    pub(super) fn left_open(&mut self, why: &str, and: &str) -> Outcome {
+        self.error = Some(format!("{why}; {and}: it is tried again"));
+        let outcome = self.outcome(false, false);
+        self.told(outcome)
+    }
+
     /// Tells the consumers, waits for them, and retires the old value.
-    fn after_switch(&mut self, target: Option<&Target>, after: &After) -> Outcome {
+    pub(super) fn after_switch(&mut self, target: Option<&Target>, after: &After) -> Outcome {
         if !after.notify.is_empty() {
             self.thaw();
         }
@@ -475,7 +520,7 @@ impl<'a> Run<'a> {
     }
 
     /// Returns what becomes of a value that is not to be current: one that was given stays staged.
-    fn given_up(&self) -> Change {
+    pub(super) fn given_up(&self) -> Change {
         if self.adopted { Change::Leave } else { Change::GiveUp }
     }
 
@@ -484,7 +529,13 @@ impl<'a> Run<'a> {
     }
 
     /// Ends without a new value. If even that cannot be recorded, what is on record is taken up later.
-    fn fail_as(&mut self, why: String, stage: Stage, change: Change, back: bool) -> Outcome {
+    pub(super) fn fail_as(
+        &mut self,
+        why: String,
+        stage: Stage,
+        change: Change,
+        back: bool,
+    ) -> Outcome {
         self.error = Some(why);
         if !matches!(change, Change::Leave) {
             self.new = None;
@@ -521,7 +572,12 @@ impl<'a> Run<'a> {
         outcome
     }
 
-    fn under_way(&self, phase: Phase, target: Option<&Target>, after: &After) -> UnderWay {
+    pub(super) fn under_way(
+        &self,
+        phase: Phase,
+        target: Option<&Target>,
+        after: &After,
+    ) -> UnderWay {
         let before = self.note.under_way.as_ref();
         UnderWay {
             rotation: self.rotation.clone(),
@@ -537,12 +593,17 @@ impl<'a> Run<'a> {
                 Who::Daemon => None,
             },
             verified_by: self.verified_by.clone(),
+            expires: self.expires,
+            public: self.public.clone(),
+            standing: self.standing,
             error: self.error.clone(),
             steps: self.steps.clone(),
         }
     }
 
     fn outcome(&self, success: bool, rolled_back: bool) -> Outcome {
+        // What readers get is new, and not what was to be.
+        let success = success && self.standing != Standing::Theirs;
         let finished = self.engine.clock.now();
         let old = self.note.under_way.as_ref().map_or(self.subject.current, |left| left.old);
         let duration = rounded(finished.duration_since(self.began).as_secs_f64().max(0.0));

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use crate::backend::Backend;
 use crate::broker::{
-    Broker, Copy, Done, Fault, Forward, RemoteVersion, Sought, Standing, Told, Upstream,
+    Broker, Copy, Done, Fault, Forward, RemoteVersion, Seen, Sought, Standing, Told, Upstream,
     UpstreamError,
 };
 use crate::model::{Clock, SecretName, Timestamp};
@@ -171,6 +171,24 @@ impl Upstream for Routes {
         match self.source(sought.name()) {
             Some(source) => source.fetch(sought, done),
             None => done(),
+        }
+    }
+
+    fn refusal(&self, name: &SecretName) -> Option<UpstreamError> {
+        self.source(name)?.refusal()
+    }
+
+    fn renew(&self, name: &SecretName, done: Told<()>) {
+        match self.expect(name) {
+            Ok(source) => source.renew(name, done),
+            Err(error) => done(Err(error)),
+        }
+    }
+
+    fn look(&self, name: &SecretName, done: Told<Seen>) {
+        match self.expect(name) {
+            Ok(source) => source.look(name, done),
+            Err(error) => done(Err(error)),
         }
     }
 

@@ -11,9 +11,11 @@
 
 pub mod mount;
 pub mod service;
+#[path = "../outside/store.rs"]
+pub mod store;
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +30,7 @@ use secretfs::store::MemoryStore;
 use secretfs::system::SecretBytes;
 
 use service::Service;
+use store::{Watched, copy, copy_log};
 
 /// The admin is uid 0; uid 1000 may read below the route's `app`, and nobody else anything.
 pub const POLICY: &str = r#"
@@ -55,7 +58,7 @@ pub struct World {
     pub clock: Arc<ManualClock>,
     pub routes: Routes,
     refreshers: Mutex<Vec<Refresher>>,
-    store: Arc<MemoryStore>,
+    pub store: Arc<Watched>,
     cache: Cache,
     directory: tempfile::TempDir,
 }
@@ -82,20 +85,44 @@ impl World {
     }
 
     fn caching(service: Service, cache: Cache) -> Self {
-        let (store, clock) =
-            (Arc::new(MemoryStore::new()), Arc::new(ManualClock::at(1_800_000_000)));
-        let directory = tempfile::tempdir().unwrap();
+        let (store, clock) = (MemoryStore::new(), Arc::new(ManualClock::at(1_800_000_000)));
         drop(
-            Broker::create(&*store, &*clock, &mut |store, root| {
+            Broker::create(&store, &*clock, &mut |store, root| {
                 Slot::seal(store, SlotKind::KeyFile, &key(), root).map_err(|err| err.to_string())
             })
             .unwrap(),
         );
         let cache = Cache { fresh: FRESH, stale: STALE, ..cache };
-        let service = Arc::new(service);
+        Self::over(store, tempfile::tempdir().unwrap(), clock, (Arc::new(service), cache))
+    }
+
+    fn over(
+        store: MemoryStore,
+        directory: tempfile::TempDir,
+        clock: Arc<ManualClock>,
+        (service, cache): (Arc<Service>, Cache),
+    ) -> Self {
+        let store = Arc::new(Watched { inner: store, full: Mutex::default() });
         let (broker, routes) = begin(&store, &clock, directory.path(), (&service, cache));
         let refreshers = Mutex::new(routes.refreshers());
         Self { broker, service, clock, routes, refreshers, store, cache, directory }
+    }
+
+    /// Returns who sees what this daemon would leave.
+    pub fn witness(&self) -> Witness {
+        Witness {
+            store: Arc::clone(&self.store),
+            directory: self.directory.path().to_owned(),
+            clock: Arc::clone(&self.clock),
+            cache: self.cache,
+            service: Arc::clone(&self.service),
+        }
+    }
+
+    /// Starts a daemon over what another one has left.
+    pub fn of(left: Left) -> Self {
+        let Left { store, directory, clock, cache, service } = left;
+        Self::over(store, directory, clock, (Arc::new(service), cache))
     }
 
     /// Ends the daemon and starts another one.
@@ -149,6 +176,37 @@ impl World {
     }
 }
 
+/// Sees what a daemon would leave.
+pub struct Witness {
+    store: Arc<Watched>,
+    directory: PathBuf,
+    clock: Arc<ManualClock>,
+    cache: Cache,
+    service: Arc<Service>,
+}
+
+impl Witness {
+    /// What a daemon finds that is started after this one was killed right now.
+    pub fn left(&self) -> Left {
+        Left {
+            store: copy(&*self.store),
+            directory: copy_log(&self.directory),
+            clock: Arc::clone(&self.clock),
+            cache: self.cache,
+            service: self.service.copy(),
+        }
+    }
+}
+
+/// See [`Witness::left`].
+pub struct Left {
+    store: MemoryStore,
+    directory: tempfile::TempDir,
+    clock: Arc<ManualClock>,
+    cache: Cache,
+    service: Service,
+}
+
 impl Drop for World {
     fn drop(&mut self) {
         self.service.let_go();
@@ -181,13 +239,13 @@ fn key() -> SecretBytes {
 }
 
 fn begin(
-    store: &Arc<MemoryStore>,
+    store: &Arc<Watched>,
     clock: &Arc<ManualClock>,
     directory: &Path,
     (service, cache): (&Arc<Service>, Cache),
 ) -> (Broker, Routes) {
     let parts = Parts {
-        store: Arc::<MemoryStore>::clone(store),
+        store: Arc::<Watched>::clone(store),
         policy: Policy::parse(POLICY, &NumericIds).unwrap(),
         clock: Arc::<ManualClock>::clone(clock),
         limits: Limits::default(),

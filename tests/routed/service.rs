@@ -1,6 +1,6 @@
 //! A service that keeps secrets in memory, and fails as a test likes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -27,9 +27,27 @@ pub enum Failure {
     Unauthenticated,
 }
 
+/// How one put fails, or is not alone.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum PutFault {
+    /// Somebody else's version comes right before.
+    AfterTheirs,
+    Denied,
+    /// It is done, and the answer is lost.
+    Done,
+    /// No answer comes, and it is done right before so many calls later, if it still can be.
+    DoneBefore(usize),
+    /// It is not done, and the answer is lost.
+    Lost,
+}
+
+/// What somebody else makes.
+pub const THEIRS: &[u8] = b"theirs";
+
 /// The service.
 pub struct Service {
     state: Mutex<State>,
+    watch: Mutex<Option<Watch>>,
     let_go: Condvar,
     after_put: OnceLock<AfterPut>,
     pub abilities: Abilities,
@@ -37,7 +55,7 @@ pub struct Service {
     pub tells_changes: Option<Duration>,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct State {
     secrets: BTreeMap<String, Vec<Vec<u8>>>,
     deleted: BTreeSet<String>,
@@ -51,7 +69,21 @@ struct State {
     changes: i64,
     /// Nobody says what it can do.
     dumb: bool,
+    put_faults: VecDeque<PutFault>,
+    /// After the next put nobody is there.
+    goes_down: bool,
+    /// Puts that are done when so many calls have come.
+    late: Vec<Late>,
     calls: BTreeMap<&'static str, u64>,
+}
+
+/// A put that is done late.
+#[derive(Clone)]
+struct Late {
+    calls: usize,
+    name: String,
+    value: Vec<u8>,
+    expect: Option<Expect>,
 }
 
 /// How a list has no end.
@@ -63,6 +95,9 @@ pub enum Endless {
 
 /// What is called when a value was put, before that is answered.
 type AfterPut = Box<dyn Fn(&[u8]) + Send + Sync>;
+
+/// What is called before and after each get and put.
+type Watch = Box<dyn FnMut() + Send>;
 
 /// Names in one page.
 const PAGE: usize = 3;
@@ -76,7 +111,38 @@ impl Service {
             ..Abilities::default()
         };
         let (let_go, after_put) = (Condvar::new(), OnceLock::new());
-        Self { state: Mutex::default(), let_go, after_put, abilities, tells_changes: None }
+        let (state, watch) = (Mutex::default(), Mutex::default());
+        Self { state, watch, let_go, after_put, abilities, tells_changes: None }
+    }
+
+    /// Returns one that has the same, and nothing of what was to fail.
+    pub fn copy(&self) -> Self {
+        let mut state = self.state.lock().clone();
+        (state.held, state.goes_down) = (false, false);
+        state.put_faults.clear();
+        let Self { abilities, tells_changes, .. } = *self;
+        Self { state: Mutex::new(state), abilities, tells_changes, ..Self::new() }
+    }
+
+    /// Has the next puts fail, each in its way.
+    pub fn fail_puts(&self, faults: &[PutFault]) {
+        self.state.lock().put_faults = faults.iter().copied().collect();
+    }
+
+    /// Has nobody be there after the next put.
+    pub fn go_down_after_put(&self) {
+        self.state.lock().goes_down = true;
+    }
+
+    /// Calls something before and after each get and put.
+    pub fn watch(&self, watch: Option<Watch>) {
+        *self.watch.lock() = watch;
+    }
+
+    fn look(&self) {
+        if let Some(watch) = &mut *self.watch.lock() {
+            watch();
+        }
     }
 
     /// Stores a version as somebody else does.
@@ -162,6 +228,7 @@ impl Service {
         while state.held {
             self.let_go.wait(&mut state);
         }
+        state.do_late();
         let said = |text: &str| text.to_owned();
         match state.failure {
             None => Ok(state),
@@ -194,6 +261,43 @@ impl State {
         self.changed.insert(name.to_owned(), self.changes);
     }
 
+    /// Does what is late, where nothing has come before it.
+    fn do_late(&mut self) {
+        let mut due = Vec::new();
+        for late in &mut self.late {
+            late.calls -= 1;
+        }
+        self.late.retain(|late| {
+            if late.calls == 0 {
+                due.push(late.clone());
+            }
+            late.calls > 0
+        });
+        for Late { name, value, expect, .. } in due {
+            drop(self.add(&name, &value, expect.as_ref()));
+        }
+    }
+
+    /// Makes a version, if the current one is what is expected. Returns how many there are by then.
+    fn add(&mut self, name: &str, value: &[u8], expect: Option<&Expect>) -> Result<usize> {
+        // What is deleted still counts, as it does for Vault.
+        let current = self.secrets.get(name).map(Vec::len);
+        let expected = match expect {
+            None => true,
+            Some(Expect::Absent) => current.is_none(),
+            Some(Expect::Version(id)) => current.map(version).as_ref() == Some(id),
+        };
+        if !expected {
+            return Err(BackendError::Conflict);
+        }
+        self.deleted.remove(name);
+        let versions = self.secrets.entry(name.to_owned()).or_default();
+        versions.push(value.to_vec());
+        let count = versions.len();
+        self.note_change(name);
+        Ok(count)
+    }
+
     fn versions(&self, name: &str) -> Result<&Vec<Vec<u8>>> {
         if self.deleted.contains(name) {
             return Err(BackendError::NotFound);
@@ -219,6 +323,7 @@ impl Backend for Service {
     }
 
     fn get(&self, name: &str, _: &Which, deadline: Deadline) -> Result<Fetched> {
+        self.look();
         let state = self.enter("get", deadline)?;
         let versions = state.versions(name)?;
         let last = versions.last().ok_or(BackendError::NotFound)?;
@@ -237,26 +342,35 @@ impl Backend for Service {
         put: &Put,
         deadline: Deadline,
     ) -> Result<Version> {
+        self.look();
         let mut state = self.enter("put", deadline)?;
-        // What is deleted still counts, as it does for Vault.
-        let current = state.secrets.get(name).map(Vec::len);
-        let expected = match &put.expect {
-            None => true,
-            Some(Expect::Absent) => current.is_none(),
-            Some(Expect::Version(id)) => current.map(version).as_ref() == Some(id),
-        };
-        if self.abilities.compare_and_set && !expected {
-            return Err(BackendError::Conflict);
+        let fault = state.put_faults.pop_front();
+        let (value_there, expect) = (
+            value.expose().to_vec(),
+            put.expect.clone().filter(|_| self.abilities.compare_and_set),
+        );
+        if std::mem::take(&mut state.goes_down) {
+            state.failure = Some(Failure::Down);
         }
-        state.deleted.remove(name);
-        let versions = state.secrets.entry(name.to_owned()).or_default();
-        versions.push(value.expose().to_vec());
-        let count = versions.len();
-        state.note_change(name);
+        match fault {
+            Some(PutFault::Denied) => return Err(BackendError::Denied("no such right".into())),
+            Some(PutFault::Lost) => return Err(BackendError::TimedOut),
+            Some(PutFault::DoneBefore(calls)) => {
+                state.late.push(Late { calls, name: name.to_owned(), value: value_there, expect });
+                return Err(BackendError::TimedOut);
+            }
+            Some(PutFault::AfterTheirs) => drop(state.add(name, THEIRS, None)),
+            Some(PutFault::Done) | None => {}
+        }
+        let count = state.add(name, &value_there, expect.as_ref())?;
         let number = if self.abilities.versions { count } else { 0 };
         drop(state);
         if let Some(call) = self.after_put.get() {
             call(value.expose());
+        }
+        self.look();
+        if fault == Some(PutFault::Done) {
+            return Err(BackendError::TimedOut);
         }
         Ok(described(number))
     }

@@ -81,7 +81,8 @@ impl<'a> Job<'a> {
     /// Plans, copies and compares.
     fn run(&self, consent: Consent) -> Result<Report, Failure> {
         let [source, destination] = self.ends.open()?;
-        let patience = (Patience::new(std::thread::sleep), &self.known);
+        let rest = |time| self.crew.rest(time);
+        let patience = (Patience::new(&rest), &self.known);
         let mirror = Mirror::new(&*source, &*destination, self.how.replace, patience);
         let mirror = mirror.map_err(|trouble| self.failure(trouble))?;
         let planned = self.shown("compared", |crew, progress| mirror.plan(crew, progress))?;
@@ -150,6 +151,6 @@ fn copy_once(job: &Job<'_>, dry_run: bool) -> Result<ExitCode, Failure> {
         job.context.out.note(report.plan());
         return Ok(ExitCode::SUCCESS);
     }
-    report.print(&job.context.out)?;
+    report.print(&job.context.out, &[])?;
     Ok(report.exit_code())
 }

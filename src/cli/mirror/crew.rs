@@ -1,16 +1,18 @@
 //! Threads that work on names, a bounded number of them: a service is asked for several at a time, and not for all.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::Trouble;
 
 /// The threads of one run.
 #[derive(Debug)]
 pub(crate) struct Crew {
-    pub threads: usize,
-    /// No further name is begun.
-    pub stop: AtomicBool,
+    threads: usize,
+    /// No further name is begun, and none that was begun is waited for.
+    is_stopped: Mutex<bool>,
+    stopped: Condvar,
 }
 
 /// How far it is, for whoever shows that meanwhile.
@@ -22,7 +24,24 @@ pub(crate) struct Progress {
 
 impl Crew {
     pub(crate) fn new(threads: usize) -> Self {
-        Self { threads, stop: AtomicBool::new(false) }
+        Self { threads, is_stopped: Mutex::default(), stopped: Condvar::new() }
+    }
+
+    /// Ends the run after the names that were begun, and at once those that rest.
+    pub(crate) fn stop(&self) {
+        *lock(&self.is_stopped) = true;
+        self.stopped.notify_all();
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        *lock(&self.is_stopped)
+    }
+
+    /// Waits for so long, or until it is stopped. Returns whether the run goes on.
+    pub(crate) fn rest(&self, time: Duration) -> bool {
+        let waited = self.stopped.wait_timeout_while(lock(&self.is_stopped), time, |is| !*is);
+        let (is_stopped, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        !*is_stopped
     }
 
     /// Does the work for each name and returns what came of it, in the names' order. Error: the first one, after which no
@@ -39,7 +58,7 @@ impl Crew {
         let results = Mutex::new(Vec::with_capacity(names.len()));
         let failed = Mutex::new(None);
         let take = || {
-            while !self.stop.load(Ordering::Relaxed) && lock(&failed).is_none() {
+            while !self.is_stopped() && lock(&failed).is_none() {
                 let at = next.fetch_add(1, Ordering::Relaxed);
                 let Some(name) = names.get(at) else { return };
                 match work(name) {
@@ -102,7 +121,7 @@ mod tests {
             if name == "3" { Err(lost()) } else { Ok(()) }
         });
         assert_eq!((failed, begun.load(Ordering::Relaxed)), (Err(lost()), 4));
-        crew.stop.store(true, Ordering::Relaxed);
+        crew.stop();
         let stopped: Result<Vec<()>, _> = crew.each(&names(3), &Progress::default(), |_| Ok(()));
         assert!(matches!(stopped, Err(Trouble::Lost(_))));
     }

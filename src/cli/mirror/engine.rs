@@ -18,7 +18,7 @@ pub(crate) struct Mirror<'a> {
     /// A value that the source does not know is no conflict: the source's comes on top of it.
     replace: bool,
     fingerprints: Fingerprints,
-    patience: Patience,
+    patience: Patience<'a>,
     known: &'a Known,
 }
 
@@ -99,7 +99,7 @@ impl<'a> Mirror<'a> {
         source: &'a dyn Side,
         destination: &'a dyn Side,
         replace: bool,
-        (patience, known): (Patience, &'a Known),
+        (patience, known): (Patience<'a>, &'a Known),
     ) -> Result<Self, Trouble> {
         let fingerprints = Fingerprints::new()?;
         Ok(Self { source, destination, replace, fingerprints, patience, known })

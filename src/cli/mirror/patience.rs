@@ -16,17 +16,19 @@ const LONGEST: Duration = Duration::from_secs(300);
 /// So many names in a row that failed are no fault of the names.
 const IN_A_ROW: usize = 5;
 
-/// Shared by all threads of a run: a rest that one of them is asked for is everybody's.
-#[derive(Debug)]
-pub(crate) struct Patience {
+/// Shared by all threads of a run: a rest that one of them is asked for is everybody's, and ends with the run.
+pub(crate) struct Patience<'a> {
     not_before: Mutex<Option<Instant>>,
     /// Names that were given up since the last one that was not.
     given_up: AtomicUsize,
-    sleep: fn(Duration),
+    sleep: &'a Sleep<'a>,
 }
 
-impl Patience {
-    pub(crate) fn new(sleep: fn(Duration)) -> Self {
+/// Waits, and tells whether the run goes on.
+pub(crate) type Sleep<'a> = dyn Fn(Duration) -> bool + Sync + 'a;
+
+impl<'a> Patience<'a> {
+    pub(crate) fn new(sleep: &'a Sleep<'a>) -> Self {
         Self { not_before: Mutex::new(None), given_up: AtomicUsize::new(0), sleep }
     }
 
@@ -45,7 +47,9 @@ impl Patience {
     ) -> Result<T, Trouble> {
         let mut tries = 0;
         loop {
-            self.rest();
+            if !self.rest() {
+                return Err(Trouble::Lost("it was asked to stop".into()));
+            }
             let (done, has_progress) = work();
             tries = if has_progress { 1 } else { tries + 1 };
             match done {
@@ -75,11 +79,10 @@ impl Patience {
         *not_before = Some(not_before.map_or(until, |known| known.max(until)));
     }
 
-    fn rest(&self) {
+    /// Waits for as long as it was asked for. Returns whether the run goes on.
+    fn rest(&self) -> bool {
         let not_before = *lock(&self.not_before);
         let left = not_before.map(|until| until.saturating_duration_since(Instant::now()));
-        if let Some(left) = left.filter(|left| !left.is_zero()) {
-            (self.sleep)(left);
-        }
+        left.is_none_or(|left| left.is_zero() || (self.sleep)(left))
     }
 }

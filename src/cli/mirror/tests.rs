@@ -164,7 +164,9 @@ impl Side for Memory {
     }
 }
 
-fn at_once(_: Duration) {}
+fn at_once(_: Duration) -> bool {
+    true
+}
 
 fn mirror<'a>(
     source: &'a Memory,
@@ -172,7 +174,7 @@ fn mirror<'a>(
     replace: bool,
     known: &'a Known,
 ) -> Mirror<'a> {
-    Mirror::new(source, destination, replace, (Patience::new(at_once), known)).unwrap()
+    Mirror::new(source, destination, replace, (Patience::new(&at_once), known)).unwrap()
 }
 
 /// One run as the commands make it. Returns what the comparison found; an error if it was killed.
@@ -287,7 +289,7 @@ fn what_fails_again_and_again_fails_one_name_and_in_the_end_all() {
     let (source, there) = (Memory::new(&all[..2]), Memory::new(&[]));
     // Six tries for the first name.
     let fails = |side: &Memory| Trouble::Passing { why: side.values("none"), rest: None };
-    let patience = Patience::new(at_once);
+    let patience = Patience::new(&at_once);
     let mut tries = 0;
     let given_up = patience.with(|| -> Result<(), Trouble> {
         tries += 1;
@@ -304,6 +306,28 @@ fn what_fails_again_and_again_fails_one_name_and_in_the_end_all() {
         Err(Trouble::Passing { why: "busy".into(), rest: too_long })
     });
     assert!(matches!(asked, Err(Trouble::Lost(_))));
+}
+
+#[test]
+fn a_rest_that_a_service_asks_for_ends_when_the_run_is_asked_to_stop() {
+    let crew = Crew::new(1);
+    let (resting, rests) = std::sync::mpsc::sync_channel(1);
+    let sleep = |time| {
+        resting.send(()).unwrap();
+        crew.rest(time)
+    };
+    let patience = Patience::new(&sleep);
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| {
+            patience.with(|| -> Result<(), Trouble> {
+                let rest = Some(Duration::from_secs(300));
+                Err(Trouble::Passing { why: "busy".into(), rest })
+            })
+        });
+        rests.recv().unwrap();
+        crew.stop();
+        assert!(matches!(waits.join().unwrap(), Err(Trouble::Lost(_))));
+    });
 }
 
 #[test]

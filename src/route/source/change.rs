@@ -1,4 +1,4 @@
-//! What is changed at a service: put, removed and brought back there.
+//! What is changed at a service: put, removed and brought back there; and what is asked on the way to it.
 //!
 //! A change has one deadline, which begins when it is asked for: whoever waits for it hears what came of it, and
 //! one that has waited for its turn for too long is not made at all.
@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use super::Source;
-use crate::backend::{BackendError, Deadline, Expect, Put, Version, VersionId};
-use crate::broker::{Expected, Fault, Forward, RemoteVersion, Told, UpstreamError};
+use crate::backend::{BackendError, Deadline, Expect, Fetched, Put, Version, VersionId};
+use crate::broker::{Expected, Fault, Forward, Over, RemoteVersion, Seen, Told, UpstreamError};
 use crate::model::SecretName;
 use crate::route::fault;
 use crate::route::verdict::Verdict;
@@ -35,6 +35,21 @@ impl Source {
         self.change_then(name, done, Self::restore_now);
     }
 
+    /// See [`Upstream::renew`](crate::broker::Upstream::renew).
+    pub(in crate::route) fn renew(self: &Arc<Self>, name: &SecretName, done: Told<()>) {
+        self.change_then(name, done, Self::fetch_now);
+    }
+
+    /// See [`Upstream::look`](crate::broker::Upstream::look).
+    pub(in crate::route) fn look(self: &Arc<Self>, name: &SecretName, done: Told<Seen>) {
+        self.change_then(name, done, |source, name, until| {
+            let Fetched { version, value, created, .. } = source.get(name, until)?;
+            let compares = source.able(until)?.compare_and_set;
+            let version = RemoteVersion::new(&source.backend, version.0, created);
+            Ok(Seen { version, value, compares })
+        });
+    }
+
     /// Makes a change when it is its turn, and has the turn last until it is made here too.
     fn change_then<T: 'static>(
         self: &Arc<Self>,
@@ -56,14 +71,16 @@ impl Source {
         until: Deadline,
     ) -> Result<RemoteVersion, UpstreamError> {
         let compares = self.able(until)?.compare_and_set;
-        let expected = forward.expected.as_ref();
-        if let (Some(expected), false) = (expected, compares) {
-            self.look_first(name, expected, until)?;
-        }
-        let known = match expected {
-            Some(expected) => expected.remote.clone(),
+        let known = match &forward.over {
             // As of now: another change has come before this one, maybe.
-            None => self.broker.remote_version(name),
+            Over::Anything => self.broker.remote_version(name),
+            Over::Expected(expected) => {
+                if !compares {
+                    self.look_first(name, expected, until)?;
+                }
+                expected.remote.clone()
+            }
+            Over::Seen(version) => Some(version.clone()),
         };
         let known = known.filter(|known| *known.backend == *self.backend).map(|known| known.id);
         let put_after = |known: Option<Box<str>>| {
@@ -77,11 +94,13 @@ impl Source {
                 client.put(self.below(name), &forward.value, &put, deadline)
             })
         };
-        let made = match put_after(known) {
-            Err(conflict) if conflict.fault == Fault::Conflict => {
-                put_after(self.next_after(conflict, (name, expected), until)?)
+        let made = match (put_after(known), &forward.over) {
+            (Err(conflict), Over::Anything | Over::Expected(_))
+                if conflict.fault == Fault::Conflict =>
+            {
+                put_after(self.next_after(conflict, (name, &forward.over), until)?)
             }
-            made => made,
+            (made, _) => made,
         };
         let Version { id, created, .. } = made?;
         self.verdicts.lock().forget(name);
@@ -96,9 +115,13 @@ impl Source {
     fn next_after(
         &self,
         conflict: UpstreamError,
-        (name, expected): (&SecretName, Option<&Expected>),
+        (name, over): (&SecretName, &Over),
         until: Deadline,
     ) -> Result<Option<Box<str>>, UpstreamError> {
+        let expected = match over {
+            Over::Expected(expected) => Some(expected),
+            Over::Anything | Over::Seen(_) => None,
+        };
         let (next, is_as_expected) = match self.fetch_now(name, until) {
             Ok(()) => (self.broker.remote_version(name).map(|now| now.id), false),
             Err(error) if error.fault == Fault::NotFound => {

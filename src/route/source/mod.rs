@@ -16,7 +16,7 @@ use super::names::{Directories, Listing};
 use super::verdict::{Verdict, Verdicts};
 use super::{Cache, Route};
 use crate::backend::{Abilities, Backend};
-use crate::broker::{Broker, Copy, Standing};
+use crate::broker::{Broker, Copy, Standing, UpstreamError};
 use crate::model::{Clock, SecretName, Timestamp};
 
 mod change;
@@ -154,10 +154,12 @@ impl Source {
 
     /// How it stands with what has to be asked for.
     fn unknown(&self) -> Standing {
-        match self.breaker.lock().refusal(self.uptime()) {
-            Some(why) => Standing::Failing(why.clone()),
-            None => Standing::Elsewhere,
-        }
+        self.refusal().map_or(Standing::Elsewhere, Standing::Failing)
+    }
+
+    /// See [`Upstream::refusal`](crate::broker::Upstream::refusal).
+    pub(super) fn refusal(&self) -> Option<UpstreamError> {
+        self.breaker.lock().refusal(self.uptime()).cloned()
     }
 
     /// See [`Upstream::stale_for`](crate::broker::Upstream::stale_for).
@@ -180,7 +182,7 @@ impl Source {
 
     /// See [`Upstream::explain`](crate::broker::Upstream::explain).
     pub(super) fn explain(&self) -> serde_json::Value {
-        let mut cannot = vec!["rename", "rotate", "stage"];
+        let mut cannot = vec!["rename", "stage"];
         if self.abilities.get().is_some_and(|abilities| !abilities.restore) {
             cannot.push("restore");
         }

@@ -26,10 +26,7 @@ impl Source {
     ) -> Result<(), UpstreamError> {
         let before = self.broker.remote_version(name);
         let known = before.filter(|before| *before.backend == *self.backend);
-        let get = |client: &dyn Backend, deadline| {
-            client.get(self.below(name), &Which::Current, deadline)
-        };
-        match self.ask(until, get) {
+        match self.get(name, until) {
             Ok(fetched) => self.take_in(name, fetched, known),
             Err(error) => {
                 if let (Fault::NotFound, Some(known)) = (error.fault, &known)
@@ -40,6 +37,11 @@ impl Source {
                 Err(error)
             }
         }
+    }
+
+    /// Asks for a secret, of which nothing is kept.
+    pub(super) fn get(&self, name: &SecretName, until: Deadline) -> Result<Fetched, UpstreamError> {
+        self.ask(until, |client, deadline| client.get(self.below(name), &Which::Current, deadline))
     }
 
     fn take_in(
@@ -67,7 +69,12 @@ impl Source {
                         | BrokerError::TooBig { .. }
                 );
                 self.counts.unfit.fetch_add(u64::from(unfit), Ordering::Relaxed);
-                tracing::warn!(%name, %error, "what a backend has answered is not kept");
+                if matches!(error, BrokerError::Rotating(_)) {
+                    // Its rotation looks at it before it ends.
+                    tracing::debug!(%name, "a version waits for the end of a rotation");
+                } else {
+                    tracing::warn!(%name, %error, "what a backend has answered is not kept");
+                }
                 Err(fault::of_store(&self.backend, &error))
             }
         }

@@ -46,15 +46,24 @@ impl Report {
         self.planned.iter().map(row).collect()
     }
 
-    /// Prints what was found at the end: what is not as it should be, and counts.
-    pub(super) fn print(&self, out: &Out) -> Result<(), Failure> {
+    /// Returns what is not as it should be.
+    pub(super) fn unequal(&self) -> Vec<Done> {
         let failed = self.copied.iter().filter(|one| matches!(one.step, Step::Failed(_)));
         let failed: BTreeMap<&str, &Step> =
             failed.map(|one| (one.name.as_str(), &one.step)).collect();
-        for one in self.found.iter().filter(|one| !one.step.is_equal()) {
-            // Why it could not be copied says more than that it is not there.
-            let step = failed.get(one.name.as_str()).copied().unwrap_or(&one.step);
-            let (word, why) = words(step);
+        let unequal = self.found.iter().filter(|one| !one.step.is_equal()).cloned();
+        // Why it could not be copied says more than that it is not there.
+        let explained = |one: Done| {
+            let step = failed.get(one.name.as_str()).copied().cloned();
+            Done { step: step.unwrap_or(one.step), ..one }
+        };
+        unequal.map(explained).collect()
+    }
+
+    /// Prints what was found at the end: what is not as it should be, but for what was `said` before, and counts.
+    pub(super) fn print(&self, out: &Out, said: &[Done]) -> Result<(), Failure> {
+        for one in self.unequal().iter().filter(|one| !said.contains(one)) {
+            let (word, why) = words(&one.step);
             out.note(format_args!("{}: {word}: {why}", one.name));
         }
         // What the copy was refused the comparison does not know, and the other way round.
