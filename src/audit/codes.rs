@@ -1,8 +1,8 @@
 //! Whether the codes of a segment's lines are right: asked line by line, or of many lines beside each other.
 //!
-//! Two thirds of the time that a line takes to check are its code's, and a start has callers waiting for it. The keys come one
-//! from the other, so the reader makes them; a second thread computes the codes, and the reader does where that one
-//! does not keep up.
+//! Most of the time that a line takes to check is its code's, and a start has callers waiting for it. The keys come
+//! one from the other, so the reader makes them; a second thread computes the codes, and the reader does where that
+//! one does not keep up. A key is wiped as soon as its batch was checked.
 
 use std::mem;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};

@@ -1,6 +1,6 @@
 //! Checks a log against its key and says where it was changed.
 //!
-//! Streams: memory is bounded by two lines. Every segment is checked under its own keys, tied to the
+//! Streams: memory is bounded by some batches of lines. Every segment is checked under its own keys, tied to the
 //! one before it by seq, code and place in the run, and the first to what retention left behind.
 
 use std::fmt;
@@ -228,6 +228,8 @@ impl Check<'_> {
         }
     }
 
+    /// Does so with these codes; where they are checked beside the reading, what is returned counts once they are
+    /// known to be right.
     fn read(
         &self,
         codes: &mut Codes<'_, '_>,
