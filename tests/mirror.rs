@@ -314,13 +314,7 @@ fn eventually_by(time: Duration, claim: &str, mut holds: impl FnMut() -> bool) {
 #[test]
 fn secrets_go_to_secrets_manager_and_come_back_with_their_versions() {
     let Some(moto) = Moto::start() else { return };
-    let credentials = secret_file(
-        &moto.dir.path().join("credentials"),
-        &format!(
-            "[default]\naws_access_key_id = {}\naws_secret_access_key = {}\n",
-            moto.key_id, moto.secret
-        ),
-    );
+    let credentials = moto.credentials();
     let backend = format!(
         "[backend.cloud]\nkind = \"aws_secrets_manager\"\nregion = \"{}\"\nendpoint = \"{}\"\n\
          prefix = \"prod/\"\ncredentials_file = {credentials}\n",

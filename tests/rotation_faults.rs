@@ -8,6 +8,8 @@
 )]
 
 mod outside;
+#[path = "routed/store.rs"]
+mod store;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -16,7 +18,6 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use outside::store::{Watched, copy, copy_log};
 use outside::{FAULTS, Fault, Kind, Target};
 use secretfs::audit;
 use secretfs::broker::{
@@ -28,6 +29,7 @@ use secretfs::policy::{NumericIds, Policy};
 use secretfs::rotation::{Options, Outcome, Parts, Rotator, Settings, StepName, ValueFrom};
 use secretfs::store::{FailedCommit, MemoryStore};
 use secretfs::system::SecretBytes;
+use store::{Watched, copy, copy_log};
 
 const POLICY: &str = r#"
     [[role]]

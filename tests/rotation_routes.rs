@@ -1,5 +1,6 @@
 //! Rotations of secrets that another service keeps: whatever fails, readers get what the service has, and the target
 //! accepts that.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test file")]
 
 mod outside;
 mod routed;

@@ -215,13 +215,7 @@ fn rotates(site: &Site, there: &dyn Backend) {
 #[test]
 fn a_secret_of_secrets_manager_is_rotated() {
     let Some(moto) = Moto::start() else { return };
-    let credentials = secret_file(
-        &moto.dir.path().join("credentials"),
-        &format!(
-            "[default]\naws_access_key_id = {}\naws_secret_access_key = {}\n",
-            moto.key_id, moto.secret
-        ),
-    );
+    let credentials = moto.credentials();
     let Some(site) = mounted(&format!(
         "[backend.there]\nkind = \"aws_secrets_manager\"\nregion = \"{}\"\nendpoint = \"{}\"\n\
          prefix = \"prod/\"\ncredentials_file = {credentials}\n",

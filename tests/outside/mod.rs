@@ -12,8 +12,6 @@ use parking_lot::Mutex;
 use secretfs::effect::{CarryOut, EffectError, Order, Report, Task, Values};
 use secretfs::system::SecretBytes;
 
-pub mod store;
-
 /// A kind of step outside.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Kind {

@@ -11,7 +11,6 @@
 
 pub mod mount;
 pub mod service;
-#[path = "../outside/store.rs"]
 pub mod store;
 
 use std::collections::HashMap;

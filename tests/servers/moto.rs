@@ -2,6 +2,8 @@
 //! signer for that, so what it accepts is signed as AWS's tools sign.
 
 use std::collections::BTreeMap;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -11,7 +13,7 @@ use secretfs::backend::http::{Connection, Http, Method, Request};
 use tempfile::TempDir;
 
 use super::{Server, directory, mortal, port};
-use crate::common::{DEADLINE, python};
+use crate::common::{DEADLINE, python, write_file};
 
 /// The region of all tests.
 pub const REGION: &str = "us-east-1";
@@ -59,6 +61,16 @@ impl Moto {
             "Action=PutUserPolicy&UserName=admin&PolicyName=all&PolicyDocument={all}"
         ));
         Some(moto)
+    }
+
+    /// Writes the user's key down as AWS's tools keep it; returns the file, as a configuration names it.
+    pub fn credentials(&self) -> String {
+        let path = self.dir.path().join("credentials");
+        let Self { key_id, secret, .. } = self;
+        let key = format!("aws_access_key_id = {key_id}\naws_secret_access_key = {secret}\n");
+        write_file(&path, format!("[default]\n{key}").as_bytes());
+        std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        format!("{path:?}")
     }
 
     fn ask_iam(&self, form: &str) -> String {
