@@ -55,7 +55,7 @@ impl Rotating {
         for secret in ["single", "double", "plain", "due"] {
             service.set(secret, b"first");
         }
-        let rotating = Self::over(World::with(service, false));
+        let rotating = Self::over(World::patient(service));
         rotating.target.accepted.lock().push(b"first".to_vec());
         ALL.iter().for_each(|secret| assert_eq!(rotating.read(secret), b"first"));
         rotating
