@@ -382,6 +382,28 @@ fn a_key_that_was_typed_once_outlives_the_server_and_a_sealed_store_stays_sealed
 }
 
 #[test]
+fn the_store_stays_open_whenever_a_server_is_killed_that_changes_its_root_key() {
+    let Some(world) = World::start() else { return };
+    world.put("a", "value");
+    let rotate = |stop: &AtomicBool| {
+        let mut rotated = 0;
+        while !stop.load(Ordering::SeqCst) {
+            rotated += u64::from(world.control("admin", r#"{"do": "key-rotate-root"}"#).is_ok());
+        }
+        rotated
+    };
+    let mut killer = Killer::new();
+    let rotated = beside(&[&rotate], || {
+        for round in 0..campaign(20, 300) {
+            killer.kill(&world, 1);
+            assert_eq!(world.get("a").unwrap(), b"value", "round {round}");
+        }
+    });
+    assert!(rotated[0] > 0);
+    assert_whole(&world);
+}
+
+#[test]
 fn with_on_restart_seal_the_next_server_has_no_key() {
     let config = "on_restart = \"seal\"";
     let Some(world) = World::with(common::ROOT_IS_ADMIN, config) else { return };

@@ -10,9 +10,9 @@ use super::batch::{Batch, Effect, Line};
 use super::writer::Company;
 use super::{Broker, BrokerError, Inner, Result};
 use crate::audit::Action;
-use crate::crypto::{Header, Keyring, RootKey, Slot};
+use crate::crypto::{CryptoError, Header, Keyring, RootKey, Slot};
 use crate::model::{Caller, Epoch, SecretId, StoreId, Version};
-use crate::store::{StoreError, Table};
+use crate::store::{Store, StoreError, Table};
 
 /// The key of the header's entry in its table.
 pub(super) const HEADER_KEY: &[u8] = b"header";
@@ -154,11 +154,28 @@ fn put_keyring(batch: &mut Batch<'_>, keyring: Keyring) -> Result<()> {
 }
 
 /// Reads the header, which says how the root key is sealed. It needs no key.
-pub fn read_header(store: &dyn crate::store::Store) -> Result<Header> {
+pub fn read_header(store: &dyn Store) -> Result<Header> {
     let bytes = store
         .get(Table::Header, HEADER_KEY)?
         .ok_or_else(|| StoreError::Damaged("the header is missing".into()))?;
     Header::decode(&bytes).map_err(BrokerError::Key)
+}
+
+/// Tells whether a root key is the store's. Errors: `Damaged`, `Store`, and `Key` for anything but a key that does not
+/// fit.
+pub fn root_key_fits(store: &dyn Store, root: &RootKey) -> Result<bool> {
+    let header = read_header(store)?;
+    match Keyring::open(header.store, root, &read_keyring(store)?) {
+        Ok(_) => Ok(true),
+        Err(CryptoError::WrongKey) => Ok(false),
+        Err(error) => Err(BrokerError::Key(error)),
+    }
+}
+
+/// Reads the sealed keyring.
+pub(super) fn read_keyring(store: &dyn Store) -> Result<Vec<u8>> {
+    let absent = || StoreError::Damaged("the keyring is missing".into());
+    Ok(store.get(Table::Keyring, KEYRING_KEY)?.ok_or_else(absent)?)
 }
 
 /// Re-wraps what is under an older epoch, then forgets that epoch. Does nothing where all is under

@@ -75,7 +75,7 @@ pub use backup::{unpack_backup, write_backup};
 pub use error::{BrokerError, KeyError, StoreError};
 pub use frozen::{Frozen, FrozenId};
 pub use holds::Hold;
-pub use keys::{MakeSlot, read_header};
+pub use keys::{MakeSlot, read_header, root_key_fits};
 pub use latency::{BOUNDS_MICROS, Latencies};
 pub use lease::{Ask, Granted};
 pub use log::{LogReader, Reading};
@@ -93,7 +93,7 @@ use frozen::FrozenSets;
 use gate::Gate;
 use holds::Holds;
 use index::Index;
-use keys::{HEADER_KEY, KEYRING_KEY};
+use keys::{HEADER_KEY, KEYRING_KEY, read_keyring};
 use load::{Integrity, Verdict};
 use replay::Replay;
 use root::Root;
@@ -524,10 +524,7 @@ impl Inner {
 
     fn unlock(&self, root_key: RootKey) -> Result<Accepted> {
         let header = read_header(&*self.store)?;
-        let sealed = self
-            .store
-            .get(Table::Keyring, KEYRING_KEY)?
-            .ok_or_else(|| StoreError::Damaged("the keyring is missing".into()))?;
+        let sealed = read_keyring(&*self.store)?;
         let keyring = Keyring::open(header.store, &root_key, &sealed).map_err(BrokerError::Key)?;
         let mut loaded = load::load(&*self.store, &keyring)?;
         self.replay.anchored_at(loaded.root.audit.seq);

@@ -221,7 +221,7 @@ pub(super) fn open(
 }
 
 /// Returns the key that the server before has left, or else what the key source gives. `None`: it
-/// was sealed.
+/// was sealed, or has left none that fits.
 fn root_key(
     config: &Config,
     store: &dyn Store,
@@ -231,8 +231,15 @@ fn root_key(
     if supervision.predecessor.is_none() {
         return keys::unlock(store, &config.key, passphrase, wrapping).map(Some);
     }
-    let kept = supervision.key.get().map_err(keys::UnlockError::from)?;
-    kept.map(RootKey::from_secret).transpose().map_err(keys::UnlockError::from)
+    keys::left(store, &supervision.key)
+}
+
+/// Leaves a key to the next server that the store may have from now on, beside the one that it has.
+pub(super) fn keep_key_beside(config: &Config, cell: &KeyCell, key: &SecretBytes) {
+    match config.on_restart {
+        OnRestart::Keep => cell.put_beside(key),
+        OnRestart::Seal => cell.wipe(),
+    }
 }
 
 /// Leaves the key to the next server, where the configuration lets it have it.

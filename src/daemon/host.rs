@@ -234,16 +234,25 @@ impl Daemon {
             return Err(BrokerError::Invalid("the new passphrase is missing".into()));
         }
         let input = passphrase.map_or(PassphraseInput::Ask, PassphraseInput::Given);
+        // One at a time: the last one's key is the one that is left to the next server.
+        let mut held = self.key.lock();
+        let (config, cell) = (self.config.load(), &self.supervision.key);
         let (mut made, wrapping) = (None, self.parts.wrapping());
         let mut slot = |store, root: &RootKey| {
-            made = SecretBytes::copy_from(root.expose().expose()).ok();
-            compose::new_slot((&key, &input), &wrapping, store, root)
+            let slot = compose::new_slot((&key, &input), &wrapping, store, root)?;
+            let kept = SecretBytes::copy_from(root.expose().expose());
+            let kept = kept.map_err(|error| error.to_string())?;
+            // A server that is killed in between does not tell whether the store has it.
+            compose::keep_key_beside(&config, cell, &kept);
+            made = Some(kept);
+            Ok(slot)
         };
-        self.broker().rotate_root(caller, &mut slot)?;
-        if let Some(made) = made {
-            compose::keep_key(&self.config.load(), &self.supervision.key, made);
+        let rotated = self.broker().rotate_root(caller, &mut slot);
+        if let (Ok(()), Some(made)) = (&rotated, made) {
+            compose::keep_key(&config, cell, made);
         }
-        let mut held = self.key.lock();
+        self.forget_key_if_sealed();
+        rotated?;
         let changed = *held != key;
         let reply = json!({
             "rotated": "root",
@@ -253,6 +262,13 @@ impl Daemon {
         });
         *held = key;
         Ok(reply)
+    }
+
+    /// Forgets what was left to the next server while somebody has sealed the store.
+    fn forget_key_if_sealed(&self) {
+        if self.broker().is_sealed() {
+            self.supervision.key.wipe();
+        }
     }
 
     fn run(&self, caller: &Caller, command: Command) -> Result<Value> {
@@ -428,6 +444,7 @@ impl Host for Daemon {
         let kept = SecretBytes::copy_from(root.expose().expose()).map_err(no_memory)?;
         self.broker().unseal(caller, root)?;
         compose::keep_key(&self.config.load(), &self.supervision.key, kept);
+        self.forget_key_if_sealed();
         tracing::warn!(uid = caller.uid.0, "unsealed");
         Ok(json!({ "sealed": false }))
     }

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use super::DaemonError;
 use super::config::KeyConfig;
 use super::init::PassphraseInput;
-use crate::broker::{BrokerError, read_header};
+use crate::broker::{BrokerError, read_header, root_key_fits};
 use crate::crypto::{RootKey, Slot};
 use crate::keysource::{KeySource, KeySourceError, PassphraseFrom, Wrapping};
 use crate::model::StoreId;
 use crate::store::Store;
-use crate::system::SecretBytes;
+use crate::system::{KeyCell, SecretBytes};
 
 /// Opens the root key of a store with a key source.
 pub(super) fn unlock(
@@ -22,6 +22,22 @@ pub(super) fn unlock(
 ) -> Result<RootKey, UnlockError> {
     let header = read_header(store)?;
     Ok(source(key, passphrase, wrapping)?.unlock(&header)?)
+}
+
+/// Returns the key of a store that the server before has left; `None`: it has left none that fits.
+pub(super) fn left(store: &dyn Store, cell: &KeyCell) -> Result<Option<RootKey>, UnlockError> {
+    let keys = cell.keys()?;
+    let was_open = !keys.is_empty();
+    for key in keys {
+        let root = RootKey::from_secret(key)?;
+        if root_key_fits(store, &root)? {
+            return Ok(Some(root));
+        }
+    }
+    if was_open {
+        tracing::error!("no key that the server before has left is the store's");
+    }
+    Ok(None)
 }
 
 /// Seals a root key for a key source: of a new store, or of one that gets a new root key.
@@ -128,6 +144,32 @@ mod tests {
         let error = unlock(&store, &key, &PassphraseInput::Ask, &wrapping).unwrap_err();
         let damaged = |error: &BrokerError| error.to_string().contains("the header is missing");
         assert!(matches!(&error, UnlockError::Header(error) if damaged(error)));
+    }
+
+    #[test]
+    fn of_the_keys_that_are_left_the_one_that_the_store_has_is_taken() {
+        let store = MemoryStore::new();
+        let source = SecretBytes::copy_from(&[7; 32]).unwrap();
+        let clock = crate::system::SystemClock;
+        let mut slot = |id, root: &RootKey| {
+            let made = Slot::seal(id, crate::crypto::SlotKind::KeyFile, &source, root);
+            made.map_err(|error| error.to_string())
+        };
+        let root = crate::broker::Broker::create(&store, &clock, &mut slot).unwrap();
+        let its = || SecretBytes::copy_from(root.expose().expose()).unwrap();
+        let other = || SecretBytes::copy_from(&[9; 32]).unwrap();
+        let left = |first: SecretBytes, second: Option<SecretBytes>| {
+            let cell = KeyCell::new().unwrap();
+            cell.put(&first);
+            second.iter().for_each(|key| cell.put_beside(key));
+            left(&store, &cell)
+                .unwrap()
+                .is_some_and(|key| key.expose().constant_time_eq(root.expose()))
+        };
+        assert!(left(its(), None) && left(its(), Some(other())) && left(other(), Some(its())));
+        assert!(!left(other(), None) && !left(other(), Some(other())));
+        let empty = KeyCell::new().unwrap();
+        assert!(super::left(&store, &empty).unwrap().is_none());
     }
 
     #[test]

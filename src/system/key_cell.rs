@@ -8,12 +8,19 @@ use super::{MemoryError, SecretBytes, SharedMap};
 
 /// One page: the least that is mapped.
 const BYTES: usize = 4096;
-/// Where the key's length stands; 0: there is none.
-const LEN: usize = 0;
-const KEY: usize = 64;
 const MAX_KEY: usize = 64;
 
-/// Room for one key.
+/// Where a key is, and its length; 0: there is none.
+#[derive(Clone, Copy)]
+struct Place {
+    len: usize,
+    key: usize,
+}
+
+const FIRST: Place = Place { len: 0, key: 64 };
+const SECOND: Place = Place { len: 8, key: 128 };
+
+/// Room for a key, and for the one that is to take its place.
 #[derive(Debug)]
 pub struct KeyCell {
     memory: OwnedFd,
@@ -42,32 +49,60 @@ impl KeyCell {
         key_memory_kind(&self.memory)
     }
 
-    /// Puts a key in; one that is too long is left out.
+    /// Has this key be the only one; one that is too long is left out. Whoever is killed on the way leaves this
+    /// one or the one before.
     pub fn put(&self, key: &SecretBytes) {
-        self.wipe();
-        if key.len() <= MAX_KEY {
-            self.map.write(KEY, key.expose());
-            self.map.store(LEN, key.len() as u64);
+        if !self.holds(FIRST, key) {
+            self.fill(SECOND, key);
+            self.fill(FIRST, key);
         }
+        self.empty(SECOND);
     }
 
-    /// Copies the key out, if there is one.
-    pub fn get(&self) -> Result<Option<SecretBytes>, MemoryError> {
-        let len = usize::try_from(self.map.load(LEN)).unwrap_or(0);
+    /// Puts a key beside the one that is there, until the next [`put`](Self::put): for as long as either may be
+    /// the one that is needed.
+    pub fn put_beside(&self, key: &SecretBytes) {
+        self.fill(SECOND, key);
+    }
+
+    /// Copies the keys out that are there: none, one, or two while one takes the place of the other.
+    pub fn keys(&self) -> Result<Vec<SecretBytes>, MemoryError> {
+        [FIRST, SECOND].into_iter().filter_map(|place| self.key(place).transpose()).collect()
+    }
+
+    /// Forgets the keys.
+    pub fn wipe(&self) {
+        self.empty(FIRST);
+        self.empty(SECOND);
+    }
+
+    fn key(&self, place: Place) -> Result<Option<SecretBytes>, MemoryError> {
+        let len = usize::try_from(self.map.load(place.len)).unwrap_or(0);
         if !(1..=MAX_KEY).contains(&len) {
             return Ok(None);
         }
         SecretBytes::with_len(len, |room| {
-            self.map.read(KEY, room);
+            self.map.read(place.key, room);
             Ok(room.len())
         })
         .map(Some)
     }
 
-    /// Forgets the key.
-    pub fn wipe(&self) {
-        self.map.store(LEN, 0);
-        self.map.write(KEY, &[0; MAX_KEY]);
+    fn holds(&self, place: Place, key: &SecretBytes) -> bool {
+        matches!(self.key(place), Ok(Some(held)) if held.constant_time_eq(key))
+    }
+
+    fn fill(&self, place: Place, key: &SecretBytes) {
+        self.empty(place);
+        if key.len() <= MAX_KEY {
+            self.map.write(place.key, key.expose());
+            self.map.store(place.len, key.len() as u64);
+        }
+    }
+
+    fn empty(&self, place: Place) {
+        self.map.store(place.len, 0);
+        self.map.write(place.key, &[0; MAX_KEY]);
     }
 }
 
@@ -75,19 +110,42 @@ impl KeyCell {
 mod tests {
     use super::*;
 
+    fn keys(cell: &KeyCell) -> Vec<Vec<u8>> {
+        cell.keys().unwrap().iter().map(|key| key.expose().to_vec()).collect()
+    }
+
+    fn key(text: &str) -> SecretBytes {
+        SecretBytes::copy_from(text.as_bytes()).unwrap()
+    }
+
     #[test]
-    fn the_next_holder_finds_the_key_until_it_is_wiped() {
+    fn the_next_holder_finds_the_keys_until_they_are_wiped() {
         let first = KeyCell::new().unwrap();
-        assert!(first.get().unwrap().is_none());
-        first.put(&SecretBytes::copy_from(b"canary-7f3a").unwrap());
+        assert!(keys(&first).is_empty());
+        first.put(&key("canary-7f3a"));
+        first.put_beside(&key("canary-8e2b"));
         let handed_over = first.memory().as_fd().try_clone_to_owned().unwrap();
         drop(first);
         let next = KeyCell::from_memory(handed_over).unwrap();
-        assert_eq!(next.get().unwrap().unwrap().expose(), b"canary-7f3a");
+        assert_eq!(keys(&next), [b"canary-7f3a", b"canary-8e2b"]);
         next.wipe();
-        assert!(next.get().unwrap().is_none());
-        let mut bytes = [1; MAX_KEY];
-        next.map.read(KEY, &mut bytes);
-        assert_eq!(bytes, [0; MAX_KEY]);
+        assert!(keys(&next).is_empty());
+        let mut bytes = [1; BYTES];
+        next.map.read(0, &mut bytes);
+        assert_eq!(bytes, [0; BYTES]);
+    }
+
+    #[test]
+    fn a_key_takes_the_place_of_both_and_one_that_is_too_long_of_none() {
+        let cell = KeyCell::new().unwrap();
+        for kept in ["canary-7f3a", "canary-8e2b", "canary-8e2b"] {
+            cell.put(&key(kept));
+            assert_eq!(keys(&cell), [kept.as_bytes()]);
+        }
+        cell.put_beside(&key("canary-9d1c"));
+        cell.put(&key("canary-9d1c"));
+        assert_eq!(keys(&cell), [b"canary-9d1c"]);
+        cell.put(&key(&"x".repeat(MAX_KEY + 1)));
+        assert!(keys(&cell).is_empty(), "no other key is left for it");
     }
 }
