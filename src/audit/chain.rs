@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, Zeroizing};
 
+use super::line::{self, HexMac};
 use crate::model::Seq;
 
 /// Bytes of a code.
@@ -69,8 +70,13 @@ pub(super) struct LineKey(Zeroizing<[u8; 32]>);
 
 impl LineKey {
     /// Returns the code of a line without its `mac` field.
-    pub(super) fn mac(&self, body: &[u8]) -> [u8; MAC_BYTES] {
+    fn mac(&self, body: &[u8]) -> [u8; MAC_BYTES] {
         code(&self.0, &[body])
+    }
+
+    /// Tells whether that is a line's code.
+    pub(super) fn fits(&self, body: &[u8], mac: &HexMac) -> bool {
+        line::hex(&self.mac(body)) == *mac
     }
 }
 
@@ -114,9 +120,9 @@ impl Chain {
         self.line_key.mac(body)
     }
 
-    /// Returns the key of the next code, for a verifier that checks it later.
-    pub(super) fn line_key(&self) -> LineKey {
-        self.line_key.clone()
+    /// Returns the key of the next code.
+    pub(super) fn line_key(&self) -> &LineKey {
+        &self.line_key
     }
 
     /// Moves to the next line's key and wipes this one.

@@ -9,7 +9,8 @@ use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread::{Builder, Scope, ScopedJoinHandle};
 
 use super::chain::{Chain, LineKey};
-use super::line::{self, HexMac, Line};
+use super::line::{HexMac, Line};
+use super::verify::is_authentic;
 
 /// Bytes of lines that go to the other thread at one time; for fewer in all there is none.
 const BATCH: usize = 64 << 10;
@@ -43,7 +44,7 @@ impl<'scope, 'env> Codes<'scope, 'env> {
     pub(super) fn admit(&mut self, line: &Line<'_>, chain: &Chain) -> bool {
         match self {
             Self::Beside(beside) => beside.admit(line, chain),
-            Self::InTurn => line::hex(&chain.mac(line.body)) == *line.mac,
+            Self::InTurn => is_authentic(line, chain),
         }
     }
 
@@ -112,7 +113,7 @@ struct Unchecked {
 impl Batch {
     fn add(&mut self, line: &Line<'_>, chain: &Chain) {
         self.bytes.extend_from_slice(line.body);
-        let (length, key, mac) = (line.body.len(), chain.line_key(), *line.mac);
+        let (length, key, mac) = (line.body.len(), chain.line_key().clone(), *line.mac);
         self.lines.push(Unchecked { length, key, mac });
     }
 
@@ -121,7 +122,7 @@ impl Batch {
         self.lines.iter().all(|Unchecked { length, key, mac }| {
             let Some((body, behind)) = rest.split_at_checked(*length) else { return false };
             rest = behind;
-            line::hex(&key.mac(body)) == *mac
+            key.fits(body, mac)
         })
     }
 }

@@ -353,7 +353,7 @@ impl Check<'_> {
         };
         let chain = Chain::at(self.key, run, header.index);
         let opens = if header.index == 0 { Action::Start } else { Action::SegmentOpen };
-        if line::hex(&chain.mac(line.body)) != *line.mac || line.action != opens.as_str() {
+        if !is_authentic(&line, &chain) || line.action != opens.as_str() {
             // Where the second line is good under this key, the key was right and the first was edited.
             let mut next = Chain::at(self.key, run, header.index);
             next.advance();
@@ -420,8 +420,8 @@ impl SegmentEnd {
     }
 }
 
-fn is_authentic(line: &Line<'_>, chain: &Chain) -> bool {
-    line::hex(&chain.mac(line.body)) == *line.mac
+pub(super) fn is_authentic(line: &Line<'_>, chain: &Chain) -> bool {
+    chain.line_key().fits(line.body, line.mac)
 }
 
 pub(super) fn is_next(line: &Line<'_>, chain: &Chain, head: &Head) -> bool {

@@ -202,7 +202,8 @@ pub(super) fn open(
         Ok(Some(root)) => {
             let kept = SecretBytes::copy_from(root.expose().expose());
             let broker = Broker::open(parts, root)?;
-            keep_key(config, key, kept.map_err(|error| BrokerError::Key(error.into()))?);
+            let kept = kept.map_err(|error| BrokerError::Key(error.into()))?;
+            keep_key(config, key, |cell| cell.put(&kept));
             broker
         }
         Ok(None) => {
@@ -234,18 +235,10 @@ fn root_key(
     keys::left(store, &supervision.key)
 }
 
-/// Leaves a key to the next server that the store may have from now on, beside the one that it has.
-pub(super) fn keep_key_beside(config: &Config, cell: &KeyCell, key: &SecretBytes) {
+/// Leaves a key to the next server by `put`, where the configuration lets it have one.
+pub(super) fn keep_key(config: &Config, cell: &KeyCell, put: impl FnOnce(&KeyCell)) {
     match config.on_restart {
-        OnRestart::Keep => cell.put_beside(key),
-        OnRestart::Seal => cell.wipe(),
-    }
-}
-
-/// Leaves the key to the next server, where the configuration lets it have it.
-pub(super) fn keep_key(config: &Config, cell: &KeyCell, key: SecretBytes) {
-    match config.on_restart {
-        OnRestart::Keep => cell.put(&key),
+        OnRestart::Keep => put(cell),
         OnRestart::Seal => cell.wipe(),
     }
 }

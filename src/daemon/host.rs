@@ -243,13 +243,13 @@ impl Daemon {
             let kept = SecretBytes::copy_from(root.expose().expose());
             let kept = kept.map_err(|error| error.to_string())?;
             // A server that is killed in between does not tell whether the store has it.
-            compose::keep_key_beside(&config, cell, &kept);
+            compose::keep_key(&config, cell, |cell| cell.put_beside(&kept));
             made = Some(kept);
             Ok(slot)
         };
         let rotated = self.broker().rotate_root(caller, &mut slot);
         if let (Ok(()), Some(made)) = (&rotated, made) {
-            compose::keep_key(&config, cell, made);
+            compose::keep_key(&config, cell, |cell| cell.put(&made));
         }
         self.forget_key_if_sealed();
         rotated?;
@@ -443,7 +443,7 @@ impl Host for Daemon {
         };
         let kept = SecretBytes::copy_from(root.expose().expose()).map_err(no_memory)?;
         self.broker().unseal(caller, root)?;
-        compose::keep_key(&self.config.load(), &self.supervision.key, kept);
+        compose::keep_key(&self.config.load(), &self.supervision.key, |cell| cell.put(&kept));
         self.forget_key_if_sealed();
         tracing::warn!(uid = caller.uid.0, "unsealed");
         Ok(json!({ "sealed": false }))
