@@ -137,9 +137,12 @@ impl Archive<'_, '_> {
         let too_large = || io::Error::other("unpacks to more than is scanned of an archive");
         budget.entries = budget.entries.checked_sub(1).ok_or_else(too_large)?;
         let shown = format!("{}!/{inner}", self.name.shown);
-        let mut stable = self.name.stable.as_os_str().to_owned();
-        stable.push(format!("!/{inner}"));
-        let name = Name { shown: &shown, stable: stable.as_ref(), commit: self.name.commit };
+        let stable = || {
+            let mut stable = (self.name.stable)().into_os_string();
+            stable.push(format!("!/{inner}"));
+            stable.into()
+        };
+        let name = Name { shown: &shown, stable: &stable, commit: self.name.commit };
         let mut counted = Counted { inner: reader, left: budget.bytes };
         let scanned = self.scanner.scan_stream(&mut counted, &name, self.depth + 1, budget);
         budget.bytes = budget.bytes.min(counted.left);

@@ -58,51 +58,8 @@ fn has(byte: u8, kind: u8) -> bool {
     KINDS.get(usize::from(byte)).is_some_and(|kinds| kinds & kind != 0)
 }
 
-/// All that is known of a byte, by one look-up.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Kinds(u8);
-
-impl Kinds {
-    pub(super) const ALPHANUMERIC: u8 = DIGIT | LOWER | UPPER;
-    pub(super) const DIGIT: u8 = DIGIT;
-    pub(super) const HEX: u8 = HEX;
-    pub(super) const LETTER: u8 = LOWER | UPPER;
-
-    pub(super) fn of(byte: u8) -> Self {
-        Self(KINDS.get(usize::from(byte)).copied().unwrap_or(0))
-    }
-
-    /// Tells whether the byte is of one of these kinds.
-    pub(super) fn has(self, kinds: u8) -> bool {
-        self.0 & kinds != 0
-    }
-
-    pub(super) fn is_upper(self) -> bool {
-        self.has(UPPER)
-    }
-}
-
 pub(super) fn is_token(byte: u8) -> bool {
     has(byte, TOKEN)
-}
-
-/// Tells which of the bytes are token bytes, the first one by the lowest bit.
-///
-/// Without a table and without branches, so that the compiler makes vector instructions of it.
-pub(super) fn tokens(bytes: &[u8; 64]) -> u64 {
-    let mut found = [0_u8; 64];
-    for (found, &byte) in found.iter_mut().zip(bytes) {
-        let letter = (byte | 0x20).wrapping_sub(b'a') < 26;
-        // Digits, and the three that stand before them.
-        let low = byte.wrapping_sub(b'-') <= b'9' - b'-';
-        let mark =
-            (byte == b'+') | (byte == b'=') | (byte == b'_') | (byte == b'%') | (byte == b'~');
-        *found = u8::from(letter | low | mark);
-    }
-    // Brings the lowest bits of eight bytes together in the highest byte of the product.
-    found.as_chunks().0.iter().rev().fold(0, |bits, eight| {
-        bits << 8 | u64::from_le_bytes(*eight).wrapping_mul(0x0102_0408_1020_4080) >> 56
-    })
 }
 
 /// Tells whether a byte is one of `A-Z a-z 0-9 _`: what a name in a program is made of.
@@ -138,19 +95,4 @@ pub(super) fn is_base64(byte: u8) -> bool {
 /// Tells whether a byte is visible ASCII, a blank or a line end.
 pub(super) fn is_printable(byte: u8) -> bool {
     has(byte, PRINTABLE)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn token_bytes_are_known_at_once_as_one_by_one() {
-        for first in [0, 64, 128, 192_u8] {
-            let bytes = std::array::from_fn(|at| first + u8::try_from(at).unwrap());
-            let bits =
-                bytes.iter().rev().fold(0, |bits, &byte| bits << 1 | u64::from(is_token(byte)));
-            assert_eq!(tokens(&bytes), bits, "from {first}");
-        }
-    }
 }

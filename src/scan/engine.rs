@@ -10,9 +10,10 @@ use std::ops::Range;
 use regex_automata::Input;
 
 use super::assignment;
+use super::block::{kinds, places};
 use super::candidate::{Candidate, Encoding, Outcome, Reason, Trace};
 use super::check::Verdict;
-use super::class::{is_base64, is_token, is_word};
+use super::class::{is_base64, is_token};
 use super::confidence::{Evidence, Strength};
 use super::decode;
 use super::entropy::entropy;
@@ -21,7 +22,7 @@ use super::fragment::Fragment;
 use super::redact::Redacted;
 use super::resolve::{Ranked, resolve};
 use super::rule::{Allow, Context, Finder, LazyRegex, Rule, RuleError, RuleSet};
-use super::runs::{Look, Runs};
+use super::runs::{Appearance, Look, MIN_RUN, Runs};
 use super::shape::{MAX_SCHEME, Route, Shape};
 use super::value::{has_reference, is_placeholder};
 use super::words::{Everywhere, Keywords, begins_word, ends_word};
@@ -30,8 +31,6 @@ use super::words::{Everywhere, Keywords, begins_word, ends_word};
 const NEAR: usize = 64;
 /// How far before a run keywords are looked for: a keyword, and what a regular expression has between.
 const BEFORE_RUN: usize = 96;
-/// A keyword may lie across the border of two windows.
-const MAX_KEYWORD: usize = 24;
 /// How far from the `://` of a URL keywords are looked for: a scheme and what is near it; user, password and host.
 const BEFORE_URL: usize = MAX_SCHEME + NEAR;
 const BEHIND_URL: usize = 512;
@@ -81,8 +80,9 @@ impl Engine {
         for (index, rule) in rules.iter().enumerate() {
             let Finder::Regex(regex) = &rule.finder else { continue };
             let short = u16::try_from(index).map_err(|_| RuleError::TooMany)?;
-            let as_prefix =
-                rule.boundary && rule.keywords.iter().all(|word| word.len() >= Keywords::GLANCE);
+            let as_prefix = rule.boundary
+                && rule.context == Context::Format
+                && rule.keywords.iter().all(|word| word.len() >= Keywords::GLANCE);
             for (keyword, word) in rule.keywords.iter().enumerate() {
                 match regex.shape.route {
                     Route::Run if as_prefix => prefixes.push((word.clone(), short)),
@@ -160,16 +160,11 @@ impl Layer<'_> {
         // Up to there keywords have been looked for, and texts been decoded.
         let (mut searched, mut decoded) = (0, 0);
         for run in Runs::new(self.text) {
-            self.try_prefixes(&run);
-            let Some(bytes) = self.text.get(run.clone()) else { continue };
-            let look = Look::of(bytes);
+            let look = self.try_prefixes(&run);
             if look == Look::Random {
                 let from = run.start.saturating_sub(BEFORE_RUN).max(searched);
-                let window = self.text.get(from..run.end).unwrap_or_default();
-                engine.nearby.each(window, |hit, rule| {
-                    self.try_rule(rule, from + hit.start..from + hit.end);
-                });
-                searched = run.end.saturating_sub(MAX_KEYWORD);
+                engine.nearby.each(self.text, from..run.end, |hit, rule| self.try_rule(rule, hit));
+                searched = run.end;
             }
             if look != Look::Name && run.start >= decoded && self.depth < MAX_DEPTH {
                 decoded = self.decode(&run);
@@ -180,24 +175,36 @@ impl Layer<'_> {
         }
     }
 
-    /// Tries the formats that begin with a prefix, at each place in a run where a word can begin.
-    fn try_prefixes(&mut self, run: &Range<usize>) {
+    /// Tries the formats that begin with a prefix, at each place in a run where a word can begin. Returns what the run
+    /// looks like.
+    fn try_prefixes(&mut self, run: &Range<usize>) -> Look {
         let (engine, text) = (self.engine, self.text);
-        let Some(bytes) = text.get(run.clone()) else { return };
         let after_backslash = run.start > 0 && text.get(run.start - 1) == Some(&b'\\');
-        let has_escapes = after_backslash || memchr::memchr(b'%', bytes).is_some();
+        // Behind it there are fewer bytes than each of them has.
+        let last = run.end.saturating_sub(MIN_RUN);
+        let mut appearance = Appearance::new(run.len());
         // What stands before a run is no token byte, and so no part of a word.
-        let mut inside = false;
-        for (offset, &byte) in bytes.iter().enumerate() {
-            let word = is_word(byte);
-            // Most places are within a word: only there an escape may have ended.
-            if word && (!inside || has_escapes && self.escape_ends(run.start + offset, run.start)) {
-                let at = run.start + offset;
-                let rest = text.get(at..).unwrap_or_default();
-                engine.prefixes.at(rest, |len, rule| self.try_rule(rule, at..at + len));
+        let (mut word, mut percents) = (0, 0);
+        // An escape that begins with a backslash ends within so many bytes.
+        let mut escapes = if after_backslash { 0b11_1111 } else { 0 };
+        for (at, kinds) in kinds(text, run) {
+            appearance.take(&kinds);
+            let inside = kinds.words & (kinds.words << 1 | word);
+            escapes |= kinds.percents << 3 | percents;
+            for offset in places(kinds.words & (!inside | escapes)) {
+                let place = at + offset;
+                if place > last {
+                    break;
+                }
+                // Within a word, one begins where an escape ends.
+                if inside >> offset & 1 == 0 || self.escape_ends(place, run.start) {
+                    let rest = text.get(place..).unwrap_or_default();
+                    engine.prefixes.at(rest, |len, rule| self.try_rule(rule, place..place + len));
+                }
             }
-            inside = word;
+            (word, percents, escapes) = (kinds.words >> 63, kinds.percents >> 61, 0);
         }
+        appearance.look()
     }
 
     /// Tells whether an escape ends right before `at`, within a run that begins at `start`.
@@ -217,10 +224,8 @@ impl Layer<'_> {
         for place in assignment::url_places(text) {
             let from = place.start.saturating_sub(BEFORE_URL).max(searched);
             let to = (place.end + BEHIND_URL).min(text.len());
-            engine.urls.each(text.get(from..to).unwrap_or_default(), |hit, rule| {
-                self.try_rule(rule, from + hit.start..from + hit.end);
-            });
-            searched = to.saturating_sub(MAX_KEYWORD);
+            engine.urls.each(text, from..to, |hit, rule| self.try_rule(rule, hit));
+            searched = to;
             let Some(found) = assignment::read_url(text, place) else { continue };
             if found.value.start != last_value {
                 last_value = found.value.start;

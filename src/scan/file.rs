@@ -5,7 +5,7 @@
 
 use std::io::{self, Read};
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -79,12 +79,12 @@ struct About {
 }
 
 /// How a file is called.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy)]
 pub(super) struct Name<'a> {
     /// In the report.
     pub shown: &'a str,
-    /// In fingerprints: the same wherever the scan was started.
-    pub stable: &'a Path,
+    /// In fingerprints: the same wherever the scan was started. Asked for when there is something to tell of the file.
+    pub stable: &'a dyn Fn() -> PathBuf,
     pub commit: Option<&'a Commit>,
 }
 
@@ -287,7 +287,7 @@ impl<'a> FileScanner<'a> {
             return None;
         }
         let mut finding = Finding {
-            fingerprint: Fingerprint::of(&about.rule, name.stable, candidate.trace),
+            fingerprint: Fingerprint::of(&about.rule, &(name.stable)(), candidate.trace),
             rule: about.rule,
             description: about.description,
             kind: about.kind,
@@ -358,7 +358,8 @@ impl<'a> FileScanner<'a> {
 /// Scans one stream, such as standard input, as a file of that name.
 pub fn scan_reader(engine: &Engine, wanted: &Wanted, name: &str, reader: &mut dyn Read) -> Scan {
     let mut scanner = FileScanner::new(engine, wanted);
-    scanner.scan_contents(reader, &Name { shown: name, stable: Path::new(name), commit: None });
+    let stable = || PathBuf::from(name);
+    scanner.scan_contents(reader, &Name { shown: name, stable: &stable, commit: None });
     let mut scan = scanner.into_scan();
     scan.sort();
     scan

@@ -155,7 +155,8 @@ impl Repository {
             }
             let Some(blob) = asked.pop_front() else { return Ok(scanner.into_scan()) };
             let commit = blob.commit.and_then(|at| commits.get(at));
-            let name = Name { shown: &blob.path, stable: Path::new(&blob.path), commit };
+            let stable = || PathBuf::from(&blob.path);
+            let name = Name { shown: &blob.path, stable: &stable, commit };
             reader.read(&blob.id, |contents| scanner.scan_contents(contents, &name))?;
             what.progress.files.fetch_add(1, Ordering::Relaxed);
         }

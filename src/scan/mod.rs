@@ -7,6 +7,7 @@
 
 mod archive;
 mod assignment;
+mod block;
 mod candidate;
 mod check;
 mod class;

@@ -5,12 +5,10 @@
 
 use std::ops::Range;
 
-use super::class::{Kinds, tokens};
+use super::block::{BLOCK, Kinds, bytes, kinds, tokens};
 
 /// Shorter runs are nothing to the gate; rules that could match in one take another way.
 pub(super) const MIN_RUN: usize = 16;
-/// As many bytes as a number has bits.
-const BLOCK: usize = 64;
 
 /// The runs of a text, in order.
 pub(super) struct Runs<'a> {
@@ -33,23 +31,15 @@ impl<'a> Runs<'a> {
 
     /// Goes to the next block, of which there is none at the end. Returns the run that ends in it and has begun before.
     fn advance(&mut self) -> Option<Option<Range<usize>>> {
-        let rest = self.text.get(self.next..)?;
-        let all = match rest.first_chunk() {
-            Some(block) => tokens(block),
-            None => {
-                // What is put behind the end is no token byte: each run ends.
-                let mut block = [0; BLOCK];
-                block.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
-                tokens(&block)
-            }
-        };
+        // Behind the end no byte is a token byte: each run ends.
+        let all = (self.next <= self.text.len()).then(|| tokens(self.text, self.next))?;
         (self.block, self.next) = (self.next, self.next + BLOCK);
         self.starts = 0;
         let Some(gaps) = u64::MAX.checked_shl(all.trailing_ones()) else { return Some(None) };
-        let begun = self.open..self.block + places(all.trailing_ones());
+        let begun = self.open..self.block + bytes(all.trailing_ones());
         self.tokens = all & gaps;
         self.starts = [1, 2, 4, 8].iter().fold(self.tokens, |starts, more| starts & starts >> more);
-        self.open = self.next - places(self.tokens.leading_ones());
+        self.open = self.next - bytes(self.tokens.leading_ones());
         Some((begun.len() >= MIN_RUN).then_some(begun))
     }
 }
@@ -70,15 +60,10 @@ impl Iterator for Runs<'_> {
             let later = u64::MAX.checked_shl(end);
             self.starts &= later.unwrap_or(0);
             if later.is_some() {
-                return Some(self.block + places(start)..self.block + places(end));
+                return Some(self.block + bytes(start)..self.block + bytes(end));
             }
         }
     }
-}
-
-/// Returns a count of bits as one of bytes.
-fn places(bits: u32) -> usize {
-    usize::try_from(bits).unwrap_or(BLOCK)
 }
 
 /// What a run looks like.
@@ -94,72 +79,104 @@ pub(super) enum Look {
 
 impl Look {
     pub(super) fn of(run: &[u8]) -> Self {
-        // Most runs have neither digit nor capital, which takes no look at each byte's neighbours.
-        if !speaks(run) {
-            return Self::Name;
-        }
-        let (mut digits, mut turns) = (0_usize, 0_usize);
-        let mut part = Part::default();
-        for &byte in run {
-            if !part.take(byte) {
-                if part.is_random() {
-                    return Self::Random;
-                }
-                digits += part.digits;
-                turns += part.turns;
-                part = Part::default();
-            }
-        }
-        if part.is_random() {
-            return Self::Random;
-        }
-        let (digits, turns) = (digits + part.digits, turns + part.turns);
-        if digits >= 5 {
-            Self::Random
-        } else if digits > 0 || turns * 10 >= run.len() * 3 {
-            Self::Mixed
-        } else {
-            Self::Name
-        }
+        let mut appearance = Appearance::new(run.len());
+        kinds(run, &(0..run.len())).for_each(|(_, kinds)| appearance.take(&kinds));
+        appearance.look()
     }
 }
 
-/// Tells whether a run has a digit or a capital, by as many bytes at once as every run has.
-fn speaks(run: &[u8]) -> bool {
-    let any = |bytes: &[u8; MIN_RUN]| {
-        let one = |byte: u8| byte.is_ascii_digit() | byte.is_ascii_uppercase();
-        bytes.iter().fold(false, |any, &byte| any | one(byte))
-    };
-    // The last ones overlap those before.
-    run.as_chunks().0.iter().chain(run.last_chunk()).any(any)
+/// What a run looks like as far as its bytes have been taken.
+#[derive(Debug, Default)]
+pub(super) struct Appearance {
+    /// Of the whole run.
+    len: usize,
+    digits: u32,
+    /// How often capitals and small letters follow each other.
+    turns: u32,
+    /// A part between punctuation looks random.
+    random: bool,
+    part: Part,
+    /// The last byte is a letter, and a capital, as the lowest bit.
+    letter: u64,
+    capital: u64,
+}
+
+/// With fewer turns no part looks random by them.
+const MANY_TURNS: u32 = 5;
+
+impl Appearance {
+    /// Begins with a run of that length.
+    pub(super) fn new(len: usize) -> Self {
+        Self { len, ..Self::default() }
+    }
+
+    /// Takes the next bytes of the run.
+    pub(super) fn take(&mut self, kinds: &Kinds) {
+        let letters_before = kinds.letters << 1 | self.letter;
+        let capitals_before = kinds.capitals << 1 | self.capital;
+        let turns = kinds.letters & letters_before & (kinds.capitals ^ capitals_before);
+        self.digits += kinds.digits.count_ones();
+        self.turns += turns.count_ones();
+        (self.letter, self.capital) = (kinds.letters >> 63, kinds.capitals >> 63);
+        // Most runs are names.
+        let whole = self.len == bytes(kinds.len);
+        if !(whole && self.digits == 0 && self.turns < MANY_TURNS) {
+            self.take_parts(kinds, turns);
+        }
+    }
+
+    fn take_parts(&mut self, kinds: &Kinds, turns: u64) {
+        let mut rest = kinds.letters | kinds.digits;
+        if rest & 1 == 0 {
+            self.end_part();
+        }
+        while rest != 0 {
+            let start = rest.trailing_zeros();
+            let len = (rest >> start).trailing_ones();
+            let part = u64::MAX >> (u64::BITS - len) << start;
+            let count = |kind: u64| (kind & part).count_ones();
+            self.part.len += len;
+            self.part.digits += count(kinds.digits);
+            self.part.letters += count(kinds.letters);
+            self.part.hex += count(kinds.hex);
+            self.part.turns += count(turns);
+            rest &= !part;
+            if start + len < kinds.len {
+                self.end_part();
+            }
+        }
+    }
+
+    /// Ends a part by the punctuation behind it, which counts as one of its bytes.
+    fn end_part(&mut self) {
+        self.part.len += 1;
+        self.random |= self.part.is_random();
+        self.part = Part::default();
+    }
+
+    /// Returns what the run looks like of which all bytes have been taken.
+    pub(super) fn look(&self) -> Look {
+        if self.random || self.part.is_random() || self.digits >= 5 {
+            Look::Random
+        } else if self.digits > 0 || bytes(self.turns) * 10 >= self.len * 3 {
+            Look::Mixed
+        } else {
+            Look::Name
+        }
+    }
 }
 
 /// A part of a run between punctuation.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Part {
-    len: usize,
-    digits: usize,
-    letters: usize,
-    hex: usize,
-    /// How often capitals and small letters follow each other.
-    turns: usize,
-    before: Kinds,
+    len: u32,
+    digits: u32,
+    letters: u32,
+    hex: u32,
+    turns: u32,
 }
 
 impl Part {
-    /// Takes a letter or digit; anything else ends the part.
-    fn take(&mut self, byte: u8) -> bool {
-        let kinds = Kinds::of(byte);
-        let letters = kinds.has(Kinds::LETTER) && self.before.has(Kinds::LETTER);
-        self.len += 1;
-        self.digits += usize::from(kinds.has(Kinds::DIGIT));
-        self.letters += usize::from(kinds.has(Kinds::LETTER));
-        self.hex += usize::from(kinds.has(Kinds::HEX));
-        self.turns += usize::from(letters && kinds.is_upper() != self.before.is_upper());
-        self.before = kinds;
-        kinds.has(Kinds::ALPHANUMERIC)
-    }
-
     fn is_random(&self) -> bool {
         // A hexadecimal part may by chance have no letter.
         let mixed = self.digits > 0 && (self.letters > 0 || self.hex >= 12);
@@ -200,6 +217,56 @@ mod tests {
             let fast: Vec<_> = Runs::new(&text).map(|run| run.len()).collect();
             assert_eq!(fast, slow);
         }
+    }
+
+    /// Looks at one byte after the other.
+    fn look_slowly(run: &[u8]) -> Look {
+        let turns = |part: &[u8]| {
+            let turn =
+                |pair: &&[u8; 2]| pair[0].is_ascii_uppercase() != pair[1].is_ascii_uppercase();
+            let letters = |pair: &&[u8; 2]| pair.iter().all(u8::is_ascii_alphabetic);
+            part.array_windows().filter(letters).filter(turn).count()
+        };
+        let count = |part: &[u8], is: fn(&u8) -> bool| part.iter().filter(|byte| is(byte)).count();
+        let is_random = |part: &[u8]| {
+            let digits = count(part, u8::is_ascii_digit) > 0;
+            let letters = count(part, u8::is_ascii_alphabetic) > 0;
+            let mixed = digits && (letters || count(part, u8::is_ascii_hexdigit) >= 12);
+            part.len() >= 8 && mixed || part.len() >= 16 && turns(part) * 10 >= part.len() * 3
+        };
+        let digits = count(run, u8::is_ascii_digit);
+        if digits >= 5 || run.split_inclusive(|byte| !byte.is_ascii_alphanumeric()).any(is_random) {
+            Look::Random
+        } else if digits > 0 || turns(run) * 10 >= run.len() * 3 {
+            Look::Mixed
+        } else {
+            Look::Name
+        }
+    }
+
+    #[test]
+    fn a_run_looks_as_its_bytes_do_one_by_one() {
+        let mut state = 7_u32;
+        let mut next = |below: usize| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            usize::try_from(state >> 16).unwrap() % below
+        };
+        let mut seen = [0; 3];
+        for alphabet in
+            [&b"abcdefghABCDEFGH"[..], b"abcdefghijklmnop_Q7", b"abcdef01_-", b"abAB_/.9+"]
+        {
+            for _ in 0..5000 {
+                let len = MIN_RUN + next(180);
+                let plain = next(200);
+                let run: Vec<u8> = (0..len)
+                    .map(|_| if next(200) < plain { b'x' } else { alphabet[next(alphabet.len())] })
+                    .collect();
+                let look = look_slowly(&run);
+                assert_eq!(Look::of(&run), look, "{}", String::from_utf8_lossy(&run));
+                seen[look as usize] += 1;
+            }
+        }
+        assert!(seen.iter().all(|count| *count > 500), "{seen:?}");
     }
 
     #[test]

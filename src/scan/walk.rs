@@ -236,7 +236,7 @@ impl Walked<'_> {
         let name = shown(path);
         match std::fs::File::open(path) {
             Ok(file) => {
-                let stable = self.root.stable(path);
+                let stable = || self.root.stable(path);
                 let name = Name { shown: &name, stable: &stable, commit: None };
                 scanner.scan_file(file, &name);
             }

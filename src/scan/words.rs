@@ -91,18 +91,26 @@ impl Keywords {
         }
     }
 
-    /// Calls `hit` with the place in `text` and the rule of each keyword in it.
-    pub(super) fn each(&self, text: &[u8], mut hit: impl FnMut(Range<usize>, usize)) {
+    /// Calls `hit` with the place in `text` and the rule of each keyword that begins at one of these places.
+    pub(super) fn each(
+        &self,
+        text: &[u8],
+        places: Range<usize>,
+        mut hit: impl FnMut(Range<usize>, usize),
+    ) {
         let mut begun = |at: usize| {
             let rest = text.get(at..).unwrap_or_default();
             self.at(rest, |len, rule| hit(at..at + len, rule));
         };
-        for (at, five) in text.array_windows().enumerate() {
+        let end = (places.end + 4).min(text.len());
+        let window = text.get(places.start..end).unwrap_or_default();
+        for (at, five) in window.array_windows().enumerate() {
             if self.may_begin(*five) {
-                begun(at);
+                begun(places.start + at);
             }
         }
-        (text.len().saturating_sub(4)..text.len()).for_each(begun);
+        // At the end of the text there are no five bytes.
+        (text.len().saturating_sub(4).max(places.start)..places.end).for_each(begun);
     }
 
     /// Tells whether a keyword may begin with these bytes; of a shorter text the rest is zero.
@@ -280,7 +288,7 @@ mod tests {
                 for after in ["", "s", "_KEY="] {
                     let text = format!("{before}{}{after}", word.to_ascii_uppercase());
                     let mut found = Vec::new();
-                    keywords.each(text.as_bytes(), |range, _| found.push(range));
+                    keywords.each(text.as_bytes(), 0..text.len(), |range, _| found.push(range));
                     let expected: Vec<_> = (0..text.len())
                         .flat_map(|at| words.map(|word| at..at + word.len()))
                         .filter(|place| {
