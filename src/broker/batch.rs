@@ -30,7 +30,7 @@ pub(super) struct Batch<'a> {
     /// How far the rotations are that this transaction has changed.
     rotations: BTreeMap<SecretId, Stage>,
     /// The record that was read last, sealed: mostly it is the next one to be put.
-    last_read: RefCell<Option<(SecretId, Vec<u8>)>>,
+    last_read: RefCell<Option<(Table, SecretId, Vec<u8>)>>,
     pub(super) effects: Vec<Effect>,
     pub(super) lines: Vec<Line>,
     pub(super) inner: &'a Inner,
@@ -224,19 +224,38 @@ impl<'a> Batch<'a> {
     }
 
     pub(super) fn record(&self, id: SecretId) -> Result<Option<Record>, BrokerError> {
-        let Some(sealed) = self.txn.get(Table::Records, &id.0)? else { return Ok(None) };
+        self.record_in(Table::Records, id)
+    }
+
+    /// Does so in another table that has records.
+    pub(super) fn record_in(
+        &self,
+        table: Table,
+        id: SecretId,
+    ) -> Result<Option<Record>, BrokerError> {
+        let Some(sealed) = self.txn.get(table, &id.0)? else { return Ok(None) };
         let plain = self.keyring.open_record(id, &sealed).map_err(BrokerError::Damaged)?;
-        self.last_read.replace(Some((id, sealed)));
+        self.last_read.replace(Some((table, id, sealed)));
         Record::decode(&plain).map(Some)
     }
 
     pub(super) fn put_record(&mut self, id: SecretId, record: &Record) -> Result<(), BrokerError> {
+        self.put_record_in(Table::Records, id, record)
+    }
+
+    /// Does so in another table that has records.
+    pub(super) fn put_record_in(
+        &mut self,
+        table: Table,
+        id: SecretId,
+        record: &Record,
+    ) -> Result<(), BrokerError> {
         let sealed = self.keyring.seal_record(id, &record.encode()?).map_err(BrokerError::Key)?;
         match self.last_read.take() {
-            Some((read, before)) if read == id => {
-                self.put_over(Table::Records, &id.0, Some(&before), &sealed)
+            Some((in_table, read, before)) if (in_table, read) == (table, id) => {
+                self.put_over(table, &id.0, Some(&before), &sealed)
             }
-            Some(_) | None => self.put(Table::Records, &id.0, &sealed),
+            Some(_) | None => self.put(table, &id.0, &sealed),
         }
     }
 
@@ -285,7 +304,7 @@ impl<'a> Batch<'a> {
             self.root.set.remove(&self.keyring.element(table as u8, key, before));
         }
         self.root.set.add(&self.keyring.element(table as u8, key, value));
-        self.root.seals += u64::from(matches!(table, Table::Records | Table::Values));
+        self.root.seals += u64::from(Table::SEALED.contains(&table));
         self.puts += 1;
     }
 

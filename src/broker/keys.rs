@@ -36,7 +36,7 @@ impl Broker {
         let header = read_header(&*inner.store)?;
         let snapshot = inner.store.snapshot()?;
         let mut counts = std::collections::BTreeMap::<Epoch, u64>::new();
-        for table in [Table::Records, Table::Values] {
+        for table in Table::SEALED {
             snapshot.scan(table, &[], &mut |_, sealed| {
                 if let Ok(epoch) = Keyring::epoch_of(sealed) {
                     *counts.entry(epoch).or_default() += 1;
@@ -239,7 +239,7 @@ fn rewrap_some(inner: &Inner) -> Result<Progress> {
 fn keys_under(inner: &Inner, epochs: &[Epoch]) -> Result<Vec<(Table, Vec<u8>)>> {
     let snapshot = inner.store.snapshot()?;
     let mut keys = Vec::new();
-    for table in [Table::Records, Table::Values] {
+    for table in Table::SEALED {
         snapshot.scan(table, &[], &mut |key, sealed| {
             if Keyring::epoch_of(sealed).is_ok_and(|epoch| epochs.contains(&epoch)) {
                 keys.push((table, key.to_vec()));

@@ -31,7 +31,7 @@ pub(super) fn load(store: &dyn Store, keyring: &Keyring) -> Result<Loaded, Broke
     let root = read_root(&*snapshot, keyring)?;
     let (mut index, mut uses, mut leases) = (Index::default(), BTreeMap::new(), BTreeMap::new());
     let mut confirmed = BTreeMap::new();
-    each_record(&*snapshot, keyring, &mut |id, record| {
+    each_record(&*snapshot, Table::Records, keyring, &mut |id, record| {
         match record {
             Record::Secret(record) if record.deleted.is_some() => {
                 index.insert_trashed(id, Discarded::of(&record));
@@ -45,7 +45,7 @@ pub(super) fn load(store: &dyn Store, keyring: &Keyring) -> Result<Loaded, Broke
             Record::MadeDirectory { name, created_by } => {
                 index.set_made(&name, Some(Made { id, created_by: Some(created_by) }));
             }
-            // Read when somebody gives a code, or asks for an old version.
+            // Read when somebody gives a code; pages are in a table of their own.
             Record::Codes(_) | Record::Older(_) => {}
             Record::Confirmed(times) => confirmed = times,
             Record::Lease(record) => drop(leases.insert(record.lease.id, record)),
@@ -80,14 +80,15 @@ pub(super) fn read_root(snapshot: &dyn Snapshot, keyring: &Keyring) -> Result<Ro
     Root::decode(&bytes, keyring)
 }
 
-/// Opens every record and hands it to `visit`; stops at the first error.
+/// Opens every record of a table and hands it to `visit`; stops at the first error.
 pub(super) fn each_record(
     snapshot: &dyn Snapshot,
+    table: Table,
     keyring: &Keyring,
     visit: &mut dyn FnMut(SecretId, Record) -> Result<(), BrokerError>,
 ) -> Result<(), BrokerError> {
     let mut outcome = Ok(());
-    snapshot.scan(Table::Records, &[], &mut |key, sealed| {
+    snapshot.scan(table, &[], &mut |key, sealed| {
         outcome = open_record(keyring, key, sealed).and_then(|(id, record)| visit(id, record));
         if outcome.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     })?;

@@ -25,8 +25,8 @@ pub(super) struct OlderRecord {
     pub(super) entries: Vec<Entry>,
 }
 
-/// Reads a record, as somebody sees the store.
-type ReadRecord<'r> = dyn Fn(SecretId) -> Result<Option<Record>> + 'r;
+/// Reads a record of [`Table::Pages`], as somebody sees the store.
+type ReadPage<'r> = dyn Fn(SecretId) -> Result<Option<Record>> + 'r;
 
 /// Returns where a page lies: found without an index, as that of a secret's rotations is.
 fn page_id(secret: SecretId, page: u64) -> SecretId {
@@ -34,7 +34,7 @@ fn page_id(secret: SecretId, page: u64) -> SecretId {
     SecretId((u128::from_be_bytes(secret.0) ^ other).to_be_bytes())
 }
 
-fn read_page(read: &ReadRecord<'_>, secret: SecretId, page: u64) -> Result<OlderRecord> {
+fn read_page(read: &ReadPage<'_>, secret: SecretId, page: u64) -> Result<OlderRecord> {
     match read(page_id(secret, page))? {
         Some(Record::Older(older)) if older.secret == secret => Ok(older),
         Some(_) | None => {
@@ -45,7 +45,7 @@ fn read_page(read: &ReadRecord<'_>, secret: SecretId, page: u64) -> Result<Older
 }
 
 /// Returns every version that there ever was, oldest first.
-pub(super) fn all(read: &ReadRecord<'_>, id: SecretId, history: &History) -> Result<Vec<Entry>> {
+pub(super) fn all(read: &ReadPage<'_>, id: SecretId, history: &History) -> Result<Vec<Entry>> {
     let mut entries = Vec::new();
     for page in 0..history.pages() {
         entries.extend(read_page(read, id, page)?.entries);
@@ -58,7 +58,7 @@ pub(super) fn all(read: &ReadRecord<'_>, id: SecretId, history: &History) -> Res
 
 /// Finds a version whose value still exists.
 fn readable(
-    read: &ReadRecord<'_>,
+    read: &ReadPage<'_>,
     (id, history): (SecretId, &History),
     version: Version,
 ) -> Result<Option<Entry>> {
@@ -84,12 +84,12 @@ impl Batch<'_> {
         let Some(entries) = history.take_page() else { return Ok(()) };
         let (mut previous, mut spent) = (count_previous(&entries), 0);
         if let Some(last) = page.checked_sub(1) {
-            let last = read_page(&|id| self.record(id), id, last)?;
+            let last = read_page(&|id| self.record_in(Table::Pages, id), id, last)?;
             previous += last.previous;
             spent = last.spent;
         }
         let older = OlderRecord { secret: id, previous, spent, entries };
-        self.put_record(page_id(id, page), &Record::Older(older))
+        self.put_record_in(Table::Pages, page_id(id, page), &Record::Older(older))
     }
 
     /// Destroys the oldest previous versions until `keep` of them are left. Returns those whose values are to be
@@ -104,14 +104,14 @@ impl Batch<'_> {
         let Some(newest) = history.pages().checked_sub(1) else {
             return Ok(history.destroy_previous(recent.saturating_sub(keep)));
         };
-        let mut last = read_page(&|id| self.record(id), id, newest)?;
+        let mut last = read_page(&|id| self.record_in(Table::Pages, id), id, newest)?;
         let mut surplus = last.previous.saturating_add(recent).saturating_sub(keep);
         let mut destroyed = Vec::new();
         while surplus > 0 && last.previous > 0 {
             let oldest = last.spent.min(newest);
             let mut page = match oldest == newest {
                 true => last.clone(),
-                false => read_page(&|id| self.record(id), id, oldest)?,
+                false => read_page(&|id| self.record_in(Table::Pages, id), id, oldest)?,
             };
             let gone = destroy_previous(&mut page.entries, surplus);
             let count = gone.len() as u64;
@@ -122,10 +122,10 @@ impl Batch<'_> {
                 break;
             }
             last.spent += u64::from(count_previous(&page.entries) == 0);
-            self.put_record(page_id(id, oldest), &Record::Older(page))?;
+            self.put_record_in(Table::Pages, page_id(id, oldest), &Record::Older(page))?;
         }
         if !destroyed.is_empty() {
-            self.put_record(page_id(id, newest), &Record::Older(last))?;
+            self.put_record_in(Table::Pages, page_id(id, newest), &Record::Older(last))?;
         }
         destroyed.extend(history.destroy_previous(surplus));
         Ok(destroyed)
@@ -133,12 +133,12 @@ impl Batch<'_> {
 
     /// Returns every version that there ever was of a secret, oldest first.
     pub(super) fn every_version(&self, id: SecretId, history: &History) -> Result<Vec<Entry>> {
-        all(&|id| self.record(id), id, history)
+        all(&|id| self.record_in(Table::Pages, id), id, history)
     }
 
     /// Removes the pages of a secret that is destroyed.
     pub(super) fn delete_pages(&mut self, id: SecretId, history: &History) -> Result<()> {
-        (0..history.pages()).try_for_each(|page| self.delete(Table::Records, &page_id(id, page).0))
+        (0..history.pages()).try_for_each(|page| self.delete(Table::Pages, &page_id(id, page).0))
     }
 }
 
@@ -178,16 +178,16 @@ impl Inner {
         &self,
         unlocked: &Unlocked,
         id: SecretId,
-        look: impl Fn(&ReadRecord<'_>, SecretRecord) -> Result<T>,
+        look: impl Fn(&ReadPage<'_>, SecretRecord) -> Result<T>,
     ) -> Result<T> {
         unlocked.with_keyring(|keyring| {
             let snapshot = self.store.snapshot()?;
-            let read = |id: SecretId| {
-                let sealed = snapshot.get(Table::Records, &id.0)?;
+            let read = |table: Table, id: SecretId| {
+                let sealed = snapshot.get(table, &id.0)?;
                 sealed.map(|sealed| Ok(open_record(keyring, &id.0, &sealed)?.1)).transpose()
             };
-            match read(id)? {
-                Some(Record::Secret(record)) => look(&read, record),
+            match read(Table::Records, id)? {
+                Some(Record::Secret(record)) => look(&|page| read(Table::Pages, page), record),
                 Some(_) | None => {
                     Err(StoreError::Damaged(format!("the record {id} is missing")).into())
                 }

@@ -29,7 +29,7 @@ impl Broker {
         let mut faults = Vec::new();
         let mut expected = HashSet::<(SecretId, Version)>::new();
         let mut secrets = 0;
-        let records = each_record(&*snapshot, &keyring, &mut |id, record| {
+        let mut visit = |id: SecretId, record: Record| {
             progress.advance();
             match record {
                 Record::Secret(record) => {
@@ -51,7 +51,10 @@ impl Broker {
                 | Record::Uses(_) => {}
             }
             Ok(())
-        });
+        };
+        let records = [Table::Records, Table::Pages]
+            .into_iter()
+            .try_for_each(|table| each_record(&*snapshot, table, &keyring, &mut visit));
         if let Err(err) = records {
             faults.push(format!("a record: {err}"));
         }

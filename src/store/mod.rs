@@ -38,11 +38,15 @@ pub enum Table {
     Records = 3,
     /// One sealed value a version, under the secret's id and the version as 8 bytes, big-endian.
     Values = 4,
+    /// Older versions of secrets, a sealed page of them an entry, under an id that is the page's own. No start reads them.
+    Pages = 5,
 }
 
 impl Table {
-    pub const ALL: [Self; 5] =
-        [Self::Header, Self::Keyring, Self::Root, Self::Records, Self::Values];
+    pub const ALL: [Self; 6] =
+        [Self::Header, Self::Keyring, Self::Root, Self::Records, Self::Values, Self::Pages];
+    /// Those whose entries are sealed under an epoch.
+    pub const SEALED: [Self; 3] = [Self::Records, Self::Pages, Self::Values];
 }
 
 /// Called for each entry of a scan.

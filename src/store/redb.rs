@@ -446,6 +446,7 @@ fn definition(table: Table) -> TableDefinition<'static, &'static [u8], &'static 
         Table::Root => "root",
         Table::Records => "records",
         Table::Values => "values",
+        Table::Pages => "pages",
     })
 }
 

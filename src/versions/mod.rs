@@ -48,7 +48,7 @@ pub struct Entry {
 }
 
 /// How many versions are taken out of a history at once.
-pub const PAGE: usize = 256;
+pub const PAGE: usize = 64;
 
 /// The versions of one secret, oldest first. Those of long ago are taken out in pages, so that a new version
 /// costs the same however many there were.
