@@ -197,18 +197,8 @@ impl Journal {
     /// frames are missing before one that is whole.
     pub(super) fn replay(&mut self, commit: u64) -> Result<Pending, StoreError> {
         // Most of what a start does with the store is to read these megabytes.
-        let halves = thread::scope(|scope| {
-            let first = thread::Builder::new()
-                .name("secretfs-half".into())
-                .spawn_scoped(scope, || self.frames(Half::First));
-            let second = self.frames(Half::Second);
-            let first = match first.map(ScopedJoinHandle::join) {
-                Ok(Ok(first)) => first,
-                // There can be no thread now, or it has panicked: done here.
-                Ok(Err(_)) | Err(_) => self.frames(Half::First),
-            };
-            Ok::<_, StoreError>([first?, second?])
-        })?;
+        let halves = both(|| self.frames(Half::First), || self.frames(Half::Second));
+        let halves = [halves.0?, halves.1?];
         let [first, second] = halves.each_ref().map(|frames| self.chain(frames, commit));
         let mut chains = [first?, second?];
         chains.sort_by_key(|frames| frames.first().map(|(frame, _)| frame.commit));
@@ -219,7 +209,7 @@ impl Journal {
             commit,
             holds_base: false,
         };
-        for (frame, body) in chains.iter().flatten() {
+        for (frame, changes) in chains.into_iter().flatten() {
             if frame.commit != pending.commit + 1 {
                 continue;
             }
@@ -227,7 +217,7 @@ impl Journal {
                 pending.older = std::mem::take(&mut pending.newer);
                 pending.older_commit = pending.commit;
             }
-            pending.newer.absorb(decode(body)?);
+            pending.newer.absorb(changes);
             pending.commit = frame.commit;
             (self.half, self.end) = (frame.half, frame.end());
         }
@@ -281,10 +271,10 @@ impl Journal {
         Ok(frames)
     }
 
-    /// Returns the frames at the start of a half that follow each other, with what they hold. Those up to
+    /// Returns the frames at the start of a half that follow each other, with what they change. Those up to
     /// `commit`, which redb has, are stepped over by what they say: to add up what they hold took longer than
     /// all else of a start. If one of them leads astray, the frames behind it are missed as if it were damaged.
-    fn chain(&self, frames: &[Frame], commit: u64) -> Result<Vec<(Frame, Vec<u8>)>, StoreError> {
+    fn chain(&self, frames: &[Frame], commit: u64) -> Result<Vec<(Frame, Layer)>, StoreError> {
         let mut chain = Vec::new();
         let (mut at, mut last) = (0, None);
         for frame in frames {
@@ -297,12 +287,32 @@ impl Journal {
                 break;
             }
             if frame.commit > commit {
-                let Some(body) = self.body(frame)? else { break };
-                chain.push((*frame, body));
+                chain.push(*frame);
             }
             (at, last) = (frame.end(), Some(frame.commit));
         }
-        Ok(chain)
+        let (one, two) = chain.split_at(chain.len() / 2);
+        let bytes: usize = chain.iter().map(Frame::body_bytes).sum();
+        let (one, two) = if bytes > BLOCK {
+            both(|| self.changes(one), || self.changes(two))
+        } else {
+            (self.changes(one), self.changes(two))
+        };
+        let mut changes = one?;
+        if changes.len() == chain.len() / 2 {
+            changes.extend(two?);
+        }
+        Ok(chain.into_iter().zip(changes).collect())
+    }
+
+    /// Returns what frames change, up to the first one that is not whole.
+    fn changes(&self, frames: &[Frame]) -> Result<Vec<Layer>, StoreError> {
+        let mut changes = Vec::with_capacity(frames.len());
+        for frame in frames {
+            let Some(body) = self.body(frame)? else { break };
+            changes.push(decode(&body)?);
+        }
+        Ok(changes)
     }
 
     /// Returns the number of some whole frame behind the last commit, wherever it lies.
@@ -427,6 +437,19 @@ impl Frame {
         let end = self.body_bytes().saturating_add(self.at + FRAME_HEADER_BYTES);
         end.checked_next_multiple_of(SECTOR).unwrap_or(usize::MAX)
     }
+}
+
+/// Does two things beside each other; the first one here, too, where there can be no thread now, or it has panicked.
+fn both<T: Send>(first: impl Fn() -> T + Sync, second: impl FnOnce() -> T) -> (T, T) {
+    thread::scope(|scope| {
+        let name = "secretfs-half".to_owned();
+        let beside = thread::Builder::new().name(name).spawn_scoped(scope, &first);
+        let second = second();
+        match beside.map(ScopedJoinHandle::join) {
+            Ok(Ok(first)) => (first, second),
+            Ok(Err(_)) | Err(_) => (first(), second),
+        }
+    })
 }
 
 fn decode(mut body: &[u8]) -> Result<Layer, StoreError> {
