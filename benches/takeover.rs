@@ -2,10 +2,10 @@
 //! under eight readers, two processes that hold a handle, a writer and a follower of the events.
 //!
 //! `cargo bench --bench takeover [-- [--smoke] [--kills N] [--within MS]]`, as root. A stall is the longest open + read + close
-//! that one reader had between one kill and the next. A server is killed at a random moment within so many
-//! milliseconds (1,000) after it has come; with few of them the next one often dies before it serves, and then
-//! stalls are of several starts. Everything that was read, written and recorded is checked, and anything wrong
-//! ends the run.
+//! that one reader had in hand at a kill, or began behind it and before the next one; what was in hand at several kills is
+//! the first one's. A server is killed at a random moment within so many milliseconds (1,000) after it has come; with few
+//! of them the next one often dies before it serves, and then stalls are of several starts. Everything that was read,
+//! written and recorded is checked, and anything wrong ends the run.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -307,16 +307,22 @@ fn now() -> u64 {
     Duration::from(now).as_nanos() as u64
 }
 
-fn report(within: u64, begun: &[(u64, &str)], ended: u64, readers: &[Ended]) {
-    let ends = begun.iter().skip(1).map(|(at, _)| at).chain([&ended]);
-    let mut stalls = Vec::new();
-    for ((from, what), to) in begun.iter().zip(ends) {
-        for reader in readers {
-            let overlaps = |(at, took): &&(u64, u64)| at < to && at + took > *from;
-            let longest = reader.long.iter().filter(overlaps).map(|(_, took)| *took).max();
-            stalls.push((*what, longest.unwrap_or(0) as f64 / 1e6));
+fn report(within: u64, begun: &[(u64, &'static str)], ended: u64, readers: &[Ended]) {
+    let mut longest = vec![[0; READERS]; begun.len()];
+    for (reader, Ended { long, .. }) in readers.iter().enumerate() {
+        for (at, took) in long.iter().filter(|(at, _)| *at < ended) {
+            let next = begun.partition_point(|(kill, _)| kill < at);
+            let in_hand = begun.get(next).is_some_and(|(kill, _)| *kill < at + took);
+            let Some(cause) = (if in_hand { Some(next) } else { next.checked_sub(1) }) else {
+                continue;
+            };
+            longest[cause][reader] = longest[cause][reader].max(*took);
         }
     }
+    let of_each = |((_, what), longest): (&(u64, &'static str), &[u64; READERS])| {
+        longest.map(|took| (*what, took as f64 / 1e6))
+    };
+    let stalls: Vec<_> = begun.iter().zip(&longest).flat_map(of_each).collect();
     let opens: u64 = readers.iter().map(|reader| reader.operations).sum();
     println!("{opens} opens; stalls in ms, of servers killed within {within} ms:");
     let among = |what: &str, stalls: &[(&str, f64)]| {
