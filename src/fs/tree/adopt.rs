@@ -1,5 +1,6 @@
 //! Taking over from a server that died: its handles, and what it had in hand.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use parking_lot::Mutex;
@@ -13,7 +14,7 @@ use crate::fs::handle::{Content, Gone, Handle, Pinned};
 use crate::fs::journal::{Fate, Kept, KeptKind};
 use crate::fs::node::{Node, View, ViewKind};
 use crate::fs::writer::Writer;
-use crate::model::{Caller, Gid, SecretName, Uid};
+use crate::model::{Caller, FindProcess, Gid, Process, SecretName, Uid};
 
 /// How a server ended, which tells how much that speaks against the requests that it had in hand.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
@@ -192,8 +193,96 @@ fn opener(kept: &Kept, identify: &dyn Identify) -> Caller {
     if kept.tid == 0 {
         return ids;
     }
-    let tid = Some(kept.tid);
-    let found = identify.identify(kept.uid, kept.gid, kept.tid);
-    let started = found.process.as_ref().map(|process| process.started.as_microsecond());
-    if started == Some(kept.started) { found } else { Caller { tid, ..ids } }
+    let found = identify.glimpse(kept.uid, kept.gid, kept.tid);
+    let same = SameProcess { finder: found.finder.clone(), started: kept.started };
+    match &found.process {
+        Some(process) if same.is(process) => found,
+        Some(_) => Caller { tid: found.tid, ..ids },
+        None => Caller { tid: found.tid, finder: Some(Arc::new(same)), ..ids },
+    }
+}
+
+/// Finds the process that has opened a handle, when it is asked for, unless another one has its thread's number by then.
+#[derive(Debug)]
+struct SameProcess {
+    finder: Option<Arc<dyn FindProcess>>,
+    started: i64,
+}
+
+impl SameProcess {
+    fn is(&self, process: &Process) -> bool {
+        process.started.as_microsecond() == self.started
+    }
+}
+
+impl FindProcess for SameProcess {
+    fn find(&self, uid: Uid, tid: u32) -> Option<Arc<Process>> {
+        self.finder.as_ref()?.find(uid, tid).filter(|process| self.is(process))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::journal::Traits;
+    use crate::model::{SecretId, Timestamp, Version};
+
+    /// Knows one process, and says who it is at once or when it is asked for.
+    #[derive(Clone, Debug)]
+    struct Known {
+        process: Arc<Process>,
+        at_once: bool,
+    }
+
+    impl FindProcess for Known {
+        fn find(&self, _: Uid, _: u32) -> Option<Arc<Process>> {
+            Some(Arc::clone(&self.process))
+        }
+    }
+
+    impl Identify for Known {
+        fn identify(&self, uid: u32, gid: u32, tid: u32) -> Caller {
+            self.glimpse(uid, gid, tid).complete()
+        }
+
+        fn glimpse(&self, uid: u32, gid: u32, tid: u32) -> Caller {
+            let process = self.at_once.then(|| Arc::clone(&self.process));
+            let finder = (!self.at_once).then(|| Arc::new(self.clone()) as _);
+            let ids = Caller::with_ids(Uid(uid), Gid(gid));
+            Caller { tid: Some(tid), process, finder, ..ids }
+        }
+    }
+
+    #[test]
+    fn an_opener_is_the_process_that_has_opened_and_no_later_one_with_its_number() {
+        let started = Timestamp::from_second(1_799_999_000).unwrap();
+        let (comm, exe, unit) = (b"cat".to_vec(), None, None);
+        let process = Arc::new(Process { pid: 7, started, comm, exe, unit, container: None });
+        let kept = Kept {
+            inode: 2,
+            kind: KeptKind::Secret,
+            uid: 1000,
+            gid: 100,
+            tid: 7,
+            started: started.as_microsecond(),
+            secret: SecretId([1; 16]),
+            version: Version(1),
+            plaintext: 0,
+            poll: 0,
+            fate: Fate::Fresh,
+            traits: Traits::default(),
+        };
+        for at_once in [true, false] {
+            let known = Known { process: Arc::clone(&process), at_once };
+            let same = opener(&kept, &known);
+            assert_eq!(same.process.is_some(), at_once, "nobody is asked before it is needed");
+            assert_eq!(same.complete().process.unwrap().pid, 7);
+            for started in [kept.started - 1, 0] {
+                let other = opener(&Kept { started, ..kept }, &known).complete();
+                assert_eq!((other.uid, other.tid, other.process), (Uid(1000), Some(7), None));
+            }
+        }
+        let known = Known { process, at_once: true };
+        assert_eq!(opener(&Kept { tid: 0, ..kept }, &known).complete().tid, None);
+    }
 }
