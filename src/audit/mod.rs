@@ -42,9 +42,9 @@ pub use log_file::LogFile;
 pub use reader::{Filter, query};
 pub use recovery::Rollback;
 pub use retention::{Counts, Pruned, Totals};
-pub use tail::{back, is_about, onward, request_of, tail};
+pub use tail::{back, is_about, onward, tail, written_for};
 pub use verify::{Damage, Note, Verified, VerifyError, verify};
-pub use writer::{AuditLog, Options, Recorded};
+pub use writer::{AuditLog, CALM, Options, Recorded};
 
 use crate::model::StoreId;
 

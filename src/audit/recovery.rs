@@ -7,10 +7,11 @@
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use super::backlog::Unfinished;
+use super::backlog::{Unchecked, Unfinished};
 use super::carried::Anchor;
 use super::chain::{AuditKey, Head, NO_MAC};
 use super::durability::Disk;
@@ -72,7 +73,7 @@ pub(super) fn check_store(dir: &Path, store: StoreId) -> Result<(), AuditError> 
 /// Finds the end of the log, after it has removed what a crash left over.
 pub(super) fn recover(
     dir: &Path,
-    key: &AuditKey,
+    key: &Arc<AuditKey>,
     anchor: Option<&Anchor>,
     options: &Options,
 ) -> Result<Recovered, AuditError> {
@@ -117,15 +118,26 @@ pub(super) fn recover(
         let expected = if at > first { Some(found.head) } else { (at == 0).then_some(removed) };
         let head = anchor.map(|anchor| &anchor.head);
         let check = Check { segment, key, expected, place: Place::Crashed, anchor: head };
-        let mut end = check.run(&mut Vec::new());
+        // Callers wait, and as long as it is not finished the next start comes back to it.
+        let is_quick = options.taken_over && !segment.is_finished()?;
+        let quick = if is_quick { check.run_behind_anchor()? } else { None };
+        let quick = quick.filter(|end| end.torn_bytes == 0);
+        let mut unchecked = quick.is_some();
+        let mut end = quick.map_or_else(|| check.run(&mut Vec::new()), Ok);
         if let (Ok(crashed), Some(anchor)) = (&end, anchor) {
             let restored = anchor.carried.restore(segment, crashed, options.disk.as_ref())?;
             if restored > 0 {
                 found.restored_lines += restored;
                 end = check.run(&mut Vec::new());
+                unchecked = false;
             }
         }
-        found.take(segment, end, &mut judge, options.disk.as_ref())?;
+        let unchecked = anchor.filter(|_| unchecked).map(|anchor| Unchecked {
+            segment: segment.clone(),
+            key: Arc::clone(key),
+            anchor: anchor.head,
+        });
+        found.take(segment, (end, unchecked), &mut judge, options.disk.as_ref())?;
     }
     if let Some(anchor) = anchor {
         judge.anchor(&anchor.head, removed, &segments, found.head)?;
@@ -176,7 +188,7 @@ impl Recovered {
     fn take(
         &mut self,
         segment: &SegmentFile,
-        end: Result<SegmentEnd, VerifyError>,
+        (end, unchecked): (Result<SegmentEnd, VerifyError>, Option<Unchecked>),
         judge: &mut Judge,
         disk: &dyn Disk,
     ) -> Result<(), AuditError> {
@@ -205,7 +217,7 @@ impl Recovered {
             if self.unfinished.is_empty() {
                 self.synced = before;
             }
-            self.unfinished.push(Unfinished { file, bytes });
+            self.unfinished.push(Unfinished { file, bytes, unchecked });
             return Ok(());
         }
         // One that is cut counts as being on disk, and so does all before it.
@@ -295,7 +307,7 @@ fn whole_bytes(segment: &SegmentFile) -> io::Result<u64> {
 }
 
 fn mac_at(segment: &SegmentFile, anchor: &Head) -> io::Result<Option<[u8; 32]>> {
-    let text = line_at(&segment.open()?, anchor.seq)?;
+    let text = line_at(&segment.open()?, anchor.seq)?.map(|(text, _)| text);
     let line = text.as_deref().and_then(Line::parse).filter(|line| line.seq == anchor.seq);
     Ok(line.and_then(|line| line::unhex(line.mac)))
 }

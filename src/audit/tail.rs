@@ -1,10 +1,13 @@
 //! The last lines of the log, for a start that has to know what was recorded just before.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+
+use memchr::memmem;
 
 use super::segments::Ending;
 use super::{Action, segments};
@@ -13,45 +16,87 @@ use crate::model::Seq;
 /// How much is read at one time, from the end backwards.
 const BLOCK: u64 = 64 << 10;
 
-/// Returns those of the lines after `after` that are to be kept, the oldest first. What they say is not
-/// verified here: a start has verified the last segment before.
-pub fn tail(dir: &Path, after: Seq, keep: impl Fn(&[u8]) -> bool) -> io::Result<Vec<Vec<u8>>> {
+/// Returns the lines after `after`, the oldest first. What they say is not verified here: a start has verified the
+/// last segment before.
+pub fn tail(dir: &Path, after: Seq) -> io::Result<Vec<Vec<u8>>> {
     let mut lines = Vec::new();
     back(dir, &mut |seq, line| {
         if seq <= after {
             return ControlFlow::Break(());
         }
-        if keep(line) {
-            lines.push(line.to_vec());
-        }
+        lines.push(line.to_vec());
         ControlFlow::Continue(())
     })?;
     lines.reverse();
     Ok(lines)
 }
 
+/// Returns those of the lines after `after` that were written for one of the requests, the oldest first. What they
+/// say is not verified here either.
+///
+/// Callers wait for it, and nearly all lines are others': those are not looked at one by one.
+pub fn written_for(dir: &Path, after: Seq, requests: &HashSet<u64>) -> io::Result<Vec<Vec<u8>>> {
+    let field = memmem::Finder::new(FIELD);
+    let is_wanted = |line: &&[u8]| {
+        seq_of(line).is_some_and(|seq| seq > after)
+            && request_of(line).is_some_and(|request| requests.contains(&request))
+    };
+    let mut blocks = Vec::new();
+    blocks_back(dir, &mut |block| {
+        let candidates = field.find_iter(block).filter(|at| {
+            let number = block.get(at + FIELD.len()..).and_then(leading_number);
+            number.is_some_and(|number| requests.contains(&number))
+        });
+        let lines = candidates.filter_map(|at| line_around(block, at)).filter(is_wanted);
+        blocks.push(lines.map(<[u8]>::to_vec).collect::<Vec<_>>());
+        let mut seqs = block.split(|&byte| byte == b'\n').filter_map(seq_of);
+        match seqs.next() {
+            Some(oldest) if oldest <= after => ControlFlow::Break(()),
+            Some(_) | None => ControlFlow::Continue(()),
+        }
+    })?;
+    Ok(blocks.into_iter().rev().flatten().collect())
+}
+
+/// Returns the line in which `at` is.
+fn line_around(block: &[u8], at: usize) -> Option<&[u8]> {
+    let (before, behind) = block.split_at_checked(at)?;
+    let start = memchr::memrchr(b'\n', before).map_or(0, |newline| newline + 1);
+    let end = memchr::memchr(b'\n', behind).map_or(block.len(), |newline| at + newline);
+    block.get(start..end)
+}
+
 /// Calls `visit` with each line, the youngest first, until it breaks off. What they say is not verified.
 pub fn back(dir: &Path, visit: &mut Visit<'_>) -> io::Result<()> {
+    blocks_back(dir, &mut |block| {
+        for line in block.rsplit(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
+            // A half line at the end is no line, and room that is kept there holds zeros.
+            let Some(seq) = seq_of(line) else { continue };
+            visit(seq, line)?;
+        }
+        ControlFlow::Continue(())
+    })
+}
+
+/// Calls `visit` with one block of whole lines after the other, the youngest first, until it breaks off.
+fn blocks_back(dir: &Path, visit: &mut dyn FnMut(&[u8]) -> ControlFlow<()>) -> io::Result<()> {
     for segment in segments::list(dir)?.iter().rev() {
         let mut file = segment.open()?;
         let mut start = file.metadata()?.len();
-        let mut rest = Vec::new();
+        let (mut block, mut rest) = (Vec::new(), Vec::new());
         loop {
             let len = start.min(BLOCK);
             start -= len;
             file.seek(SeekFrom::Start(start))?;
-            let mut block = vec![0; usize::try_from(len).unwrap_or(0)];
-            file.read_exact(&mut block)?;
+            block.clear();
+            file.by_ref().take(len).read_to_end(&mut block)?;
             block.append(&mut rest);
             // What is before the first newline may begin in the block before.
             let whole = if start == 0 { 0 } else { after_newline(&block) };
-            rest = block.drain(..whole).collect();
-            for line in block.rsplit(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
-                // A half line at the end is no line, and room that is kept there holds zeros.
-                let Some(seq) = seq_of(line) else { continue };
-                if visit(seq, line).is_break() {
-                    return Ok(());
-                }
+            let (before, lines) = block.split_at(whole);
+            rest.extend_from_slice(before);
+            if visit(lines).is_break() {
+                return Ok(());
             }
             if start == 0 {
                 break;
@@ -93,9 +138,9 @@ pub fn is_about(line: &[u8], action: Action) -> bool {
 /// The bytes of a line up to its action, at most.
 const HEAD: usize = 128;
 
-/// Returns the line of that number in a segment, found by halving: a start must not read all of a large
-/// one.
-pub(super) fn line_at(file: &File, seq: Seq) -> io::Result<Option<Vec<u8>>> {
+/// Returns the line of that number in a segment and where it ends with its newline, found by halving: a start must not
+/// read all of a large one.
+pub(super) fn line_at(file: &File, seq: Seq) -> io::Result<Option<(Vec<u8>, u64)>> {
     let (mut low, mut high) = (0, file.metadata()?.len());
     let mut block = vec![0; usize::try_from(BLOCK).unwrap_or(0)];
     while high - low > BLOCK {
@@ -115,11 +160,12 @@ pub(super) fn line_at(file: &File, seq: Seq) -> io::Result<Option<Vec<u8>>> {
     let mut found = None;
     let mut reader = BufReader::new(file);
     reader.seek(SeekFrom::Start(low))?;
-    let mut line = Vec::new();
+    let (mut line, mut end) = (Vec::new(), low);
     while found.is_none() && reader.read_until(b'\n', &mut line)? > 0 {
+        end += line.len() as u64;
         let text = line.strip_suffix(b"\n").unwrap_or(&line);
         match seq_of(text) {
-            Some(this) if this == seq => found = Some(text.to_vec()),
+            Some(this) if this == seq => found = Some((text.to_vec(), end)),
             Some(this) if this > seq => break,
             Some(_) | None => {}
         }
@@ -129,12 +175,15 @@ pub(super) fn line_at(file: &File, seq: Seq) -> io::Result<Option<Vec<u8>>> {
 }
 
 /// Returns the number of the request that a line was written for, without reading it whole.
-pub fn request_of(line: &[u8]) -> Option<u64> {
+fn request_of(line: &[u8]) -> Option<u64> {
     // Near the end; in a text of the caller's the quotes would be escaped.
     let at = line.windows(FIELD.len()).rposition(|window| window == FIELD)?;
-    let digits = line.get(at + FIELD.len()..)?;
-    let end = digits.iter().position(|byte| !byte.is_ascii_digit())?;
-    std::str::from_utf8(digits.get(..end)?).ok()?.parse().ok()
+    leading_number(line.get(at + FIELD.len()..)?)
+}
+
+fn leading_number(text: &[u8]) -> Option<u64> {
+    let end = text.iter().position(|byte| !byte.is_ascii_digit())?;
+    std::str::from_utf8(text.get(..end)?).ok()?.parse().ok()
 }
 
 const FIELD: &[u8] = b",\"request\":";
@@ -186,12 +235,28 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         segments(dir.path());
         for after in [2998, 2500, 1998, 999, 1, 0] {
-            let found = tail(dir.path(), Seq(after), |_| true).unwrap();
+            let found = tail(dir.path(), Seq(after)).unwrap();
             let expected: Vec<_> = (after + 1..3000).map(|n| line(n).into_bytes()).collect();
             assert!(found == expected, "after {after}: {} lines", found.len());
         }
-        let found = tail(dir.path(), Seq(2990), |line| request_of(line) == Some(29_940)).unwrap();
-        assert_eq!(found, [line(2994).into_bytes()]);
+    }
+
+    #[test]
+    fn the_lines_of_requests_are_found_in_their_order_and_no_others() {
+        let dir = tempfile::tempdir().unwrap();
+        segments(dir.path());
+        // One is written for no request, one comes too early, one is not there.
+        let requests = HashSet::from([30, 40, 5010, 15_000, 29_940, 29_970, 99_990]);
+        for (after, expected) in [
+            (0, &[3, 501, 1500, 2994, 2997][..]),
+            (501, &[1500, 2994, 2997]),
+            (2994, &[2997]),
+            (2997, &[]),
+        ] {
+            let found = written_for(dir.path(), Seq(after), &requests).unwrap();
+            let expected: Vec<_> = expected.iter().map(|n| line(*n).into_bytes()).collect();
+            assert_eq!(found, expected, "after {after}");
+        }
     }
 
     #[test]
@@ -223,11 +288,10 @@ mod tests {
             let file = segment.open().unwrap();
             let first = segment.first.0;
             for seq in (first..first + 999).step_by(37).chain([first]) {
-                assert_eq!(
-                    line_at(&file, Seq(seq)).unwrap(),
-                    Some(line(seq).into_bytes()),
-                    "{seq}"
-                );
+                let (text, end) = line_at(&file, Seq(seq)).unwrap().unwrap();
+                assert_eq!(text, line(seq).into_bytes(), "{seq}");
+                let before: usize = (first..=seq).map(|n| line(n).len() + 1).sum();
+                assert_eq!(end, before as u64, "{seq}");
             }
             assert_eq!(line_at(&file, Seq(first + 5000)).unwrap(), None);
         }

@@ -4,7 +4,7 @@
 //! one before it by seq, code and place in the run, and the first to what retention left behind.
 
 use std::fmt;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
@@ -16,6 +16,7 @@ use super::entry::{Entry, SegmentHeader};
 use super::line::{self, Line};
 use super::retention::{self, LoadError, Totals};
 use super::segments::{self, Ending, SegmentFile, Tail, read_line};
+use super::tail::line_at;
 use crate::model::{Generation, Seq, Timestamp};
 
 /// Going back by less than this is the work of a clock daemon and not worth a note.
@@ -228,6 +229,54 @@ impl Check<'_> {
         }
     }
 
+    /// Does so without another thread, and without the notes.
+    pub(super) fn run_in_turn(&self) -> Result<SegmentEnd, VerifyError> {
+        self.read(&mut Codes::InTurn, &mut Vec::new())
+    }
+
+    /// Reads the first line, which says whose segment it is, and those behind the anchor: what is before is left out.
+    /// `None`: the anchor is not within it, or something is wrong, and [`run`](Self::run) says what.
+    pub(super) fn run_behind_anchor(&self) -> io::Result<Option<SegmentEnd>> {
+        let Some(anchor) = self.anchor.filter(|anchor| anchor.seq > self.segment.first) else {
+            return Ok(None);
+        };
+        thread::scope(|scope| {
+            let mut codes = Codes::beside(scope);
+            match self.read_behind(anchor, &mut codes) {
+                Ok(end) => Ok(end.filter(|_| codes.are_right())),
+                Err(VerifyError::Io(error)) => Err(error),
+                Err(VerifyError::Damaged { .. }) => Ok(None),
+            }
+        })
+    }
+
+    fn read_behind(
+        &self,
+        anchor: &Head,
+        codes: &mut Codes<'_, '_>,
+    ) -> Result<Option<SegmentEnd>, VerifyError> {
+        let file = self.segment.open()?;
+        let Some((text, behind)) = line_at(&file, anchor.seq)? else { return Ok(None) };
+        let mut reader = BufReader::with_capacity(256 * 1024, file);
+        reader.seek(SeekFrom::Start(0))?;
+        let mut first = Vec::new();
+        let ending = read_line(&mut reader, &mut first)?;
+        let mut end = self.begin(&mut reader, &first, ending)?;
+        // Each line has a key of its own.
+        end.lines = anchor.seq.0 - self.segment.first.0;
+        (0..end.lines).for_each(|_| end.chain.advance());
+        let line = Line::parse(&text).filter(|line| is_authentic(line, &end.chain));
+        if line.and_then(|line| end.accept(&line, &text)).is_none() || end.head != *anchor {
+            return Ok(None);
+        }
+        end.lines += 1;
+        end.whole_bytes = behind;
+        end.chain.advance();
+        reader.seek(SeekFrom::Start(behind))?;
+        self.read_lines(&mut reader, &mut end, codes, &mut Vec::new())?;
+        Ok(Some(end))
+    }
+
     /// Does so with these codes; where they are checked beside the reading, what is returned counts once they are
     /// known to be right.
     fn read(
@@ -239,15 +288,28 @@ impl Check<'_> {
         let mut text = Vec::new();
         let ending = read_line(&mut reader, &mut text)?;
         let mut end = self.begin(&mut reader, &text, ending)?;
+        reader.seek(SeekFrom::Start(0))?;
+        self.read_lines(&mut reader, &mut end, codes, notes)?;
+        Ok(end)
+    }
+
+    /// Reads on behind the line where `end` stands.
+    fn read_lines(
+        &self,
+        reader: &mut (impl BufRead + Seek),
+        end: &mut SegmentEnd,
+        codes: &mut Codes<'_, '_>,
+        notes: &mut Vec<Note>,
+    ) -> Result<(), VerifyError> {
         let mut last_time = String::new();
-        let mut ending = ending;
-        while ending == Ending::Newline {
+        let mut text = Vec::new();
+        while read_line(reader, &mut text)? == Ending::Newline {
             let expected = end.head.next_seq();
             let found = Line::parse(&text);
             let Some(line) =
                 found.filter(|line| has_place(line, &end.head) && codes.admit(line, &end.chain))
             else {
-                let damage = classify(&mut reader, &end.chain, end.head, found)?;
+                let damage = classify(reader, &end.chain, end.head, found)?;
                 return Err(self.damaged(end.lines + 1, expected, damage));
             };
             if end.closed.is_some() {
@@ -267,10 +329,8 @@ impl Check<'_> {
             end.whole_bytes += text.len() as u64 + 1;
             end.lines += 1;
             end.chain.advance();
-            ending = read_line(&mut reader, &mut text)?;
         }
-        self.look_behind(&mut end, notes)?;
-        Ok(end)
+        self.look_behind(end, notes)
     }
 
     /// Checks what follows the last whole line.

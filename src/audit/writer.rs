@@ -46,6 +46,9 @@ pub struct Options {
     /// What the daemon wants on record of its start, such as its version.
     pub start: Option<Value>,
     pub store: Option<StoreId>,
+    /// Whether this process goes on for one that has just died, and callers wait for it. Then what is before the store's
+    /// anchor is checked beside the first appends, and damage there is a [fault](AuditLog::fault).
+    pub taken_over: bool,
     /// How often the background thread makes durable what was written, and looks at the path.
     pub sync_interval: Duration,
 }
@@ -63,11 +66,15 @@ impl Default for Options {
             segment_bytes: 64 << 20,
             start: None,
             store: None,
+            taken_over: false,
             // Half of the second that is promised: an fdatasync takes its time too.
             sync_interval: Duration::from_millis(500),
         }
     }
 }
+
+/// What can wait does so, behind a server that died, until the callers are answered who waited for this one.
+pub const CALM: Duration = Duration::from_millis(20);
 
 /// A line that was just written, for those who follow the log live.
 #[derive(Clone, Copy, Debug)]
@@ -92,7 +99,8 @@ impl AuditLog {
     /// Opens the log in `dir` and records the start. Verifies the last segment, puts back what a crash took
     /// of the lines that `anchor` carries, drops a torn last line, and refuses with
     /// [`AuditError::Tampered`] a log that does not reach back to `anchor`, and with
-    /// [`AuditError::OtherStore`] that of another store. The key is wiped before this returns.
+    /// [`AuditError::OtherStore`] that of another store. The key is wiped before this returns, or once what
+    /// [`Options::taken_over`] leaves for later is checked.
     ///
     /// Behind a process that was killed, nothing waits for the disk: the log as it was found and the start become
     /// durable in the background, and before any later line does.
@@ -108,6 +116,7 @@ impl AuditLog {
         if let Some(store) = options.store {
             recovery::check_store(dir, store)?;
         }
+        let key = Arc::new(key);
         let found = recovery::recover(dir, &key, anchor.as_ref(), &options)?;
         let mut run = [0; 16];
         getrandom::fill(&mut run).map_err(io::Error::other)?;
@@ -355,11 +364,14 @@ impl Ticker {
         let interval = shared.home.options.sync_interval;
         let thread =
             std::thread::Builder::new().name("audit-sync".to_owned()).spawn(move || {
-                if is_behind {
+                let mut wait = match (is_behind, shared.home.options.taken_over) {
+                    (false, _) => interval,
+                    (true, true) => CALM,
+                    (true, false) => Duration::ZERO,
+                };
+                while stopped.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
                     shared.tick();
-                }
-                while stopped.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
-                    shared.tick();
+                    wait = interval;
                 }
             })?;
         Ok(Self { stop: Some(stop), thread: Some(thread) })

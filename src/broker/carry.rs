@@ -114,7 +114,8 @@ pub(super) fn carried(snapshot: &dyn Snapshot, keyring: &Keyring) -> Result<Carr
     })?;
     found.sort_by_key(|slot| slot.generation);
     let synced = found.last().map(|slot| slot.synced).unwrap_or_default();
-    Ok(Carried { synced, lines: found.into_iter().flat_map(|slot| slot.lines).collect() })
+    let lines: Vec<&[u8]> = found.iter().map(|slot| slot.lines.as_slice()).collect();
+    Ok(Carried { synced, lines: lines.concat() })
 }
 
 struct Slot {

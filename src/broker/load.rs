@@ -12,6 +12,7 @@ use super::lease::LeaseRecord;
 use super::record::Record;
 use super::root::Root;
 use super::{BrokerError, Inner};
+use crate::audit::CALM;
 use crate::crypto::{Keyring, RecordSet};
 use crate::model::{GrantId, SecretId, Timestamp};
 use crate::store::{Snapshot, Store, StoreError, Table};
@@ -176,8 +177,10 @@ impl Verdict {
 
 /// Verifies the record set beside the requests that are served meanwhile.
 pub(super) fn verify_in_background(inner: &Arc<Inner>) -> std::io::Result<()> {
+    let calm = if inner.log.options.taken_over { CALM } else { Duration::ZERO };
     let inner: Weak<Inner> = Arc::downgrade(inner);
     std::thread::Builder::new().name("secretfs-verify".into()).spawn(move || {
+        std::thread::sleep(calm);
         let Some(inner) = inner.upgrade() else { return };
         let Some(unlocked) = inner.unlocked.load_full() else { return };
         let keyring = unlocked.keyring.load_full();

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 
 use super::log::unreadable;
 use super::{Broker, BrokerError, Result};
-use crate::audit::{Action, AuditLog, Entry, Event, Outcome, request_of, tail};
+use crate::audit::{Action, AuditLog, Entry, Event, Outcome, written_for};
 use crate::model::{Caller, Request, SecretId, SecretName, Seq, Status, Version};
 use crate::system::SecretBytes;
 
@@ -42,10 +42,8 @@ impl Broker {
     pub fn adopt(&self, after: u64, interrupted: &HashSet<u64>) -> Result<()> {
         let inner = &*self.inner;
         let log = inner.gate.log()?;
-        // Most lines are others', and reading them whole would take the time that callers wait.
-        let wanted =
-            |line: &[u8]| request_of(line).is_some_and(|request| interrupted.contains(&request));
-        let lines = tail(&inner.log.directory, Seq(after), wanted).map_err(unreadable)?;
+        let lines =
+            written_for(&inner.log.directory, Seq(after), interrupted).map_err(unreadable)?;
         let lines = lines.iter().filter_map(|text| serde_json::from_slice::<Entry>(text).ok());
         let anchored = inner.replay.anchored.load(Ordering::Relaxed);
         let mut requests = Requests::new();

@@ -195,6 +195,7 @@ pub(super) fn open(
     let store: Arc<dyn Store> = Arc::new(store?);
     let mut parts = broker_parts(config, Arc::clone(&store), policy, exceptions);
     parts.log.options.start = Some(supervision.start_line());
+    parts.log.options.taken_over = supervision.predecessor.is_some();
     let key = &supervision.key;
     let wrapping = wrapping::by_effector(Arc::clone(&effects));
     let unlock = || root_key(config, &*store, passphrase, (supervision, &wrapping));

@@ -148,3 +148,58 @@ fn an_edit_of_what_a_killed_process_has_left_is_found_by_the_start_after_the_nex
     overwrite(path, &text);
     assert!(world.try_open(None).is_ok());
 }
+
+/// Returns a log whose process was killed while callers waited, and its head three lines before that.
+fn killed_behind_an_anchor() -> (World, Head) {
+    let world = World::new();
+    let log = world.open_with_lines(4);
+    let anchor = log.head();
+    (4..7).for_each(|n| _ = read(&log, n).unwrap());
+    let mut left = killed(&world);
+    left.options.taken_over = true;
+    (left, anchor)
+}
+
+/// Changes a byte of the line with that text.
+fn edit(path: &Path, text: &str) {
+    let mut bytes = fs::read(path).unwrap();
+    let at = bytes.windows(text.len()).position(|part| part == text.as_bytes()).unwrap();
+    bytes[at + text.len() - 1] ^= 1;
+    overwrite(path, &bytes);
+}
+
+#[test]
+fn a_server_that_takes_over_checks_what_is_before_the_anchor_beside_its_first_requests() {
+    let (world, anchor) = killed_behind_an_anchor();
+    let log = world.try_open(Some(anchor)).unwrap();
+    assert_eq!(log.sync().unwrap(), log.head());
+    assert_eq!(world.damage(Some(&anchor)), None);
+    assert!(fs::read(&world.segments()[0]).unwrap().ends_with(b"\n"), "it is known to be on disk");
+
+    let (world, anchor) = killed_behind_an_anchor();
+    edit(&world.segments()[0], "password-1");
+    let log = world.try_open(Some(anchor)).unwrap();
+    assert!(log.sync().is_err());
+    assert!(log.fault().unwrap().contains("edited"), "{:?}", log.fault());
+    assert!(read(&log, 8).is_err());
+    // However soon it is killed, too: nothing says that the segment was checked.
+    let mut again = killed(&world);
+    again.options.taken_over = true;
+    let tampered = |opened| matches!(opened, Err(AuditError::Tampered(_)));
+    assert!(tampered(again.try_open(Some(log.head()))));
+    again.options.taken_over = false;
+    assert!(tampered(again.try_open(Some(anchor))));
+}
+
+#[test]
+fn a_server_that_takes_over_refuses_an_edit_of_the_anchor_or_behind_it_or_of_the_first_line() {
+    for text in ["password-3", "password-4", "password-6", "\"action\":\"start"] {
+        let (world, anchor) = killed_behind_an_anchor();
+        edit(&world.segments()[0], text);
+        let opened = world.try_open(Some(anchor));
+        assert!(matches!(opened, Err(AuditError::Tampered(_))), "{text}");
+    }
+    let (world, anchor) = killed_behind_an_anchor();
+    let other = Head { mac: [7; 32], ..anchor };
+    assert!(matches!(world.try_open(Some(other)), Err(AuditError::Tampered(_))));
+}
