@@ -148,6 +148,8 @@ type Batch = Vec<Result<DirEntry, ignore::Error>>;
 
 /// Few enough that all processors have something to do in a small tree.
 const BATCH: usize = 16;
+/// In a large one, so many that handing them over costs nothing beside scanning them.
+const LARGE_BATCH: usize = 128;
 
 impl Walked<'_> {
     /// Scans what a walk comes by, by a thread for each processor.
@@ -178,13 +180,16 @@ impl Walked<'_> {
 
     fn walk(&self, walk: ignore::Walk, sender: &mpsc::SyncSender<Batch>) {
         let mut batch = Batch::with_capacity(BATCH);
+        let (mut walked, mut size) = (0, BATCH);
         for entry in walk {
             if self.is_late() {
                 return;
             }
             batch.push(entry);
-            if batch.len() == BATCH {
-                let full = std::mem::replace(&mut batch, Batch::with_capacity(BATCH));
+            if batch.len() == size {
+                walked += size;
+                size = (walked / BATCH).clamp(BATCH, LARGE_BATCH);
+                let full = std::mem::replace(&mut batch, Batch::with_capacity(size));
                 if sender.send(full).is_err() {
                     return;
                 }
