@@ -144,7 +144,7 @@ impl RedbStore {
         let backend = SharedBackend::new(staged.clone());
         let database = open_database(&backend)?;
         staged.opened();
-        let view = View::open(&database, backend);
+        let view = add_pages(&database).and_then(|()| View::open(&database, backend));
         Self::with_view(database, Some(staged), view, reopen)
     }
 
@@ -465,6 +465,21 @@ fn open_database(backend: &SharedBackend) -> Result<Database, StoreError> {
         return Err(StoreError::Damaged("the file is empty".into()));
     }
     contain(|| Ok(builder().create_with_backend(backend.clone())?))
+}
+
+/// Adds the table that a store from before there were pages does not have. Without any other one it is damaged.
+fn add_pages(database: &Database) -> Result<(), StoreError> {
+    contain(|| {
+        let pages = definition(Table::Pages);
+        match database.begin_read()?.open_table(pages) {
+            Err(TableError::TableDoesNotExist(_)) => {
+                let txn = begin_write(database)?;
+                txn.open_table(pages)?;
+                Ok(txn.commit()?)
+            }
+            found => Ok(found.map(drop)?),
+        }
+    })
 }
 
 /// Quick repair costs a commit about 0.2 ms and makes the open after a crash a matter of

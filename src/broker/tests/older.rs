@@ -81,16 +81,16 @@ fn a_secret_with_many_versions_is_destroyed_with_all_of_them() {
 fn a_page_that_is_gone_is_told_and_takes_no_other_version_with_it() {
     let world = World::new();
     (1..=MANY).for_each(|value| put(&world, false, value));
-    let (id, mut pages) = (name("app/key"), Vec::new());
-    let mut visit = |key: &[u8], sealed: &[u8]| {
-        pages.push((sealed.len(), key.to_vec()));
+    let (id, mut first) = (name("app/key"), Vec::new());
+    let mut visit = |key: &[u8], _: &[u8]| {
+        first.extend_from_slice(key);
         ControlFlow::Continue(())
     };
-    world.store.snapshot().unwrap().scan(Table::Pages, &[], &mut visit).unwrap();
-    // The first page is the smallest: its numbers are.
-    let (_, first) = pages.into_iter().min().unwrap();
+    world.store.snapshot().unwrap().scan(Table::Records, &[], &mut visit).unwrap();
+    // Under the id of its secret, the first half complemented.
+    first[..8].iter_mut().for_each(|byte| *byte = !*byte);
     let mut txn = world.store.begin().unwrap();
-    txn.delete(Table::Pages, &first).unwrap();
+    assert!(txn.delete(Table::Pages, &first).unwrap().is_some());
     txn.commit().unwrap();
     let damaged = |result| matches!(result, Err(BrokerError::Store(StoreError::Damaged(_))));
     assert!(damaged(read(&world, Which::Number(Version(3))).map(drop)));

@@ -123,15 +123,31 @@ fn a_file_of_other_bytes_is_damaged() {
     }
 }
 
-#[test]
-fn a_store_without_one_of_the_tables_is_damaged() {
+/// Returns a store without the table of that name.
+fn store_without(table: &str) -> Disk {
     let disk = Disk::default();
     drop(create(&disk).unwrap());
     let database = redb::Builder::new().create_with_backend(disk.clone()).unwrap();
     let txn = database.begin_write().unwrap();
-    let values: redb::TableDefinition<'_, &[u8], &[u8]> = redb::TableDefinition::new("values");
-    assert!(txn.delete_table(values).unwrap());
+    let table: redb::TableDefinition<'_, &[u8], &[u8]> = redb::TableDefinition::new(table);
+    assert!(txn.delete_table(table).unwrap());
     txn.commit().unwrap();
-    drop(database);
-    assert!(matches!(open(&disk).err(), Some(StoreError::Damaged(_))));
+    disk
+}
+
+#[test]
+fn a_store_without_one_of_the_tables_is_damaged() {
+    for table in ["header", "keyring", "root", "records", "values"] {
+        let opened = open(&store_without(table));
+        assert!(matches!(opened.err(), Some(StoreError::Damaged(_))), "{table}");
+    }
+}
+
+#[test]
+fn a_store_from_before_there_were_pages_gets_their_table() {
+    let store = open(&store_without("pages")).unwrap();
+    let mut txn = store.begin().unwrap();
+    assert_eq!(txn.put(Table::Pages, b"page", b"versions").unwrap(), None);
+    txn.commit().unwrap();
+    assert_eq!(store.get(Table::Pages, b"page").unwrap().as_deref(), Some(&b"versions"[..]));
 }
