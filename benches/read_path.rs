@@ -1,8 +1,10 @@
 //! Opening, reading and closing a secret, beside libfuse's `hello_ll` in the same run.
 //!
 //! `cargo bench --bench read_path [-- --smoke]`, as root, with libfuse3-dev and its examples. Policy,
-//! audit (`written`) and decryption are on. Slices of the two filesystems alternate, so that whatever
-//! else the machine does falls on both. Pinned: client and server on one CPU at a real-time priority.
+//! audit (`written`) and decryption are on. Pinned: client and server on one CPU at a real-time priority.
+//!
+//! Short slices of the two that are compared alternate, and the ratio is the median of their pairs': what else the
+//! machine does, which may halve its speed for seconds, falls on both of a pair.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -34,28 +36,22 @@ fn main() {
         println!("SKIP: needs /dev/fuse and libfuse3-dev (scripts/setup.sh)");
         return;
     }
-    let (rounds, operations) = if smoke { (1, 50) } else { (15, 3000) };
+    let (rounds, operations) = if smoke { (1, 50) } else { (101, 500) };
     let directory = tempfile::tempdir().unwrap();
     let hello = build_hello(directory.path());
 
     println!("open + read + close, median microseconds; the ratio is to hello_ll in the same run");
     let pinned = Pair::start(Placement::Pinned, directory.path(), &hello);
-    let (ours, theirs) = pinned.compare("orc", 1, rounds, operations);
-    println!(
-        "pinned, 1 client     secretfs {ours:6.2}  hello_ll {theirs:6.2}  ratio {:.3}",
-        ours / theirs
-    );
-    let (kept, alone) = pinned.keeper(directory.path(), rounds, operations);
-    println!(
-        "pinned, 1 client     with a keeper {kept:6.2}  without {alone:6.2}  ratio {:.3}",
-        kept / alone
-    );
+    let Compared { one, other, ratio } = pinned.compare("orc", 1, rounds, operations);
+    println!("pinned, 1 client     secretfs {one:6.2}  hello_ll {other:6.2}  ratio {ratio:.3}");
+    let Compared { one, other, ratio } = pinned.keeper(directory.path(), rounds, operations);
+    println!("pinned, 1 client     with a keeper {one:6.2}  without {other:6.2}  ratio {ratio:.3}");
     println!("where it goes, pinned:");
     for (work, what) in [("stat", "stat"), ("open", "open + close"), ("read", "pread")] {
-        let (ours, theirs) = pinned.compare(work, 1, rounds, operations);
+        let Compared { one, other, .. } = pinned.compare(work, 1, rounds, operations);
         println!(
-            "  {what:18} secretfs {ours:6.2}  hello_ll {theirs:6.2}  difference {:6.2}",
-            ours - theirs
+            "  {what:18} secretfs {one:6.2}  hello_ll {other:6.2}  difference {:6.2}",
+            one - other
         );
     }
     let (fresh, theirs) = pinned.fresh(rounds, operations.min(200));
@@ -65,11 +61,42 @@ fn main() {
     drop(pinned);
     let free = Pair::start(Placement::Free, directory.path(), &hello);
     for clients in [1, 2, 4] {
-        let (ours, theirs) = free.compare("orc", clients, rounds, operations);
+        let Compared { one, other, ratio } = free.compare("orc", clients, rounds, operations);
         println!(
-            "free, {clients} clients      secretfs {ours:6.2}  hello_ll {theirs:6.2}  ratio {:.3}",
-            ours / theirs
+            "free, {clients} clients      secretfs {one:6.2}  hello_ll {other:6.2}  ratio {ratio:.3}"
         );
+    }
+}
+
+/// The medians of two, in microseconds an operation, and of their ratios in pairs of slices.
+struct Compared {
+    one: f64,
+    other: f64,
+    ratio: f64,
+}
+
+impl Compared {
+    /// Has slices of the two alternate, in turns begun by either.
+    fn in_turns(
+        rounds: usize,
+        mut one: impl FnMut() -> f64,
+        mut other: impl FnMut() -> f64,
+    ) -> Self {
+        let pairs: Vec<_> = (0..rounds)
+            .map(|round| {
+                if round % 2 == 0 {
+                    (one(), other())
+                } else {
+                    let other = other();
+                    (one(), other)
+                }
+            })
+            .collect();
+        Self {
+            one: median(pairs.iter().map(|pair| pair.0).collect()),
+            other: median(pairs.iter().map(|pair| pair.1).collect()),
+            ratio: median(pairs.iter().map(|pair| pair.0 / pair.1).collect()),
+        }
     }
 }
 
@@ -94,19 +121,15 @@ impl Pair {
         Self { placement, secretfs: (ours, secret), hello: (theirs, file) }
     }
 
-    /// Returns the medians of both, in microseconds an operation.
-    fn compare(&self, work: &str, clients: usize, rounds: usize, operations: usize) -> (f64, f64) {
-        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-        for _ in 0..rounds {
-            ours.push(self.run(work, &self.secretfs.1, clients, operations));
-            theirs.push(self.run(work, &self.hello.1, clients, operations));
-        }
-        (median(ours), median(theirs))
+    /// Compares secretfs with `hello_ll`.
+    fn compare(&self, work: &str, clients: usize, rounds: usize, operations: usize) -> Compared {
+        let run = |file| self.run(work, file, clients, operations);
+        Compared::in_turns(rounds, || run(&self.secretfs.1), || run(&self.hello.1))
     }
 
-    /// Returns the medians of opening, reading and closing in turns with a mount that a keeper keeps and one that nobody
-    /// does. Neither has the sandbox, which a server that mounts by itself cannot enter: it has a price of its own.
-    fn keeper(&self, directory: &Path, rounds: usize, operations: usize) -> (f64, f64) {
+    /// Compares opening, reading and closing with a mount that a keeper keeps and one that nobody does. Neither has the
+    /// sandbox, which a server that mounts by itself cannot enter: it has a price of its own.
+    fn keeper(&self, directory: &Path, rounds: usize, operations: usize) -> Compared {
         let variables = [("SECRETFS_SANDBOX", "off"), ("SECRETFS_KEEPER", "off")];
         let start = |variables| {
             let home = tempfile::tempdir_in(directory).unwrap().keep();
@@ -114,12 +137,8 @@ impl Pair {
             (fill(&mounted), mounted)
         };
         let ((kept, _keeper), (alone, _server)) = (start(&variables[..1]), start(&variables));
-        let (mut with, mut without) = (Vec::new(), Vec::new());
-        for _ in 0..rounds {
-            with.push(self.run("orc", &kept, 1, operations));
-            without.push(self.run("orc", &alone, 1, operations));
-        }
-        (median(with), median(without))
+        let run = |file| self.run("orc", file, 1, operations);
+        Compared::in_turns(rounds, || run(&kept), || run(&alone))
     }
 
     fn fresh(&self, rounds: usize, operations: usize) -> (f64, f64) {

@@ -520,6 +520,36 @@ fn cpu_ticks(pid: u32) -> u64 {
     fields.get(12).and_then(|ticks| ticks.parse().ok()).unwrap_or(0)
 }
 
+/// Returns where the server's threads have the kernel put the requests that they wait for.
+fn request_buffers(server: u32) -> Vec<usize> {
+    let threads = fs::read_dir(format!("/proc/{server}/task")).unwrap();
+    let buffer = |thread: PathBuf| {
+        let comm = fs::read_to_string(thread.join("comm")).ok()?;
+        comm.starts_with("fuser-").then_some(())?;
+        // Its number and arguments, where it waits in one: proc_pid_syscall(5).
+        let call = fs::read_to_string(thread.join("syscall")).ok()?;
+        let mut words = call.split(' ');
+        (words.next()?.parse() == Ok(libc::SYS_read)).then_some(())?;
+        usize::from_str_radix(words.nth(1)?.trim_start_matches("0x"), 16).ok()
+    };
+    threads.filter_map(|thread| buffer(thread.unwrap().path())).collect()
+}
+
+#[test]
+fn requests_are_taken_where_a_page_begins_so_that_none_lies_in_two() {
+    let Some(world) = World::start() else { return };
+    for _ in 0..3 {
+        let mut buffers = Vec::new();
+        eventually("a thread waits for requests", || {
+            buffers = request_buffers(world.pid());
+            !buffers.is_empty()
+        });
+        let into_page = |buffer: &usize| buffer % 4096;
+        assert!(buffers.iter().map(into_page).all(|offset| offset <= 64), "{buffers:x?}");
+        replace(&world, Signal::SIGKILL);
+    }
+}
+
 #[test]
 fn status_and_log_tell_of_a_takeover() {
     let Some(world) = World::start() else { return };

@@ -20,7 +20,7 @@ use super::fuse::Fuse;
 use super::takeover::attach;
 use super::tree::Adopted;
 use super::{Death, Identify, Owners, Tree};
-use crate::system::receive_descriptors;
+use crate::system::{map_large_allocations, receive_descriptors};
 
 /// How to serve a mount.
 #[derive(Clone, Debug)]
@@ -102,6 +102,7 @@ pub fn serve(
     };
     let journal = tree.journal().clone();
     let fuse = Fuse::new(tree, identify, options.deadline);
+    map_large_allocations()?;
     let session = attach(fuse, device, config, &journal, &adopted.requests)?;
     let notifier = session.notifier();
     if let Some(inodes) = stale_pages {

@@ -1,6 +1,7 @@
 //! The operating system: the only module with `unsafe`.
 #![allow(unsafe_code, reason = "this is where it is allowed; each block says why it is sound")]
 
+mod allocator;
 mod anchor;
 pub mod atomic_file;
 pub mod binds;
@@ -26,6 +27,7 @@ mod shared_map;
 mod signals;
 mod stand_in;
 
+pub use allocator::map_large_allocations;
 pub use anchor::Anchor;
 pub use channel::{Channel, receive_descriptors};
 pub use clock::SystemClock;
