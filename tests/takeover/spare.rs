@@ -2,7 +2,7 @@
 
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::{fs, thread};
 
 use nix::sys::signal::Signal;
@@ -171,6 +171,9 @@ fn after_an_upgrade_neither_the_server_nor_its_spare_is_of_the_program_before() 
     assert!(upgraded.status.success(), "{upgraded:?}");
     assert_ne!(world.pid(), old);
     assert_eq!(program_of(world.pid()), program);
+    // It, too, was there before the server made room.
+    let arguments = fs::read(format!("/proc/{}/cmdline", world.pid())).unwrap();
+    assert!(arguments.ends_with(b"\0--spare\0"), "{}", arguments.escape_ascii());
     eventually("the old program's spare is gone", || is_gone(old));
     let waiting = spare(&world);
     assert_eq!(program_of(waiting), program);
@@ -219,6 +222,31 @@ fn a_spare_that_is_stopped_when_its_turn_comes_is_replaced() {
     assert_eq!(world.get("a").unwrap(), b"value");
     assert_ne!(world.pid(), waiting);
     assert!(is_gone(waiting));
+}
+
+#[test]
+fn an_upgrade_s_server_that_is_stopped_on_its_way_holds_nobody_up() {
+    let config = "watchdog_seconds = 1";
+    let Some(world) = World::with(common::ROOT_IS_ADMIN, config) else { return };
+    world.put("a", "value");
+    let old = world.pid();
+    let program = world.outside("secretfs-next");
+    fs::copy(env!("CARGO_BIN_EXE_secretfs"), &program).unwrap();
+    let mut upgrade = world.secretfs();
+    upgrade.arg("upgrade").arg(&program).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut upgrade = upgrade.spawn().unwrap();
+    // At whatever point it is: it has just been started, waits for its turn, or serves already.
+    let link = |pid: &u32| fs::read_link(format!("/proc/{pid}/exe")).ok();
+    let is_coming = |pid: &u32| link(pid).is_some_and(|found| found == program);
+    let coming = || children(&world).into_iter().find(is_coming);
+    eventually("the program is started", || coming().is_some());
+    coming().into_iter().for_each(|pid| signal(pid, Signal::SIGSTOP));
+    assert_eq!(world.get("a").unwrap(), b"value");
+    let upgraded = upgrade.wait().unwrap().success();
+    assert_ne!(world.pid(), old);
+    // One that was stopped in its turn, before it served, is given up.
+    assert_eq!(program_of(world.pid()) == program, upgraded);
+    assert_eq!(world.get("a").unwrap(), b"value");
 }
 
 #[test]

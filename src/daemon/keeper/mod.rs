@@ -128,6 +128,8 @@ struct Keeper {
     /// How many of them were told to serve.
     launched: u64,
     spare: SpareSlot,
+    /// A process of the candidate, started while the server before it still serves.
+    coming: SpareSlot,
     since: i64,
     /// When there was a server last.
     served: Instant,
@@ -162,6 +164,7 @@ impl Keeper {
             processes: 0,
             launched: 0,
             spare: SpareSlot::default(),
+            coming: SpareSlot::default(),
             since: compose::clock().now().as_second(),
             served: Instant::now(),
             failures: 0,
@@ -207,12 +210,11 @@ impl Keeper {
         Ok(server)
     }
 
-    /// Returns the spare, or a new process where there is none, or where another program is to be tried.
+    /// Returns the spare of the program that is to be tried next, or a new process of it.
     fn next_server(&mut self, predecessor: Option<Death>) -> io::Result<Server> {
-        if self.candidate.is_none()
-            && let Some(spare) = self.spare.take(&mut self.observer)
-        {
-            return Ok(spare);
+        let spare = if self.candidate.is_none() { &mut self.spare } else { &mut self.coming };
+        if let Some(server) = spare.take(&mut self.observer) {
+            return Ok(server);
         }
         let mut arguments = self.arguments.clone();
         if predecessor.is_none() {
@@ -232,6 +234,19 @@ impl Keeper {
         }
     }
 
+    /// Starts a server of another program, and has the one that serves make room once that one waits for its turn.
+    fn begin_upgrade(&mut self, program: Program, server: &Server, watched: &mut Watched) {
+        self.coming.discard();
+        self.processes += 1;
+        let events = (self.processes, self.sender.clone());
+        self.coming.prepare((&program, &self.arguments), events);
+        watched.successor = Some(program);
+        watched.awaited = Some(Instant::now() + watched.patience);
+        if !self.coming.is(self.processes) {
+            watched.retire(server);
+        }
+    }
+
     /// Stays with a server until its end.
     fn watch(
         &mut self,
@@ -241,7 +256,8 @@ impl Keeper {
         let mut watched = Watched::new(self.config.watchdog);
         let current = server.number();
         loop {
-            let wait = self.spare.due_in().map_or(watched.left(), |due| due.min(watched.left()));
+            let due = [self.spare.due_in(), watched.awaited_for()];
+            let wait = due.into_iter().flatten().fold(watched.left(), Duration::min);
             match self.events.recv_timeout(wait) {
                 Err(RecvTimeoutError::Disconnected) => return Ok(End::Final(Ended::Unmounted)),
                 Err(RecvTimeoutError::Timeout) => {
@@ -255,6 +271,10 @@ impl Keeper {
                         server.kill();
                     }
                     self.prepare_spare();
+                    if watched.awaited_for().is_some_and(|left| left.is_zero()) {
+                        self.coming.discard();
+                        watched.retire(&server);
+                    }
                 }
                 Ok(Event::Asked(Asked::Reload)) => server.tell(&ToServer::Reload),
                 Ok(Event::Asked(Asked::Stop)) => return self.stop(server),
@@ -278,10 +298,20 @@ impl Keeper {
                 Ok(Event::Said(number, said, _)) if number == current => {
                     self.hear(&mut server, &mut watched, said)?;
                 }
-                Ok(Event::Gone(number)) => self.spare.has_gone(number),
-                Ok(Event::Said(number, FromServer::Observer, ends)) => {
-                    self.spare.observe(number, &self.program, ends);
+                Ok(Event::Gone(number)) => {
+                    self.spare.has_gone(number);
+                    if self.coming.has_gone(number) {
+                        // It may be of a release that knows no spares.
+                        watched.retire(&server);
+                    }
                 }
+                Ok(Event::Said(number, FromServer::Observer, ends)) => match &watched.successor {
+                    Some(program) if self.coming.is(number) => {
+                        self.coming.observe(number, program, ends);
+                        watched.retire(&server);
+                    }
+                    Some(_) | None => self.spare.observe(number, &self.program, ends),
+                },
                 Ok(Event::Said(..)) => {}
             }
         }
@@ -326,8 +356,7 @@ impl Keeper {
             FromServer::Upgrade(path) => match open_program(&path) {
                 Ok(program) => {
                     tracing::warn!(?path, "upgrading");
-                    watched.successor = Some(program);
-                    server.tell(&ToServer::Retire);
+                    self.begin_upgrade(program, server, watched);
                 }
                 Err(error) => tracing::error!(?path, %error, "no program to upgrade to"),
             },
@@ -389,6 +418,7 @@ impl Keeper {
     /// Unmounts and waits for the server's end.
     fn stop(&mut self, mut server: Server) -> Result<End, DaemonError> {
         self.spare.discard();
+        self.coming.discard();
         let current = server.number();
         let Some((mounting, _)) = &self.mount else {
             server.kill();
@@ -481,6 +511,8 @@ struct Watched {
     failed: Option<String>,
     /// The program that it makes room for.
     successor: Option<Program>,
+    /// Until when a server of that program may take to be there; the one that serves goes on meanwhile.
+    awaited: Option<Instant>,
 }
 
 impl Watched {
@@ -493,6 +525,19 @@ impl Watched {
             unmounted: false,
             failed: None,
             successor: None,
+            awaited: None,
+        }
+    }
+
+    /// Returns how much longer the successor may take to be there, if it is waited for.
+    fn awaited_for(&self) -> Option<Duration> {
+        self.awaited.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+    }
+
+    /// Has the server make room, if the successor was all that it waited for.
+    fn retire(&mut self, server: &Server) {
+        if self.awaited.take().is_some() {
+            server.tell(&ToServer::Retire);
         }
     }
 

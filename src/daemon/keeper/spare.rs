@@ -2,7 +2,7 @@
 //!
 //! Until then it has read no file, and has neither journal nor key nor device: what it serves by is as fresh as
 //! that of a process that is started at that moment. Only its observer is there already. One that ends before its
-//! turn costs nobody anything.
+//! turn costs nobody anything. An upgrade's first server is started in the same way, beside the one that it follows.
 
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
@@ -89,17 +89,18 @@ impl SpareSlot {
         }
     }
 
-    fn is(&self, number: u64) -> bool {
+    /// Tells whether the process with this number is the spare.
+    pub(super) fn is(&self, number: u64) -> bool {
         self.current.as_ref().is_some_and(|spare| spare.number() == number)
     }
 
-    /// Takes note of the end of the process with this number, if that is the spare.
-    pub(super) fn has_gone(&mut self, number: u64) {
+    /// Takes note of the end of the process with this number, and tells whether that is the spare.
+    pub(super) fn has_gone(&mut self, number: u64) -> bool {
         if !self.is(number) {
-            return;
+            return false;
         }
         self.observer.end();
-        let Some(mut spare) = self.current.take() else { return };
+        let Some(mut spare) = self.current.take() else { return false };
         match spare.wait() {
             // Whoever is killed could have waited.
             Ok(status) if status.signal().is_some() => {
@@ -109,6 +110,7 @@ impl SpareSlot {
             Ok(status) => tracing::warn!(%status, "this program does not wait to be a server"),
             Err(error) => tracing::warn!(%error, "the spare server's end was not seen"),
         }
+        true
     }
 
     /// Ends the spare: there is no use for it, or it is another program's.
@@ -150,7 +152,7 @@ mod tests {
             spare.kill();
         }
         while !matches!(events.recv().unwrap(), Event::Gone(7)) {}
-        slot.has_gone(7);
+        assert!(slot.has_gone(7));
         assert!(slot.current.is_none());
     }
 
@@ -189,7 +191,7 @@ mod tests {
         assert!(slot.take(&mut HelperSlot::default()).is_none());
         // Its end comes afterwards, and is nobody's.
         assert!(matches!(events.recv().unwrap(), Event::Gone(7)));
-        slot.has_gone(7);
+        assert!(!slot.has_gone(7));
         assert_eq!(slot.due_in(), None);
     }
 }
