@@ -367,7 +367,13 @@ mod tests {
         let workers = Workers::with_threads(1, DEADLINE);
         let (first, _first_answer) = answers();
         let (release, blocked) = channel::<()>();
-        workers.submit(1, first, move || blocked.recv().map(|()| 1).map_err(|_| FsError::Fault));
+        let (begin, begun) = channel();
+        workers.submit(1, first, move || {
+            begin.send(()).unwrap();
+            blocked.recv().map(|()| 1).map_err(|_| FsError::Fault)
+        });
+        // Otherwise the thread might pass over it and take the next, while both expire one after the other.
+        begun.recv().unwrap();
         let (second, late) = answers();
         workers.submit(1, second, || panic!("began after its deadline"));
         workers.expire(later());
