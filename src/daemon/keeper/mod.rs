@@ -220,16 +220,21 @@ impl Keeper {
         if predecessor.is_none() {
             arguments.append(&mut self.first);
         }
-        self.processes += 1;
+        let events = self.next_events();
         let program = self.candidate.as_ref().unwrap_or(&self.program);
-        Server::prepare((program, &arguments), (self.processes, self.sender.clone()))
+        Server::prepare((program, &arguments), events)
+    }
+
+    /// Returns the number of a process that is about to be started, and where its events go.
+    fn next_events(&mut self) -> (u64, Sender<Event>) {
+        self.processes += 1;
+        (self.processes, self.sender.clone())
     }
 
     /// Starts the next server in advance, if it is time to.
     fn prepare_spare(&mut self) {
         if self.spare.is_due() {
-            self.processes += 1;
-            let events = (self.processes, self.sender.clone());
+            let events = self.next_events();
             self.spare.prepare((&self.program, &self.arguments), events);
         }
     }
@@ -237,12 +242,12 @@ impl Keeper {
     /// Starts a server of another program, and has the one that serves make room once that one waits for its turn.
     fn begin_upgrade(&mut self, program: Program, server: &Server, watched: &mut Watched) {
         self.coming.discard();
-        self.processes += 1;
-        let events = (self.processes, self.sender.clone());
+        let events = self.next_events();
+        let number = events.0;
         self.coming.prepare((&program, &self.arguments), events);
         watched.successor = Some(program);
         watched.awaited = Some(Instant::now() + watched.patience);
-        if !self.coming.is(self.processes) {
+        if !self.coming.is(number) {
             watched.retire(server);
         }
     }

@@ -96,11 +96,10 @@ impl SpareSlot {
 
     /// Takes note of the end of the process with this number, and tells whether that is the spare.
     pub(super) fn has_gone(&mut self, number: u64) -> bool {
-        if !self.is(number) {
+        let Some(mut spare) = self.current.take_if(|spare| spare.number() == number) else {
             return false;
-        }
+        };
         self.observer.end();
-        let Some(mut spare) = self.current.take() else { return false };
         match spare.wait() {
             // Whoever is killed could have waited.
             Ok(status) if status.signal().is_some() => {
