@@ -6,6 +6,7 @@
 use std::ffi::OsStr;
 use std::io;
 use std::mem::ManuallyDrop;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -22,8 +23,10 @@ use fuser::{
 };
 
 mod reply;
+mod whole;
 
 use reply::{InHand, Listing, Sized, WithTree, number};
+use whole::Whole;
 
 use super::Identify;
 use super::control::Waker;
@@ -43,12 +46,18 @@ pub(super) struct Fuse {
     tree: Arc<Tree>,
     identify: Arc<dyn Identify>,
     workers: Arc<Workers>,
+    device: Arc<OwnedFd>,
 }
 
 impl Fuse {
     /// Returns an adapter with no threads of its own yet.
-    pub(super) fn new(tree: Arc<Tree>, identify: Arc<dyn Identify>, deadline: Duration) -> Self {
-        Self { tree, identify, workers: Arc::new(Workers::new(deadline)) }
+    pub(super) fn new(
+        tree: Arc<Tree>,
+        identify: Arc<dyn Identify>,
+        deadline: Duration,
+        device: OwnedFd,
+    ) -> Self {
+        Self { tree, identify, workers: Arc::new(Workers::new(deadline)), device: Arc::new(device) }
     }
 
     fn caller(&self, request: &Request) -> Caller {
@@ -168,8 +177,12 @@ impl Fuse {
         });
     }
 
-    fn with<R>(&self, reply: R) -> WithTree<R> {
-        WithTree { tree: self.tree.clone(), reply }
+    fn whole<R>(&self, request: &Request, reply: R) -> Whole<R> {
+        Whole::new(request, reply, self.device.clone())
+    }
+
+    fn with<R>(&self, request: &Request, reply: R) -> WithTree<Whole<R>> {
+        WithTree { tree: self.tree.clone(), reply: self.whole(request, reply) }
     }
 
     /// Finds a handle, or answers that there is none.
@@ -222,11 +235,11 @@ impl Filesystem for Fuse {
         self.guarded(request, || {
             if self.tree.is_toucher(request.pid()) {
                 let answer = self.tree.lookup_to_touch(parent.0, name.as_bytes());
-                return self.with(reply).send(answer);
+                return self.with(request, reply).send(answer);
             }
             let caller = self.glimpse(request);
             let answer = self.tree.lookup(&caller, parent.0, name.as_bytes());
-            self.reply(request, self.with(reply), answer, || {
+            self.reply(request, self.with(request, reply), answer, || {
                 let name = name.to_owned();
                 move |tree: &Tree| tree.lookup(&caller, parent.0, name.as_bytes())
             });
@@ -301,13 +314,13 @@ impl Filesystem for Fuse {
             let caller = self.caller(request);
             let link =
                 move |tree: &Tree| Ok(Chunk::Owned(tree.read_link(&caller, inode.0)?.into_bytes()));
-            self.reply(request, reply, link.clone()(&self.tree), || link);
+            self.reply(request, self.whole(request, reply), link.clone()(&self.tree), || link);
         });
     }
 
     fn open(&self, request: &Request, inode: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         self.guarded(request, || {
-            let reply = self.with(reply);
+            let reply = self.with(request, reply);
             if self.tree.is_toucher(request.pid()) {
                 return reply.send(self.tree.open_to_touch(inode.0));
             }
@@ -340,7 +353,8 @@ impl Filesystem for Fuse {
             let caller = self.caller(request);
             let want = Want::from_flags(flags);
             let answer = self.tree.create(&caller, parent.0, name.as_bytes(), want);
-            self.reply(request, self.with(reply), answer, || {
+            let reply = WithTree { tree: self.tree.clone(), reply };
+            self.reply(request, reply, answer, || {
                 let name = name.to_owned();
                 move |tree: &Tree| tree.create(&caller, parent.0, name.as_bytes(), want)
             });
@@ -359,7 +373,9 @@ impl Filesystem for Fuse {
         reply: ReplyData,
     ) {
         self.guarded(request, || {
-            let Some((handle, reply)) = self.handle(handle, reply) else { return };
+            let Some((handle, reply)) = self.handle(handle, self.whole(request, reply)) else {
+                return;
+            };
             let caller = self.reader(request, &handle);
             let size = usize::try_from(size).unwrap_or(usize::MAX);
             // Only a read for the kernel's own pages has no owner (mmap, sendfile, readahead).
@@ -443,7 +459,7 @@ impl Filesystem for Fuse {
         self.guarded(request, || {
             let caller = self.caller(request);
             let answer = self.tree.open_directory(&caller, inode.0);
-            self.reply(request, self.with(reply), answer, || {
+            self.reply(request, self.with(request, reply), answer, || {
                 move |tree: &Tree| tree.open_directory(&caller, inode.0)
             });
         });
@@ -500,7 +516,7 @@ impl Filesystem for Fuse {
     ) {
         self.guarded(request, || {
             let (caller, name) = (self.caller(request), name.to_owned());
-            self.work(request, self.with(reply), move |tree| {
+            self.work(request, self.with(request, reply), move |tree| {
                 tree.make_directory(&caller, parent.0, name.as_bytes())
             });
         });

@@ -100,8 +100,9 @@ pub fn serve(
         Some(death) => tree.adopt(death, &*identify),
         None => Adopted::default(),
     };
+    tree.work().expect_threads(options.threads.max(1));
     let journal = tree.journal().clone();
-    let fuse = Fuse::new(tree, identify, options.deadline);
+    let fuse = Fuse::new(tree, identify, options.deadline, device.try_clone()?);
     map_large_allocations()?;
     let session = attach(fuse, device, config, &journal, &adopted.requests)?;
     let notifier = session.notifier();

@@ -8,9 +8,13 @@ use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::{Snapshot, StoreError, Table, Visit};
 
-type Entries = BTreeMap<Vec<u8>, Option<Arc<[u8]>>>;
+/// By keys that lie in the tree itself: most have 16 bytes or 24, and to follow a pointer for each that is compared was a
+/// large part of a commit.
+type Entries = BTreeMap<SmallVec<[u8; 24]>, Option<Arc<[u8]>>>;
 
 /// Entries that were put, and `None` where one was deleted.
 #[derive(Clone, Default)]
@@ -27,7 +31,7 @@ impl Layer {
     }
 
     pub(super) fn set(&mut self, table: Table, key: &[u8], value: Option<&[u8]>) {
-        self.0.entry(table).or_default().insert(key.to_vec(), value.map(Arc::from));
+        self.0.entry(table).or_default().insert(key.into(), value.map(Arc::from));
     }
 
     /// Takes over what a later layer says.

@@ -12,6 +12,7 @@ use fuser::{
     ReplyWrite, ReplyXattr,
 };
 
+use super::whole::Whole;
 use crate::fs::attributes::{Attributes, FileKind};
 use crate::fs::errno::errno;
 use crate::fs::error::{FsError, Result};
@@ -86,21 +87,21 @@ impl<R: Reply> Reply for InHand<R> {
     }
 }
 
-impl Reply for WithTree<ReplyEntry> {
+impl Reply for WithTree<Whole<ReplyEntry>> {
     type Answer = Entry;
 
     fn send(self, answer: Result<Entry>) {
         match answer {
             Ok(entry) => {
                 self.tree.remember(&entry);
-                self.reply.entry(&TTL, &file_attr(&entry.attributes), Generation(0));
+                self.reply.entry(&entry.attributes);
             }
             Err(error) => self.reply.error(number(&error)),
         }
     }
 }
 
-impl Reply for WithTree<ReplyOpen> {
+impl Reply for WithTree<Whole<ReplyOpen>> {
     type Answer = Opening;
 
     fn send(self, answer: Result<Opening>) {
@@ -108,7 +109,7 @@ impl Reply for WithTree<ReplyOpen> {
             Ok(opening) => {
                 let flags = fopen_flags(opening.mode);
                 match self.tree.register(opening) {
-                    Ok(handle) => self.reply.opened(FileHandle(handle), flags),
+                    Ok(handle) => self.reply.opened(handle, flags),
                     Err(error) => self.reply.error(number(&error)),
                 }
             }
@@ -151,7 +152,7 @@ impl Reply for ReplyAttr {
     }
 }
 
-impl Reply for ReplyData {
+impl Reply for Whole<ReplyData> {
     type Answer = Chunk;
 
     fn send(self, answer: Result<Chunk>) {

@@ -3,11 +3,13 @@
 //! A slot costs a request two stores. A request is noted before anything is done for it, and struck
 //! out after its answer went to the kernel: what is noted when a server dies may have been done,
 //! and what is not noted has not. What was in hand then stays known until it has come again and is
-//! answered, however many servers that takes.
+//! answered, however many servers that takes; or until it must have been answered, and only not struck
+//! out any more.
 
 use std::cell::Cell;
+use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
@@ -35,16 +37,8 @@ const LEFT_BYTES: usize = 32;
 const AT_LEFT: usize = WORK + SLOTS * SLOT_BYTES;
 /// How much speaks against the request.
 const POINTS: usize = 16;
-/// How many servers have got new requests and not this one again: each is sent again before new ones
-/// come, so it was answered and only not struck out any more.
-const MISSED: usize = 24;
-/// More than chance can make: between being read and being noted a request is not in a slot.
-const ENOUGH: u64 = 4;
-/// Whether this server has got new requests.
-const AT_BEGUN: usize = AT_LEFT + LEFT * LEFT_BYTES;
-
 /// Size of this part in bytes.
-pub(super) const BYTES: usize = SLOTS * SLOT_BYTES + LEFT * LEFT_BYTES + 64;
+pub(super) const BYTES: usize = SLOTS * SLOT_BYTES + LEFT * LEFT_BYTES;
 
 /// The slots.
 #[derive(Debug)]
@@ -52,6 +46,10 @@ pub(in crate::fs) struct Work {
     shared: Arc<Slots>,
     /// Tells the slots of one journal from another's in a thread's memory.
     serial: u64,
+    /// Threads that take requests and have not answered a new one yet.
+    behind: AtomicUsize,
+    /// Whether some request is left to the next server.
+    leaves: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -92,9 +90,19 @@ pub(in crate::fs) struct Queued {
     request: Option<Request>,
 }
 
+/// A thread that takes requests.
+#[derive(Clone, Copy)]
+struct Mine {
+    /// Whose slot it has.
+    serial: u64,
+    slot: usize,
+    /// Whether it has answered a request that was not sent again.
+    is_past: bool,
+}
+
 thread_local! {
-    /// The slot of this thread, and whose it is.
-    static MINE: Cell<Option<(u64, usize)>> = const { Cell::new(None) };
+    /// What this thread is, if it takes requests.
+    static MINE: Cell<Option<Mine>> = const { Cell::new(None) };
     /// The request that this thread has in hand, unless somebody else is to answer it.
     static CURRENT: Cell<Option<Request>> = const { Cell::new(None) };
 }
@@ -104,7 +112,13 @@ impl Work {
         static SERIAL: AtomicU64 = AtomicU64::new(1);
         let free = Mutex::new((0..SLOTS).rev().collect());
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
-        Self { shared: Arc::new(Slots { map, free }), serial }
+        let (behind, leaves) = (AtomicUsize::new(usize::MAX), AtomicBool::new(false));
+        Self { shared: Arc::new(Slots { map, free }), serial, behind, leaves }
+    }
+
+    /// Says how many threads take requests, before they do.
+    pub(in crate::fs) fn expect_threads(&self, threads: usize) {
+        self.behind.store(threads, Ordering::SeqCst);
     }
 
     /// Notes that this thread begins with a request. A FUSE thread has its slot for as long as it
@@ -114,15 +128,13 @@ impl Work {
         if let Some(slot) = slot {
             self.shared.note(slot, request.number, ANSWERING);
         }
-        if !request.resent {
-            self.shared.map.store(AT_BEGUN, 1);
-        }
         CURRENT.set(Some(request));
         AtWork { work: self, slot, request }
     }
 
     /// Leaves the request of this thread to the next server.
     pub(in crate::fs) fn leave(&self) {
+        self.leaves.store(true, Ordering::SeqCst);
         CURRENT.set(None);
     }
 
@@ -156,10 +168,6 @@ impl Work {
     /// Takes what dead servers had in hand, and empties the slots. Each request that was being worked
     /// on gets `weight` added to what speaks against it.
     pub(in crate::fs) fn take_over(&self, weight: u64) -> Vec<Interrupted> {
-        if self.shared.map.load(AT_BEGUN) != 0 {
-            self.shared.map.store(AT_BEGUN, 0);
-            left_places().for_each(|place| self.shared.missed(place));
-        }
         for slot in 0..SLOTS {
             let request = self.shared.load(slot, NUMBER);
             if request != 0 {
@@ -184,12 +192,24 @@ impl Work {
 
     fn slot_of_this_thread(&self) -> Option<usize> {
         match MINE.get() {
-            Some((serial, slot)) if serial == self.serial => Some(slot),
+            Some(mine) if mine.serial == self.serial => Some(mine.slot),
             Some(_) | None => {
                 let slot = self.shared.free.lock().pop()?;
-                MINE.set(Some((self.serial, slot)));
+                MINE.set(Some(Mine { serial: self.serial, slot, is_past: false }));
                 Some(slot)
             }
+        }
+    }
+
+    /// Notes that this thread has answered a new request.
+    ///
+    /// What a dead server had in hand is sent again before anything new. So once each thread has answered something new,
+    /// all of it has come: what is in no slot then was answered. Nothing is known of what somebody has left.
+    fn is_past(&self, mine: Mine) {
+        MINE.set(Some(Mine { is_past: true, ..mine }));
+        let others = self.behind.fetch_sub(1, Ordering::SeqCst) - 1;
+        if others == 0 && !self.leaves.load(Ordering::SeqCst) {
+            self.shared.forget_all_but(&self.noted().into_iter().collect());
         }
     }
 }
@@ -211,24 +231,17 @@ impl Slots {
     fn leave_behind(&self, request: u64, after: u64, points: u64) {
         if let Some(place) = self.left(request) {
             self.map.store(place + POINTS, self.map.load(place + POINTS) + points);
-            self.map.store(place + MISSED, 0);
         } else if let Some(place) = self.left(0) {
             self.map.store(place + SEQ, after);
             self.map.store(place + POINTS, points);
-            self.map.store(place + MISSED, 0);
             self.map.store(place + NUMBER, request);
         }
     }
 
-    /// Counts that a request has not come again, and forgets it in the end.
-    fn missed(&self, place: usize) {
-        if self.map.load(place + NUMBER) != 0 {
-            let missed = self.map.load(place + MISSED) + 1;
-            self.map.store(place + MISSED, missed);
-            if missed >= ENOUGH {
-                self.map.store(place + NUMBER, 0);
-            }
-        }
+    /// Forgets what dead servers had in hand, but for these requests.
+    fn forget_all_but(&self, noted: &HashSet<u64>) {
+        let left = left_places().filter(|place| !noted.contains(&self.map.load(place + NUMBER)));
+        left.for_each(|place| self.map.store(place + NUMBER, 0));
     }
 
     /// Forgets that a dead server had a request in hand.
@@ -254,6 +267,9 @@ impl Drop for AtWork<'_> {
         // Otherwise a worker answers it, or the next server.
         if CURRENT.take().is_some() {
             self.work.shared.answered(self.request);
+            if let Some(mine) = MINE.get().filter(|mine| !mine.is_past && !self.request.resent) {
+                self.work.is_past(mine);
+            }
         }
         if let Some(slot) = self.slot {
             self.work.shared.strike_out(slot);
@@ -355,22 +371,53 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_does_not_come_again_while_others_come_is_forgotten() {
+    fn a_request_that_does_not_come_again_before_new_ones_is_forgotten() {
         let journal = Journal::new().unwrap();
         die_with(&journal.work(), new(1));
         for _ in 0..10 {
-            assert_eq!(journal.work().take_over(1).len(), 1, "nobody asked anything meanwhile");
-        }
-        let mut servers = 0;
-        loop {
             let work = journal.work();
-            if work.take_over(1).is_empty() {
-                break;
-            }
-            drop(work.begin(new(100)));
-            servers += 1;
+            work.expect_threads(2);
+            assert_eq!(
+                work.take_over(1).len(),
+                1,
+                "it may come to the thread that had nothing yet"
+            );
+            drop(work.begin(new(2)));
+            drop(work.begin(new(3)));
         }
-        assert_eq!(servers, ENOUGH);
+        let work = journal.work();
+        work.expect_threads(2);
+        let queued = {
+            let _at_work = work.begin(again(1));
+            work.queue()
+        };
+        drop(work.begin(new(2)));
+        std::thread::scope(|scope| scope.spawn(|| drop(work.begin(new(3)))).join().unwrap());
+        let known = journal.work().take_over(1);
+        assert_eq!(known.len(), 1, "a worker has it");
+        drop(queued);
+        die_with(&journal.work(), new(4));
+        let work = journal.work();
+        work.expect_threads(2);
+        assert_eq!(work.take_over(1).len(), 1);
+        drop(work.begin(new(5)));
+        std::thread::scope(|scope| scope.spawn(|| drop(work.begin(new(6)))).join().unwrap());
+        assert!(journal.work().take_over(1).is_empty());
+    }
+
+    #[test]
+    fn a_request_that_is_left_to_the_next_server_is_not_forgotten() {
+        let journal = Journal::new().unwrap();
+        die_with(&journal.work(), new(1));
+        let work = journal.work();
+        work.expect_threads(1);
+        work.take_over(1);
+        {
+            let _at_work = work.begin(again(1));
+            work.leave();
+        }
+        drop(work.begin(new(2)));
+        assert_eq!(journal.work().take_over(1), [Interrupted { request: 1, after: 0 }]);
     }
 
     #[test]
