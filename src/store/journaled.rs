@@ -33,7 +33,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { half_bytes: 4 << 20, period: Duration::from_secs(1) }
+        Self { half_bytes: 4 << 20, period: Duration::from_millis(200) }
     }
 }
 

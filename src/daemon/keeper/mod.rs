@@ -207,6 +207,9 @@ impl Keeper {
         };
         self.launched += 1;
         server.launch(launch, &self.kept, passphrase.as_ref().map(AsFd::as_fd));
+        if self.candidate.is_none() && predecessor.is_some() {
+            self.spare.schedule();
+        }
         Ok(server)
     }
 

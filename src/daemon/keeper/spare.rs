@@ -19,8 +19,8 @@ use crate::daemon::compose;
 /// not know it, and ends.
 pub(in crate::daemon) const FLAG: &str = "--spare";
 
-/// A server has first answered what waited for it.
-const CALM: Duration = Duration::from_millis(20);
+/// By then a server that takes over has come to what one thread does alone; and the next spare is there before it serves.
+const HEAD_START: Duration = Duration::from_millis(5);
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
@@ -36,10 +36,10 @@ pub(super) struct SpareSlot {
 }
 
 impl SpareSlot {
-    /// Has one started soon, unless there is one: a server serves.
+    /// Has one started soon, unless there is one: a server was told to serve, or serves.
     pub(super) fn schedule(&mut self) {
         if self.current.is_none() {
-            self.due = Some(Instant::now() + CALM);
+            self.due = Some(Instant::now() + HEAD_START);
         }
     }
 
