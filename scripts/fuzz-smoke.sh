@@ -17,6 +17,10 @@ PATH=$venv/bin:$PATH
 # Without a sanitizer: no unsafe code outside `system`, and half the time to build. RUSTC_BOOTSTRAP lets the
 # stable compiler take the flags for coverage.
 export RUSTC_BOOTSTRAP=1
+# Of a few seconds nothing is gained by a program that took minutes longer to build.
+if ((seconds < 60)); then
+  export CARGO_PROFILE_RELEASE_OPT_LEVEL=1
+fi
 options=(--sanitizer none)
 cargo fuzz build "${options[@]}"
 targets=("$@")

@@ -167,7 +167,6 @@ impl Appender {
             return;
         }
         let line = self.line.strip_suffix(b"\n").unwrap_or(&self.line);
-        let line = std::str::from_utf8(line).unwrap_or_default();
         let Event { action, outcome, secret, .. } = *event;
         let recorded = Recorded { seq, action, outcome, secret, line };
         self.subscribers.iter().for_each(|subscriber| subscriber(&recorded));

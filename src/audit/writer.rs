@@ -84,7 +84,7 @@ pub struct Recorded<'a> {
     pub outcome: Outcome,
     pub secret: Option<&'a SecretName>,
     /// The line without its newline, printable ASCII.
-    pub line: &'a str,
+    pub line: &'a [u8],
 }
 
 pub(super) type Subscriber = Box<dyn Fn(&Recorded<'_>) + Send + Sync>;

@@ -183,7 +183,7 @@ pub struct Notice<'a> {
     pub seq: Seq,
     pub secret: Option<&'a SecretName>,
     /// The JSON line without its newline.
-    pub line: &'a str,
+    pub line: &'a [u8],
 }
 
 /// What [`Broker::verify`](super::Broker::verify) found.

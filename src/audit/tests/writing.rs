@@ -406,7 +406,7 @@ fn subscribers_see_each_line_as_it_is_on_disk() {
     let sender = Mutex::new(sender);
     log.subscribe(Box::new(move |recorded| {
         let secret = recorded.secret.map(ToString::to_string);
-        let line = recorded.line.to_owned();
+        let line = String::from_utf8(recorded.line.to_vec()).unwrap();
         sender.lock().unwrap().send((recorded.seq, secret, line)).unwrap();
     }));
     let seq = read(&log, 7).unwrap();

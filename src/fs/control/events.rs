@@ -168,7 +168,8 @@ impl Events {
             return;
         }
         let (seq, secret) = (notice.seq.0, notice.secret.cloned());
-        let line = Line { seq, secret, text: notice.line.to_owned() };
+        let text = String::from_utf8_lossy(notice.line).into_owned();
+        let line = Line { seq, secret, text };
         if let Some(queue) = self.queue.get()
             && queue.try_send(line).is_err()
         {
