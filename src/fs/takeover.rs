@@ -10,6 +10,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use fuser::{Config, Session};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
 use nix::unistd::{read, write};
+use zerocopy::{IntoBytes, transmute};
 
 use super::fuse::Fuse;
 use super::journal::Journal;
@@ -78,12 +79,14 @@ const RESEND: i32 = 7;
 
 /// Returns a `fuse_out_header`.
 pub(super) fn header(len: u32, error: i32, request: u64) -> [u8; 16] {
-    let mut header = [0; 16];
-    let parts = len.to_ne_bytes().into_iter().chain(error.to_ne_bytes());
-    for (byte, value) in header.iter_mut().zip(parts.chain(request.to_ne_bytes())) {
-        *byte = value;
+    #[derive(IntoBytes)]
+    #[repr(C)]
+    struct Header {
+        len: u32,
+        error: i32,
+        unique: u64,
     }
-    header
+    transmute!(Header { len, error, unique: request })
 }
 
 /// Tells from the kernel's first request whether it has FUSE_HAS_RESEND, bit 39 of its flags.

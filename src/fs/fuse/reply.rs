@@ -96,7 +96,7 @@ impl Reply for WithTree<Whole<ReplyEntry>> {
                 self.tree.remember(&entry);
                 self.reply.entry(&entry.attributes);
             }
-            Err(error) => self.reply.error(number(&error)),
+            Err(error) => self.reply.otherwise().error(number(&error)),
         }
     }
 }
@@ -110,10 +110,10 @@ impl Reply for WithTree<Whole<ReplyOpen>> {
                 let flags = fopen_flags(opening.mode);
                 match self.tree.register(opening) {
                     Ok(handle) => self.reply.opened(handle, flags),
-                    Err(error) => self.reply.error(number(&error)),
+                    Err(error) => self.reply.otherwise().error(number(&error)),
                 }
             }
-            Err(error) => self.reply.error(number(&error)),
+            Err(error) => self.reply.otherwise().error(number(&error)),
         }
     }
 }
@@ -158,7 +158,7 @@ impl Reply for Whole<ReplyData> {
     fn send(self, answer: Result<Chunk>) {
         match answer {
             Ok(chunk) => self.data(chunk.bytes()),
-            Err(error) => self.error(number(&error)),
+            Err(error) => self.otherwise().error(number(&error)),
         }
     }
 }

@@ -7,11 +7,12 @@ use std::mem::ManuallyDrop;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use fuser::{Errno, FopenFlags, ReplyData, ReplyEntry, ReplyOpen, Request};
+use fuser::{FopenFlags, ReplyData, ReplyEntry, ReplyOpen, Request};
 use nix::unistd::write;
 use zerocopy::{Immutable, IntoBytes};
 
 use crate::fs::attributes::{Attributes, FileKind};
+use crate::fs::takeover::header;
 use crate::system::{MemoryError, SecretBytes};
 
 /// A reply of fuser's, and what it takes to answer without it.
@@ -29,14 +30,8 @@ const MOST_BYTES: usize = 4096;
 #[repr(align(256))]
 struct InOnePage<T>(T);
 
-/// `struct fuse_out_header` of <linux/fuse.h>, as are those below.
-#[derive(Immutable, IntoBytes)]
-#[repr(C)]
-struct Header {
-    len: u32,
-    error: i32,
-    unique: u64,
-}
+/// `struct fuse_out_header` of <linux/fuse.h>; those below follow it.
+type Header = [u8; 16];
 
 /// `struct fuse_entry_out`. No time is given for which it is valid.
 #[derive(Immutable, IntoBytes)]
@@ -78,8 +73,13 @@ impl<R> Whole<R> {
         Self { reply, device, request: request.unique().0 }
     }
 
+    /// Returns fuser's own reply, for whatever is not answered here.
+    pub(super) fn otherwise(self) -> R {
+        self.reply
+    }
+
     fn header(&self, len: usize) -> Header {
-        Header { len: u32::try_from(len).unwrap_or(u32::MAX), error: 0, unique: self.request }
+        header(u32::try_from(len).unwrap_or(u32::MAX), 0, self.request)
     }
 
     fn send(self, piece: &[u8]) {
@@ -123,10 +123,6 @@ impl Whole<ReplyEntry> {
         });
         self.send(reply.0.as_bytes());
     }
-
-    pub(super) fn error(self, errno: Errno) {
-        self.reply.error(errno);
-    }
 }
 
 impl Whole<ReplyOpen> {
@@ -140,10 +136,6 @@ impl Whole<ReplyOpen> {
         });
         self.send(reply.0.as_bytes());
     }
-
-    pub(super) fn error(self, errno: Errno) {
-        self.reply.error(errno);
-    }
 }
 
 impl Whole<ReplyData> {
@@ -155,16 +147,12 @@ impl Whole<ReplyData> {
         }
     }
 
-    pub(super) fn error(self, errno: Errno) {
-        self.reply.error(errno);
-    }
-
     fn piece(&self, bytes: &[u8]) -> Option<SecretBytes> {
         let len = size_of::<Header>() + bytes.len();
         let header = self.header(len);
         let fill = |room: &mut [u8]| {
             let (head, rest) = room.split_at_mut(size_of::<Header>());
-            head.copy_from_slice(header.as_bytes());
+            head.copy_from_slice(&header);
             rest.copy_from_slice(bytes);
             Ok::<_, MemoryError>(len)
         };
