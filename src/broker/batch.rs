@@ -183,7 +183,7 @@ impl<'a> Batch<'a> {
         id: SecretId,
         mut record: SecretRecord,
     ) -> Result<(), BrokerError> {
-        self.turn_page(id, &mut record.history)?;
+        self.move_oldest(id, &mut record.history)?;
         let name = record.name.clone();
         let record = Record::Secret(record);
         self.put_record(id, &record)?;

@@ -1,7 +1,7 @@
 //! Versions of long ago, in pages beside their secret's record.
 //!
 //! A record lists the versions of its secret, and is sealed anew with each. So that a new one costs the same
-//! however many there were, the oldest are moved to records of their own, [`PAGE`] at a time.
+//! however many there were, the oldest are moved to records of their own, each of [`PAGE`] versions once it is full.
 
 use serde::{Deserialize, Serialize};
 
@@ -78,17 +78,19 @@ fn readable(
 }
 
 impl Batch<'_> {
-    /// Moves the oldest versions of a record to a page, once they fill it.
-    pub(super) fn turn_page(&mut self, id: SecretId, history: &mut History) -> Result<()> {
-        let page = history.pages();
-        let Some(entries) = history.take_page() else { return Ok(()) };
-        let (mut previous, mut spent) = (count_previous(&entries), 0);
-        if let Some(last) = page.checked_sub(1) {
-            let last = read_page(&|id| self.record_in(Table::Pages, id), id, last)?;
-            previous += last.previous;
-            spent = last.spent;
+    /// Moves the oldest versions of a record to the newest page, or to a new one, once there are enough of them.
+    pub(super) fn move_oldest(&mut self, id: SecretId, history: &mut History) -> Result<()> {
+        let newest = history.pages().checked_sub(1);
+        let Some((page, entries)) = history.take_oldest() else { return Ok(()) };
+        let mut older = match newest {
+            Some(newest) => read_page(&|id| self.record_in(Table::Pages, id), id, newest)?,
+            None => OlderRecord { secret: id, previous: 0, spent: 0, entries: Vec::new() },
+        };
+        if newest != Some(page) {
+            older.entries.clear();
         }
-        let older = OlderRecord { secret: id, previous, spent, entries };
+        older.previous += count_previous(&entries);
+        older.entries.extend(entries);
         self.put_record_in(Table::Pages, page_id(id, page), &Record::Older(older))
     }
 

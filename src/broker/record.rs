@@ -144,8 +144,11 @@ impl Remote {
 impl Record {
     /// Returns the bytes to be sealed. They hold names and metadata, so they are wiped.
     pub(super) fn encode(&self) -> Result<Zeroizing<Vec<u8>>, BrokerError> {
+        /// More than nearly every record takes: one that grows leaves copies behind that nobody wipes.
+        const ORDINARY: usize = 3 << 10;
         let unfit = |err| BrokerError::Invalid(format!("a record cannot be encoded: {err}"));
-        let bytes = postcard::to_stdvec(self).map(Zeroizing::new).map_err(unfit)?;
+        let bytes = postcard::to_extend(self, Vec::with_capacity(ORDINARY));
+        let bytes = bytes.map(Zeroizing::new).map_err(unfit)?;
         let Self::Secret(SecretRecord { metadata, remote, .. }) = self else { return Ok(bytes) };
         let later = Later { injection: metadata.injection.clone(), decoy: metadata.decoy };
         if later == Later::default() && remote.is_none() {

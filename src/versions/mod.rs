@@ -47,10 +47,14 @@ pub struct Entry {
     pub fingerprint: [u8; 16],
 }
 
-/// How many versions are taken out of a history at once.
+/// How many versions a page has once it is full.
 pub const PAGE: usize = 64;
 
-/// The versions of one secret, oldest first. Those of long ago are taken out in pages, so that a new version
+/// How many versions are taken out of a history at once. A page is full after several times; all that a history lists is
+/// sealed anew with each version, and a page that is not full only when more comes to it.
+pub const STEP: usize = 16;
+
+/// The versions of one secret, oldest first. Those of long ago are taken out to pages, so that a new version
 /// costs the same however many there were.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct History {
@@ -59,20 +63,27 @@ pub struct History {
 }
 
 impl History {
-    /// Returns how many pages were taken out of it: every version has a number, and none is dropped.
+    /// Returns how many pages there are, of which the newest may not be full.
     pub fn pages(&self) -> u64 {
-        self.last.0.saturating_sub(self.entries.len() as u64) / PAGE as u64
+        self.taken_out().div_ceil(PAGE as u64)
     }
 
-    /// Takes out the oldest page once there is a second one. Whatever is current, pending or was current last stays.
-    pub fn take_page(&mut self) -> Option<Vec<Entry>> {
-        if self.entries.len() < 2 * PAGE {
+    /// Returns how many versions were taken out: each has a number, and none is dropped.
+    fn taken_out(&self) -> u64 {
+        self.last.0.saturating_sub(self.entries.len() as u64)
+    }
+
+    /// Takes out the oldest [`STEP`] versions once there are twice as many. Returns them with the number of the page that
+    /// they belong to. Whatever is current, pending or was current last stays.
+    pub fn take_oldest(&mut self) -> Option<(u64, Vec<Entry>)> {
+        if self.entries.len() < 2 * STEP {
             return None;
         }
+        let page = self.taken_out() / PAGE as u64;
         let stay =
             [self.current(), self.pending(), self.previous()].map(|of| of.map(|of| of.version));
         let old = self.entries.extract_if(.., |entry| !stay.contains(&Some(entry.version)));
-        Some(old.take(PAGE).collect())
+        Some((page, old.take(STEP).collect()))
     }
 
     /// Returns the number that the next version gets.
@@ -261,12 +272,12 @@ mod tests {
                 1 | 2 => drop(history.publish(new(round))),
                 _ => drop(history.stage(new(round))),
             }
-            if let Some(page) = history.take_page() {
-                assert_eq!(page.len(), PAGE);
-                taken.extend(page);
+            if let Some((page, oldest)) = history.take_oldest() {
+                assert_eq!((page, oldest.len()), ((taken.len() / PAGE) as u64, STEP));
+                taken.extend(oldest);
             }
-            assert_eq!(history.pages(), (taken.len() / PAGE) as u64);
-            assert!(history.entries().len() < 2 * PAGE);
+            assert_eq!(history.pages(), taken.len().div_ceil(PAGE) as u64);
+            assert!(history.entries().len() < 2 * STEP);
         }
         assert_eq!(history.current().unwrap().version, Version(2));
         assert_eq!(history.previous().unwrap().version, Version(1));
@@ -274,5 +285,27 @@ mod tests {
         let mut all = [taken.as_slice(), history.entries()].concat();
         all.sort_by_key(|entry| entry.version);
         assert!(all.iter().map(|entry| entry.version.0).eq(1..=5 * PAGE as u64));
+    }
+
+    #[test]
+    fn a_history_of_an_earlier_program_which_lists_more_gets_shorter_with_each_version() {
+        // That one took out whole pages, and listed up to one version less than two of them.
+        for full_pages in [0, 2] {
+            let mut history =
+                History { entries: Vec::new(), last: Version(full_pages * PAGE as u64) };
+            for size in 1..2 * PAGE as u64 {
+                history.publish(new(size));
+            }
+            assert_eq!(history.pages(), full_pages);
+            let mut pages = Vec::new();
+            while history.entries().len() >= 2 * STEP {
+                history.publish(new(1));
+                let (page, oldest) = history.take_oldest().unwrap();
+                assert_eq!(oldest.len(), STEP);
+                pages.push(page - full_pages);
+            }
+            assert_eq!(pages, [0, 0, 0, 0, 1, 1, 1]);
+            assert_eq!(history.pages(), full_pages + 2);
+        }
     }
 }

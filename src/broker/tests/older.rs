@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use super::*;
-use crate::versions::PAGE;
+use crate::versions::{PAGE, STEP};
 
 /// So many that the oldest are in several pages.
 const MANY: u64 = 800;
@@ -46,8 +46,8 @@ fn every_version_stays_and_no_record_grows_with_their_number() {
     let mut world = World::new();
     (1..=MANY).for_each(|value| put(&world, false, value));
     let largest = sizes(&world, Table::Records).into_iter().max().unwrap();
-    // Two pages' entries of at most 40 bytes each.
-    assert!(largest < 2 * PAGE * 40, "{largest}");
+    // Versions of at most 40 bytes each, beside the name and the metadata.
+    assert!(largest < 2 * STEP * 40 + 200, "{largest}");
     assert_eq!(sizes(&world, Table::Records).len(), 1, "a start reads no page");
     world.reopen().unwrap();
     let borders = [1, 4, 5, 8].map(|pages| pages * PAGE as u64);
@@ -113,11 +113,14 @@ fn whatever_is_published_staged_and_let_go_the_states_are_those_of_a_plain_list(
         random ^= random << 13;
         random ^= random >> 7;
         random ^= random << 17;
-        // From here on, values are let go: first all but many, then all but few, then none again.
+        // From here on, values are let go: first all but many, then all but what a page that is not full holds, then all
+        // but few, then none again.
         let keep = match step {
             900 => Some(Some(300)),
-            1_500 => Some(Some(3)),
-            2_000 => Some(None),
+            1_200 => Some(Some(40)),
+            1_500 => Some(Some(20)),
+            1_800 => Some(Some(3)),
+            2_100 => Some(None),
             _ => None,
         };
         if let Some(keep) = keep {
