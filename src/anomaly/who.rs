@@ -52,29 +52,23 @@ impl fmt::Display for Who {
 
 /// Returns a path or id without what changes from one start to the next.
 fn lasting(text: &str) -> Arc<str> {
+    let is_between = |c: char| !c.is_ascii_alphanumeric();
     let mut kept = String::with_capacity(text.len());
-    let mut word = String::new();
-    for c in text.chars().chain(['\0']) {
-        if c.is_ascii_alphanumeric() {
-            word.push(c);
-            continue;
-        }
-        push_lasting(&mut kept, &word);
-        word.clear();
-        if c != '\0' {
-            kept.push(c);
-        }
+    for part in text.split_inclusive(is_between) {
+        let word = part.strip_suffix(is_between).unwrap_or(part);
+        push_lasting(&mut kept, word);
+        kept.extend(part.get(word.len()..));
     }
     kept.into()
 }
 
 fn push_lasting(kept: &mut String, word: &str) {
     let is_digit = |c: char| c.is_ascii_digit();
-    let is_id =
-        word.len() >= 12 && word.chars().all(|c| c.is_ascii_hexdigit()) && word.contains(is_digit);
-    if is_id {
-        kept.push('#');
-        return;
+    if !word.contains(is_digit) {
+        return kept.push_str(word);
+    }
+    if word.len() >= 12 && word.chars().all(|c| c.is_ascii_hexdigit()) {
+        return kept.push('#');
     }
     let mut in_number = false;
     for c in word.chars() {

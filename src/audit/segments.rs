@@ -205,7 +205,7 @@ pub(super) fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Re
     reader.by_ref().take(MAX_LINE as u64).read_until(b'\n', line)?;
     Ok(match (line.first(), line.last()) {
         (None | Some(0), _) => Ending::End,
-        (_, Some(b'\n')) if !line.contains(&0) => {
+        (_, Some(b'\n')) if memchr::memchr(0, line).is_none() => {
             line.pop();
             Ending::Newline
         }

@@ -111,8 +111,12 @@ fn blocks_back(dir: &Path, visit: &mut dyn FnMut(&[u8]) -> ControlFlow<()>) -> i
 pub fn onward(dir: &Path, after: Seq, visit: &mut Visit<'_>) -> io::Result<()> {
     let mut segments = segments::list(dir)?;
     segments::drop_before(&mut segments, after);
-    for segment in segments {
-        let mut reader = BufReader::with_capacity(256 << 10, segment.open()?);
+    for (place, segment) in segments.into_iter().enumerate() {
+        let mut file = segment.open()?;
+        // Whoever looks again and again must not read a long segment each time.
+        let known = if place == 0 { line_at(&file, after)? } else { None };
+        file.seek(SeekFrom::Start(known.map_or(0, |(_, end)| end)))?;
+        let mut reader = BufReader::with_capacity(256 << 10, file);
         let mut line = Vec::new();
         while segments::read_line(&mut reader, &mut line)? == Ending::Newline {
             let Some(seq) = seq_of(&line).filter(|seq| *seq > after) else { continue };
