@@ -269,20 +269,7 @@ impl Keeper {
             match self.events.recv_timeout(wait) {
                 Err(RecvTimeoutError::Disconnected) => return Ok(End::Final(Ended::Unmounted)),
                 Err(RecvTimeoutError::Timeout) => {
-                    if watched.ready.is_none() {
-                        self.refuse_after_patience();
-                    }
-                    // Nobody takes over from a first server that is slow to start.
-                    if watched.is_late() && (watched.ready.is_some() || predecessor.is_some()) {
-                        tracing::error!("the server does not answer and is killed");
-                        watched.hung = true;
-                        server.kill();
-                    }
-                    self.prepare_spare();
-                    if watched.awaited_for().is_some_and(|left| left.is_zero()) {
-                        self.coming.discard();
-                        watched.retire(&server);
-                    }
+                    self.see_to_what_is_due(&mut server, &mut watched, predecessor);
                 }
                 Ok(Event::Asked(Asked::Reload)) => server.tell(&ToServer::Reload),
                 Ok(Event::Asked(Asked::Stop)) => return self.stop(server),
@@ -294,34 +281,55 @@ impl Keeper {
                 Ok(Event::Said(number, FromServer::Stop, _)) if number == current => {
                     return self.stop(server);
                 }
-                Ok(Event::Said(number, FromServer::Effector, ends)) if number == current => {
-                    watched.heard = Instant::now();
-                    let arguments = compose::effector_arguments(&self.config);
-                    self.effector.replace(&self.program, &arguments, ends);
+                Ok(Event::Said(number, said, ends)) if number == current => {
+                    self.hear(&mut server, &mut watched, (said, ends))?;
                 }
-                Ok(Event::Said(number, FromServer::Observer, ends)) if number == current => {
-                    watched.heard = Instant::now();
-                    self.observer.replace(&self.program, &compose::observer_arguments(), ends);
-                }
-                Ok(Event::Said(number, said, _)) if number == current => {
-                    self.hear(&mut server, &mut watched, said)?;
-                }
-                Ok(Event::Gone(number)) => {
-                    self.spare.has_gone(number);
-                    if self.coming.has_gone(number) {
-                        // It may be of a release that knows no spares.
-                        watched.retire(&server);
-                    }
-                }
-                Ok(Event::Said(number, FromServer::Observer, ends)) => match &watched.successor {
-                    Some(program) if self.coming.is(number) => {
-                        self.coming.observe(number, program, ends);
-                        watched.retire(&server);
-                    }
-                    Some(_) | None => self.spare.observe(number, &self.program, ends),
-                },
-                Ok(Event::Said(..)) => {}
+                Ok(event) => self.hear_spare(event, &server, &mut watched),
             }
+        }
+    }
+
+    /// Does what a server's silence, or a time that has come, asks for.
+    fn see_to_what_is_due(
+        &mut self,
+        server: &mut Server,
+        watched: &mut Watched,
+        predecessor: Option<Death>,
+    ) {
+        if watched.ready.is_none() {
+            self.refuse_after_patience();
+        }
+        // Nobody takes over from a first server that is slow to start.
+        if watched.is_late() && (watched.ready.is_some() || predecessor.is_some()) {
+            tracing::error!("the server does not answer and is killed");
+            watched.hung = true;
+            server.kill();
+        }
+        self.prepare_spare();
+        if watched.awaited_for().is_some_and(|left| left.is_zero()) {
+            self.coming.discard();
+            watched.retire(server);
+        }
+    }
+
+    /// Takes note of what a process that waits for its turn has said, or that it has ended.
+    fn hear_spare(&mut self, event: Event, server: &Server, watched: &mut Watched) {
+        match event {
+            Event::Gone(number) => {
+                self.spare.has_gone(number);
+                if self.coming.has_gone(number) {
+                    // It may be of a release that knows no spares.
+                    watched.retire(server);
+                }
+            }
+            Event::Said(number, FromServer::Observer, ends) => match &watched.successor {
+                Some(program) if self.coming.is(number) => {
+                    self.coming.observe(number, program, ends);
+                    watched.retire(server);
+                }
+                Some(_) | None => self.spare.observe(number, &self.program, ends),
+            },
+            Event::Asked(_) | Event::Said(..) => {}
         }
     }
 
@@ -329,11 +337,12 @@ impl Keeper {
         &mut self,
         server: &mut Server,
         watched: &mut Watched,
-        said: FromServer,
+        (said, ends): (FromServer, Vec<OwnedFd>),
     ) -> Result<(), DaemonError> {
         watched.heard = Instant::now();
         match said {
-            FromServer::Alive | FromServer::Effector | FromServer::Observer | FromServer::Stop => {}
+            FromServer::Alive | FromServer::Stop => {}
+            FromServer::Effector => self.replace_effector(ends),
             FromServer::Failed(why) => watched.failed = Some(why),
             FromServer::Opened => {
                 if self.mount.is_none() {
@@ -345,6 +354,9 @@ impl Keeper {
                 if let Some((_, device)) = &self.mount {
                     server.hand_over(device);
                 }
+            }
+            FromServer::Observer => {
+                self.observer.replace(&self.program, &compose::observer_arguments(), ends);
             }
             FromServer::Ready => {
                 watched.ready = Some(Instant::now());
@@ -370,6 +382,11 @@ impl Keeper {
             },
         }
         Ok(())
+    }
+
+    fn replace_effector(&mut self, ends: Vec<OwnedFd>) {
+        let arguments = compose::effector_arguments(&self.config);
+        self.effector.replace(&self.program, &arguments, ends);
     }
 
     /// Says what a server's end means.
@@ -442,8 +459,7 @@ impl Keeper {
                 Ok(Event::Gone(number)) if number == current => break,
                 // It cleans up by one.
                 Ok(Event::Said(number, FromServer::Effector, ends)) if number == current => {
-                    let arguments = compose::effector_arguments(&self.config);
-                    self.effector.replace(&self.program, &arguments, ends);
+                    self.replace_effector(ends);
                 }
                 Ok(_) => {}
                 Err(_) => {
