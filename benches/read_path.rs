@@ -3,6 +3,9 @@
 //! `cargo bench --bench read_path [-- --smoke]`, as root, with libfuse3-dev and its examples. Policy,
 //! audit (`written`) and decryption are on. Pinned: client and server on one CPU at a real-time priority.
 //!
+//! `hello_ll` lets the kernel keep names and pages. The same program in secretfs's mode, which keeps neither, says how much of
+//! the difference is the mode's, with libfuse and without any work.
+//!
 //! Short slices of the two that are compared alternate, and the ratio is the median of their pairs': what else the
 //! machine does, which may halve its speed for seconds, falls on both of a pair.
 #![expect(
@@ -16,7 +19,7 @@ mod support;
 
 use std::fs::{self, File};
 use std::hint::black_box;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -38,12 +41,18 @@ fn main() {
     }
     let (rounds, operations) = if smoke { (1, 50) } else { (101, 500) };
     let directory = tempfile::tempdir().unwrap();
-    let hello = build_hello(directory.path());
+    let [hello, uncached] = [&[][..], UNCACHED].map(|edits| build_hello(directory.path(), edits));
 
     println!("open + read + close, median microseconds; the ratio is to hello_ll in the same run");
     let pinned = Pair::start(Placement::Pinned, directory.path(), &hello);
     let Compared { one, other, ratio } = pinned.compare("orc", 1, rounds, operations);
     println!("pinned, 1 client     secretfs {one:6.2}  hello_ll {other:6.2}  ratio {ratio:.3}");
+    let (uncached, file) = hello_at(Placement::Pinned, directory.path(), &uncached);
+    let Compared { one, other, ratio } = pinned.mode(&file, rounds, operations);
+    println!(
+        "pinned, 1 client     libfuse, same mode {one:6.2}  hello_ll {other:6.2}  ratio {ratio:.3}"
+    );
+    drop(uncached);
     let Compared { one, other, ratio } = pinned.keeper(directory.path(), rounds, operations);
     println!("pinned, 1 client     with a keeper {one:6.2}  without {other:6.2}  ratio {ratio:.3}");
     println!("where it goes, pinned:");
@@ -112,19 +121,19 @@ impl Pair {
         let home = tempfile::tempdir_in(directory).unwrap().keep();
         let ours = support::secretfs(placement, &home, &[]);
         let secret = fill(&ours);
-        let mountpoint = home.join("hello");
-        fs::create_dir(&mountpoint).unwrap();
-        let mut command = support::command(placement, hello);
-        command.args(["-f", "-s"]).arg(&mountpoint).stdout(Stdio::null());
-        let theirs = support::start(command, mountpoint);
-        let file = theirs.mountpoint.join("hello");
-        Self { placement, secretfs: (ours, secret), hello: (theirs, file) }
+        Self { placement, secretfs: (ours, secret), hello: hello_at(placement, directory, hello) }
     }
 
     /// Compares secretfs with `hello_ll`.
     fn compare(&self, work: &str, clients: usize, rounds: usize, operations: usize) -> Compared {
         let run = |file| self.run(work, file, clients, operations);
         Compared::in_turns(rounds, || run(&self.secretfs.1), || run(&self.hello.1))
+    }
+
+    /// Compares libfuse's example in secretfs's mode with the same as it is.
+    fn mode(&self, uncached: &Path, rounds: usize, operations: usize) -> Compared {
+        let run = |file| self.run("orc", file, 1, operations);
+        Compared::in_turns(rounds, || run(uncached), || run(&self.hello.1))
     }
 
     /// Compares opening, reading and closing with a mount that a keeper keeps and one that nobody does. Neither has the
@@ -179,9 +188,7 @@ impl Pair {
 /// Puts the secret in that is read.
 fn fill(mounted: &Mounted) -> PathBuf {
     let secret = mounted.mountpoint.join("prod-db-password");
-    fs::File::create(&secret)
-        .and_then(|mut file| std::io::Write::write_all(&mut file, &[b'x'; 100]))
-        .unwrap();
+    File::create(&secret).unwrap().write_all(&[b'x'; 100]).unwrap();
     secret
 }
 
@@ -213,12 +220,38 @@ fn client(arguments: &[String]) {
     println!("{}", median(times));
 }
 
-fn build_hello(directory: &Path) -> PathBuf {
+/// What makes of `hello_ll` a filesystem whose names, attributes and pages the kernel does not keep.
+const UNCACHED: &[(&str, &str)] = &[
+    ("e.attr_timeout = 1.0;", "e.attr_timeout = 0;"),
+    ("e.entry_timeout = 1.0;", "e.entry_timeout = 0;"),
+    ("fuse_reply_open(req, fi);", "fi->direct_io = 1, fuse_reply_open(req, fi);"),
+];
+
+fn hello_at(placement: Placement, directory: &Path, program: &Path) -> (Mounted, PathBuf) {
+    let mountpoint = tempfile::tempdir_in(directory).unwrap().keep();
+    let mut command = support::command(placement, program);
+    command.args(["-f", "-s"]).arg(&mountpoint).stdout(Stdio::null());
+    let mounted = support::start(command, mountpoint);
+    let file = mounted.mountpoint.join("hello");
+    (mounted, file)
+}
+
+fn build_hello(directory: &Path, edits: &[(&str, &str)]) -> PathBuf {
+    let mut source = fs::read_to_string(EXAMPLE).unwrap();
+    for (before, after) in edits {
+        assert!(source.contains(before), "hello_ll has no `{before}`");
+        source = source.replace(before, after);
+    }
+    let program = tempfile::tempdir_in(directory).unwrap().keep().join("hello_ll");
+    let edited = program.with_extension("c");
+    File::create(&edited).unwrap().write_all(source.as_bytes()).unwrap();
     let flags = Command::new("pkg-config").args(["--cflags", "--libs", "fuse3"]).output().unwrap();
     let flags = String::from_utf8(flags.stdout).unwrap();
-    let program = directory.join("hello_ll");
     let mut compiler = Command::new("cc");
-    compiler.args(["-O2", "-Wno-all", EXAMPLE, "-o"]).arg(&program).args(flags.split_whitespace());
-    assert!(compiler.status().unwrap().success(), "hello_ll does not build");
+    compiler.args(["-O2", "-Wno-all"]).arg(edited).arg("-o").arg(&program);
+    assert!(
+        compiler.args(flags.split_whitespace()).status().unwrap().success(),
+        "hello_ll does not build"
+    );
     program
 }

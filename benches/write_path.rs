@@ -2,9 +2,10 @@
 //!
 //! `cargo bench --bench write_path [-- --smoke] [-- ROW]`, as root; ROW is a part of the name of the
 //! only row to measure. Slices alternate. The reference appends 4 KiB to a preallocated file and calls
-//! fdatasync, on the filesystem that holds the store. A writer goes round names of its own; the last
-//! row's has one, which gets many thousands of versions. Beside each rate stands the CPU time that a
-//! version took: what a busy machine changes least.
+//! fdatasync, on the filesystem that holds the store. A writer goes round names of its own, and opens and closes
+//! each; those with a handle keep it, as the reference does, and it makes a version at each fsync. The last row's
+//! has one name, which gets many thousands of versions. Beside each rate stands the CPU time that a version took:
+//! what a busy machine changes least.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -16,6 +17,7 @@ mod support;
 
 use std::fs::File;
 use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -40,13 +42,20 @@ fn main() {
     std::fs::create_dir(&alone).unwrap();
     let broker = support::broker(&alone);
     let mounted = support::secretfs(Placement::Free, directory.path(), &[]);
-    let by_mount = |path: &str| put_through_mount(&mounted.mountpoint.join(path));
-    let by_broker = |path: &str| put_to_broker(&broker, path);
-    let to_one_name = |_: &str| put_to_broker(&broker, "one");
+    let root = &mounted.mountpoint;
+    let by_mount = |writer| go_round(writer, |name| put_through_mount(&root.join(name)));
+    let by_handle = |writer| {
+        let file = File::create(root.join(format!("kept-{writer}"))).unwrap();
+        Box::new(move || put_by_handle(&file)) as Box<Put<'_>>
+    };
+    let by_broker = |writer| go_round(writer, |name| put_to_broker(&broker, name));
+    let to_one_name = |_| Box::new(|| put_to_broker(&broker, "one")) as Box<Put<'_>>;
     let mut syncs = Vec::new();
     let rows = [
-        ("1 writer, mount", 1, &by_mount as &Put<'_>, Vec::new()),
+        ("1 writer, mount", 1, &by_mount as &Writer<'_>, Vec::new()),
         ("64 writers, mount", 64, &by_mount, Vec::new()),
+        ("1 writer, mount, handle", 1, &by_handle, Vec::new()),
+        ("64 writers, mount, handles", 64, &by_handle, Vec::new()),
         ("1 writer, broker alone", 1, &by_broker, Vec::new()),
         ("64 writers, broker alone", 64, &by_broker, Vec::new()),
         ("1 writer, broker, one name", 1, &to_one_name, Vec::new()),
@@ -57,8 +66,8 @@ fn main() {
         .collect();
     for _ in 0..rounds {
         syncs.push(fdatasync_rate(directory.path(), slice));
-        for (_, writers, put, slices) in &mut rows {
-            slices.push(measure(*put, *writers, slice, mounted.pid()));
+        for (_, writers, writer, slices) in &mut rows {
+            slices.push(measure(*writer, *writers, slice, mounted.pid()));
         }
     }
     let syncs = median(syncs);
@@ -84,8 +93,16 @@ struct Slice {
     daemon_us: f64,
 }
 
-/// Makes a new version of a name; returns once it is acknowledged.
-type Put<'a> = dyn Fn(&str) + Sync + 'a;
+/// What the writer of that number does again and again.
+type Writer<'a> = dyn Fn(usize) -> Box<Put<'a>> + Sync + 'a;
+
+/// Makes a new version; returns once it is acknowledged.
+type Put<'a> = dyn FnMut() + 'a;
+
+fn go_round<'a>(writer: usize, put: impl Fn(&str) + 'a) -> Box<Put<'a>> {
+    let mut numbers = (0..NAMES).cycle();
+    Box::new(move || put(&format!("secret-{writer}-{}", numbers.next().unwrap())))
+}
 
 fn fdatasync_rate(directory: &Path, slice: Duration) -> f64 {
     let mut file = File::create(directory.join("reference")).unwrap();
@@ -101,16 +118,17 @@ fn fdatasync_rate(directory: &Path, slice: Duration) -> f64 {
     f64::from(count) / start.elapsed().as_secs_f64()
 }
 
-fn measure(put: &Put<'_>, writers: usize, slice: Duration, daemon: u32) -> Slice {
+fn measure(writer: &Writer<'_>, writers: usize, slice: Duration, daemon: u32) -> Slice {
     let versions = AtomicU64::new(0);
     let before = [std::process::id(), daemon].map(cpu_micros);
     let start = Instant::now();
     std::thread::scope(|scope| {
-        for writer in 0..writers {
+        for number in 0..writers {
             let versions = &versions;
             scope.spawn(move || {
-                for number in (0..NAMES).cycle().take_while(|_| start.elapsed() < slice) {
-                    put(&format!("secret-{writer}-{number}"));
+                let mut put = writer(number);
+                while start.elapsed() < slice {
+                    put();
                     versions.fetch_add(1, Ordering::Relaxed);
                 }
             });
@@ -140,6 +158,12 @@ fn put_through_mount(path: &Path) {
     file.write_all(&[b'x'; 100]).unwrap();
     // What close(2) answers is the acknowledgement, and dropping a file does not ask for it.
     nix::unistd::close(file).unwrap();
+}
+
+/// The same bytes over those of before; each time it is a version of its own.
+fn put_by_handle(file: &File) {
+    file.write_all_at(&[b'x'; 100], 0).unwrap();
+    file.sync_data().unwrap();
 }
 
 fn put_to_broker(broker: &Broker, name: &str) {
