@@ -56,7 +56,7 @@ struct Found {
     /// Milliseconds from exec to the first answer, after a clean end and after SIGKILL.
     start: f64,
     crashed: f64,
-    /// Anonymous memory in bytes, so without the store's file in the page cache.
+    /// Anonymous memory of all processes in bytes, so without the store's file in the page cache.
     memory: usize,
     /// Median microseconds.
     stat: f64,
@@ -124,10 +124,12 @@ fn name(number: usize) -> String {
     format!("team-{:05}/service-{:05}-password", number / BY_DIRECTORY, number % BY_DIRECTORY)
 }
 
+/// Returns what a process and all that it has started have: the keeper, the server, its spare and their helpers.
 fn anonymous_memory(pid: u32) -> usize {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find(|line| line.starts_with("RssAnon:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024
+    let own = line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024;
+    own + support::children(pid).into_iter().map(anonymous_memory).sum::<usize>()
 }
 
 /// Puts secrets into a store that no daemon has open.

@@ -148,9 +148,7 @@ fn cpu_micros(pid: u32) -> f64 {
     let fields: Vec<&str> = text.rsplit(')').next().unwrap().split_whitespace().collect();
     // proc_pid_stat(5) counts from 1 and has two fields before the name's end; in hundredths.
     let ticks: f64 = [14, 15].map(|field| fields[field - 3].parse::<f64>().unwrap()).iter().sum();
-    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
-    let children = children.split_whitespace().map(|child| cpu_micros(child.parse().unwrap()));
-    ticks * 10_000.0 + children.sum::<f64>()
+    ticks * 10_000.0 + support::children(pid).into_iter().map(cpu_micros).sum::<f64>()
 }
 
 fn put_through_mount(path: &Path) {

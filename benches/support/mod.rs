@@ -60,6 +60,13 @@ impl Mounted {
     }
 }
 
+/// Returns the processes that a process has started with its first thread, which run.
+pub(crate) fn children(pid: u32) -> Vec<u32> {
+    let path = format!("/proc/{pid}/task/{pid}/children");
+    let children = fs::read_to_string(path).unwrap_or_default();
+    children.split_whitespace().map(|child| child.parse().unwrap()).collect()
+}
+
 /// Where a process may run.
 #[derive(Clone, Copy)]
 pub(crate) enum Placement {
