@@ -1,8 +1,11 @@
 //! From sealed records to the index, and the check that none of them is missing.
 
 use std::collections::BTreeMap;
+use std::mem;
 use std::ops::ControlFlow;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Weak};
+use std::thread;
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
@@ -30,9 +33,93 @@ pub(super) struct Loaded {
 pub(super) fn load(store: &dyn Store, keyring: &Keyring) -> Result<Loaded, BrokerError> {
     let snapshot = store.snapshot()?;
     let root = read_root(&*snapshot, keyring)?;
-    let (mut index, mut uses, mut leases) = (Index::default(), BTreeMap::new(), BTreeMap::new());
-    let mut confirmed = BTreeMap::new();
-    each_record(&*snapshot, Table::Records, keyring, &mut |id, record| {
+    let Building { index, uses, leases, confirmed } = thread::scope(|scope| {
+        let mut builder = Builder { scope, keyring, batch: Vec::new(), beside: None };
+        each_record(&*snapshot, Table::Records, keyring, &mut |id, record| {
+            builder.add(id, record)
+        })?;
+        builder.finish()
+    })?;
+    if !confirmed.is_empty() {
+        confirm(&index, &confirmed);
+    }
+    Ok(Loaded { root, index, uses, leases })
+}
+
+/// Records that a second thread puts into the index at one time; for fewer in all there is none.
+const BATCH: usize = 512;
+/// Batches that wait for that thread, at most.
+const WAITING: usize = 4;
+
+/// Has an index built of records while the next ones are opened, since callers wait for both.
+struct Builder<'scope, 'env> {
+    scope: &'scope thread::Scope<'scope, 'env>,
+    keyring: &'env Keyring,
+    batch: Batch,
+    beside: Option<(SyncSender<Batch>, thread::ScopedJoinHandle<'scope, Building>)>,
+}
+
+type Batch = Vec<(SecretId, Record)>;
+
+impl<'scope, 'env> Builder<'scope, 'env> {
+    fn add(&mut self, id: SecretId, record: Record) -> Result<(), BrokerError> {
+        self.batch.push((id, record));
+        if self.batch.len() < BATCH {
+            return Ok(());
+        }
+        let batch = mem::take(&mut self.batch);
+        let (batches, _) = match &mut self.beside {
+            Some(beside) => beside,
+            none => none.insert(start(self.scope, self.keyring).map_err(StoreError::Io)?),
+        };
+        batches.send(batch).map_err(|_| StoreError::Broken.into())
+    }
+
+    fn finish(self) -> Result<Building, BrokerError> {
+        let mut building = match self.beside {
+            None => Building::default(),
+            Some((batches, thread)) => {
+                drop(batches);
+                thread.join().map_err(|_| StoreError::Broken)?
+            }
+        };
+        building.add_all(self.keyring, self.batch);
+        Ok(building)
+    }
+}
+
+/// Starts the thread that builds an index of batches.
+fn start<'scope>(
+    scope: &'scope thread::Scope<'scope, '_>,
+    keyring: &'scope Keyring,
+) -> std::io::Result<(SyncSender<Batch>, thread::ScopedJoinHandle<'scope, Building>)> {
+    let (sender, batches) = sync_channel::<Batch>(WAITING);
+    let thread = thread::Builder::new().name("secretfs-load".into());
+    let thread = thread.spawn_scoped(scope, move || {
+        let mut building = Building::default();
+        batches.into_iter().for_each(|batch| building.add_all(keyring, batch));
+        building
+    })?;
+    Ok((sender, thread))
+}
+
+/// What is known of the records so far.
+#[derive(Default)]
+struct Building {
+    index: Index,
+    uses: BTreeMap<Box<str>, u32>,
+    leases: BTreeMap<GrantId, LeaseRecord>,
+    /// When copies of other services' secrets were last confirmed.
+    confirmed: BTreeMap<SecretId, i64>,
+}
+
+impl Building {
+    fn add_all(&mut self, keyring: &Keyring, batch: Batch) {
+        batch.into_iter().for_each(|(id, record)| self.add(keyring, id, record));
+    }
+
+    fn add(&mut self, keyring: &Keyring, id: SecretId, record: Record) {
+        let index = &mut self.index;
         match record {
             Record::Secret(record) if record.deleted.is_some() => {
                 index.insert_trashed(id, Discarded::of(&record));
@@ -48,17 +135,12 @@ pub(super) fn load(store: &dyn Store, keyring: &Keyring) -> Result<Loaded, Broke
             }
             // Read when somebody gives a code; pages are in a table of their own.
             Record::Codes(_) | Record::Older(_) => {}
-            Record::Confirmed(times) => confirmed = times,
-            Record::Lease(record) => drop(leases.insert(record.lease.id, record)),
-            Record::Uses(counts) => uses = counts,
+            Record::Confirmed(times) => self.confirmed = times,
+            Record::Lease(record) => drop(self.leases.insert(record.lease.id, record)),
+            Record::Uses(counts) => self.uses = counts,
             Record::Rotation(record) => index.set_rotation(record.secret, record.stage),
         }
-        Ok(())
-    })?;
-    if !confirmed.is_empty() {
-        confirm(&index, &confirmed);
     }
-    Ok(Loaded { root, index, uses, leases })
 }
 
 /// Takes note of when copies of other services' secrets were last confirmed.
@@ -179,8 +261,8 @@ impl Verdict {
 pub(super) fn verify_in_background(inner: &Arc<Inner>) -> std::io::Result<()> {
     let calm = if inner.log.options.taken_over { CALM } else { Duration::ZERO };
     let inner: Weak<Inner> = Arc::downgrade(inner);
-    std::thread::Builder::new().name("secretfs-verify".into()).spawn(move || {
-        std::thread::sleep(calm);
+    thread::Builder::new().name("secretfs-verify".into()).spawn(move || {
+        thread::sleep(calm);
         let Some(inner) = inner.upgrade() else { return };
         let Some(unlocked) = inner.unlocked.load_full() else { return };
         let keyring = unlocked.keyring.load_full();

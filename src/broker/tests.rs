@@ -16,6 +16,7 @@ mod carrying;
 mod damage;
 mod elevation;
 mod lease;
+mod load;
 mod log;
 mod older;
 mod power_cut;
