@@ -277,7 +277,7 @@ fn a_change_whose_sender_was_killed_is_over_before_the_next_one_begins() {
         let holder = scope.spawn(|| {
             server.sql("BEGIN; ALTER ROLE app CONNECTION LIMIT 9; SELECT pg_sleep(2); COMMIT")
         });
-        let waiting = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(2)%'";
+        let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
         eventually("somebody holds the row", || server.sql(waiting).trim() != "0");
         let task = Task::Set(trial.target.clone());
         let late = trial.bench.order_within(Duration::from_millis(300), task, &trial.values);

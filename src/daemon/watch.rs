@@ -90,8 +90,10 @@ impl Watch {
     pub(super) fn start(self: &Arc<Self>) -> io::Result<Watching> {
         let (stop, stopped) = mpsc::channel::<()>();
         let watch = Arc::clone(self);
+        // What is done before the thread gets its turn is to be told, too.
+        let tell_from = self.clock.now();
         let thread = thread::Builder::new().name("anomalies".into()).spawn(move || {
-            let mut student = watch.load();
+            let mut student = watch.load(tell_from);
             let mut saved = Instant::now();
             while stopped.recv_timeout(EVERY) == Err(RecvTimeoutError::Timeout) {
                 watch.look(&mut student);
@@ -105,7 +107,7 @@ impl Watch {
         Ok(Watching { watch: Arc::clone(self), stop: Some(stop), thread: Some(thread) })
     }
 
-    fn load(&self) -> Student {
+    fn load(&self, tell_from: Timestamp) -> Student {
         let settings = self.settings.lock().take().unwrap_or_default();
         match self.read_saved(settings.clone()) {
             Ok(Some(detector)) => {
@@ -122,12 +124,7 @@ impl Watch {
             }
         }
         // What the log says of former times was told then, or nobody had asked.
-        Student {
-            detector: Detector::new(settings),
-            tell_from: self.clock.now(),
-            failed: false,
-            up_to_date: false,
-        }
+        Student { detector: Detector::new(settings), tell_from, failed: false, up_to_date: false }
     }
 
     fn read_saved(&self, settings: Settings) -> Result<Option<Detector>, String> {
